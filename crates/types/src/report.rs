@@ -1,0 +1,219 @@
+//! What a look at the state shows. Plain data, made when asked for.
+
+use alloc::{boxed::Box, string::String, vec::Vec};
+
+use crate::{
+    ids::{GroupId, LockId, NodeId, SessionId, SpaceId},
+    request::Claim,
+    space::SpaceSpec,
+    time::Span,
+    token::Token,
+};
+
+/// An answer to a [`crate::request::Query`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Report {
+    /// Resources; `more` where there are further ones.
+    Resources {
+        /// The rows.
+        rows: Vec<ResourceRow>,
+        /// Whether the rows stop because an answer holds no more.
+        more: bool,
+    },
+    /// One resource, `None` where no lock is on it.
+    Resource(Option<Box<ResourceDetail>>),
+    /// Wait-for edges.
+    Waits(Vec<WaitEdge>),
+    /// Sessions; `more` where there are further ones.
+    Sessions {
+        /// The rows.
+        rows: Vec<SessionRow>,
+        /// Whether the rows stop because an answer holds no more.
+        more: bool,
+    },
+    /// Deadlocks.
+    Deadlocks(Vec<DeadlockReport>),
+    /// The node.
+    Status(Box<NodeStatus>),
+    /// Lockspaces with their numbers.
+    Spaces(Vec<(SpaceId, SpaceSpec)>),
+}
+
+/// A resource in a list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResourceRow {
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Locks granted, conversions under way included.
+    pub granted: u32,
+    /// Conversions that wait.
+    pub converting: u32,
+    /// New requests that wait.
+    pub waiting: u32,
+    /// The strongest claim granted.
+    pub strongest: Option<Claim>,
+}
+
+/// A resource with its queues.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResourceDetail {
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// The node that decides for it.
+    pub master: NodeId,
+    /// Locks granted and not converting, in the order they were granted.
+    pub granted: Vec<LockRow>,
+    /// Conversions that wait, in the order they will be granted.
+    pub converting: Vec<LockRow>,
+    /// New requests that wait, in the order they will be granted.
+    pub waiting: Vec<LockRow>,
+    /// Its value block, where one was written.
+    pub value: Option<crate::reply::Value>,
+}
+
+/// A lock of a resource.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LockRow {
+    /// Its id.
+    pub lock: LockId,
+    /// What is held, if anything.
+    pub held: Option<Claim>,
+    /// What is waited for, if anything.
+    pub wanted: Option<Claim>,
+    /// The token held, [`Token::NONE`] where none is.
+    pub token: Token,
+    /// Who.
+    pub holder: Holder,
+    /// How long it has been in its queue.
+    pub since: Span,
+}
+
+/// Who has or wants a lock, for people.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Holder {
+    /// The session; `None` for an orphan or an ended one.
+    pub session: Option<SessionId>,
+    /// The group, where a group owns the lock.
+    pub group: Option<GroupId>,
+    /// The lock's tag.
+    pub tag: u32,
+    /// What the session said of itself.
+    pub meta: Meta,
+}
+
+/// What a session says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Meta {
+    /// Host name.
+    pub host: String,
+    /// Process id.
+    pub pid: u32,
+    /// Name of the program.
+    pub program: String,
+    /// What for, in its own words.
+    pub purpose: String,
+}
+
+/// One edge of who waits for whom.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WaitEdge {
+    /// The lockspace.
+    pub space: SpaceId,
+    /// The resource.
+    pub name: Box<[u8]>,
+    /// The lock that waits.
+    pub waiter: LockRow,
+    /// The lock it waits for.
+    pub blocker: LockRow,
+    /// Hard: the blocker holds. Soft: the blocker only waits earlier in the same queue.
+    pub hard: bool,
+}
+
+/// A session in a list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionRow {
+    /// Its id.
+    pub session: SessionId,
+    /// Whether it is local (Unix socket, in process) or remote.
+    pub local: bool,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Its lease.
+    pub ttl: Span,
+    /// How much of the lease is left.
+    pub left: Span,
+    /// How long ago it was opened.
+    pub age: Span,
+    /// Locks it holds or waits for.
+    pub locks: u32,
+    /// Who the transport says it is.
+    pub principal: String,
+    /// What it says of itself.
+    pub meta: Meta,
+}
+
+/// A deadlock that was found, and who paid.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DeadlockReport {
+    /// 1, 2, 3 ... since the node started.
+    pub number: u64,
+    /// How long ago.
+    pub ago: Span,
+    /// The cycle: each edge's blocker is the next edge's waiter (the same owner).
+    pub cycle: Vec<WaitEdge>,
+    /// The lock whose wait was refused.
+    pub victim: LockId,
+    /// Why it was that one.
+    pub why: VictimReason,
+}
+
+/// Why a request was the victim.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum VictimReason {
+    /// A conversion deadlock on one resource: the newcomer.
+    Conversion,
+    /// The request that closed the cycle.
+    ClosedCycle,
+    /// It began to wait last.
+    Youngest,
+    /// Its owner had the fewest locks.
+    FewestLocks,
+    /// It had the lowest priority.
+    LowestPriority,
+}
+
+/// A node, in numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeStatus {
+    /// Which node.
+    pub node: NodeId,
+    /// The numbered membership: for a single node, how often it started with this data directory.
+    pub epoch: u32,
+    /// Version of the program.
+    pub version: String,
+    /// How long it has run.
+    pub uptime: Span,
+    /// For how much longer at most only locks of before the restart are taken back, zero when open.
+    pub frozen_for: Span,
+    /// Sessions.
+    pub sessions: u32,
+    /// Groups.
+    pub groups: u32,
+    /// Lockspaces.
+    pub spaces: u32,
+    /// Resources with locks.
+    pub resources: u64,
+    /// Locks granted.
+    pub granted: u64,
+    /// Conversions waiting.
+    pub converting: u64,
+    /// New requests waiting.
+    pub waiting: u64,
+    /// Orphans among the granted.
+    pub orphans: u64,
+    /// The newest token given.
+    pub token: Token,
+    /// Counters since the start, with their names, in a fixed order.
+    pub counters: Vec<(String, u64)>,
+}

@@ -1,0 +1,224 @@
+//! What a client may ask. Requests borrow names and values from wherever they were decoded; nothing is copied before
+//! the lock manager decides to keep it.
+
+use alloc::vec::Vec;
+
+use crate::{
+    flags::Flags,
+    ids::{GroupId, LockId, RequestId, SessionId, SpaceId},
+    mode::Mode,
+    space::SpaceSpec,
+    time::Span,
+    token::Token,
+};
+
+/// What is asked of a resource.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// A mode of the lockspace's table.
+    Mode(Mode),
+    /// Some of the resource's permits.
+    Permits {
+        /// How many to take, at least one.
+        take: u32,
+        /// How many the resource has. All who ask must say the same number ([PERMIT-2]).
+        of: u32,
+    },
+}
+
+/// How long a request may wait. One choice, so that no two flags can disagree.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum Wait {
+    /// Not at all.
+    Never,
+    /// So long from when the node received it.
+    For(Span),
+    /// As long as the session lives.
+    #[default]
+    Forever,
+}
+
+/// Who will own the lock.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub enum OwnerRef {
+    /// The session: all its locks are one owner's, which deadlock search treats as one thread of control. One lock per
+    /// lockspace, name and tag.
+    #[default]
+    Session,
+    /// The session, but this lock stands alone: it never makes a cycle with other locks of the session, and the session
+    /// may have any number like it on one name. For programs in which many tasks share a session.
+    Alone,
+    /// A group the session is attached to.
+    Group(GroupId),
+}
+
+/// A new lock.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct LockRequest<'a> {
+    /// The lockspace.
+    pub space: SpaceId,
+    /// The resource, raw bytes, at least one.
+    pub name: &'a [u8],
+    /// Mode or permits.
+    pub claim: Claim,
+    /// How long to wait. [`Flags::NOQUEUE`] means [`Wait::Never`] whatever stands here.
+    pub wait: Wait,
+    /// Flags of a new request.
+    pub flags: Flags,
+    /// Who will own it.
+    pub owner: OwnerRef,
+    /// Tells apart several locks of one owner on one name (`as=ID`); 0 where there is but one.
+    pub tag: u32,
+    /// In `fair` lockspaces, higher goes first ([FAIR-3]).
+    pub priority: i8,
+}
+
+/// A conversion of a lock that is held.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct ConvertRequest<'a> {
+    /// The lock.
+    pub lock: LockId,
+    /// The mode to have.
+    pub mode: Mode,
+    /// How long to wait.
+    pub wait: Wait,
+    /// Flags of a conversion.
+    pub flags: Flags,
+    /// What to write to the value block, where [VALUE-1] says that this conversion writes. Needs VALBLK.
+    pub value: Option<&'a [u8]>,
+}
+
+/// A release.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct ReleaseRequest<'a> {
+    /// The lock.
+    pub lock: LockId,
+    /// Flags of a release.
+    pub flags: Flags,
+    /// What to write to the value block, where the mode held writes. Needs VALBLK.
+    pub value: Option<&'a [u8]>,
+}
+
+/// Which lock to cancel: one whose id is known, or the one a request is about.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// A lock.
+    Lock(LockId),
+    /// Whatever this request of the same session is waiting for.
+    Request(RequestId),
+}
+
+/// An operation of a client on the service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op<'a> {
+    /// A new lock.
+    Lock(LockRequest<'a>),
+    /// Several new locks of modes or permits, all or none, each name once. All share the wait of the first.
+    LockMany(Vec<LockRequest<'a>>),
+    /// Convert a lock.
+    Convert(ConvertRequest<'a>),
+    /// Release a lock. Answered with `Released`, unless sent one-way.
+    Release {
+        /// The release.
+        release: ReleaseRequest<'a>,
+        /// Whether no answer is wanted where it succeeds.
+        one_way: bool,
+    },
+    /// Stop waiting: a waiting lock goes, a converting one goes back to its old mode.
+    Cancel(Target),
+    /// Read the value block of a lock that is held, in any mode.
+    ReadValue(LockId),
+    /// Answered when everything this session asked before has had all its effects.
+    Sync,
+    /// Join a group by name, creating it if need be.
+    GroupAttach {
+        /// Its name, raw bytes.
+        name: &'a [u8],
+    },
+    /// Leave a group. The last member's leaving ends it and releases its locks.
+    GroupDetach(GroupId),
+    /// Find a lockspace by name.
+    SpaceOpen {
+        /// Its name.
+        name: &'a str,
+    },
+    /// Create a lockspace.
+    SpaceCreate(SpaceSpec),
+    /// Drop a lockspace that holds no lock; with `force`, whatever it holds.
+    SpaceDrop {
+        /// Its name.
+        name: &'a str,
+        /// Whether to drop it though locks are held; their holders are told they lost them.
+        force: bool,
+    },
+    /// Drop orphans of a lockspace: all, or those of one session that is gone.
+    Purge {
+        /// The lockspace.
+        space: SpaceId,
+        /// The session whose orphans, `None` for all.
+        session: Option<SessionId>,
+    },
+    /// Take a lock from its holder. Guarded: the token must be the lock's, and a reason is kept.
+    ForceRelease {
+        /// The lockspace.
+        space: SpaceId,
+        /// The resource.
+        name: &'a [u8],
+        /// The token of the grant to undo.
+        token: Token,
+        /// Why, for the record; not empty.
+        reason: &'a str,
+    },
+    /// End another session at once, as if its lease had run out. For operators.
+    EndSession {
+        /// The session.
+        session: SessionId,
+        /// Why, for the record; not empty.
+        reason: &'a str,
+    },
+    /// Look.
+    Query(Query<'a>),
+    /// Be told of every change on resources of a lockspace whose names start with a prefix.
+    Watch {
+        /// The lockspace.
+        space: SpaceId,
+        /// The first bytes of the names, none for all.
+        prefix: &'a [u8],
+    },
+    /// Stop all watches of this session.
+    Unwatch,
+}
+
+/// A look at the state. Answers hold a bounded number of rows; ask again with `after` set to the last for more.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Query<'a> {
+    /// Resources with locks, in the order of their names.
+    Resources {
+        /// The lockspace.
+        space: SpaceId,
+        /// The first bytes of the names, none for all.
+        prefix: &'a [u8],
+        /// Only names after this one, none for all.
+        after: &'a [u8],
+    },
+    /// One resource with its three queues.
+    Resource {
+        /// The lockspace.
+        space: SpaceId,
+        /// The resource.
+        name: &'a [u8],
+    },
+    /// Every wait-for edge.
+    Waits,
+    /// Sessions, by id.
+    Sessions {
+        /// Only ids above this one.
+        after: Option<SessionId>,
+    },
+    /// Deadlock reports kept, oldest first.
+    Deadlocks,
+    /// The node: epoch, counts, counters.
+    Status,
+    /// Lockspaces.
+    Spaces,
+}

@@ -1,0 +1,94 @@
+//! How a lockspace is set up.
+
+use alloc::string::String;
+
+use crate::{mode::ModeTableSpec, time::Span};
+
+/// What a lockspace is created with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SpaceSpec {
+    /// Its name: 1 to 64 bytes.
+    pub name: String,
+    /// Its modes.
+    pub modes: ModeChoice,
+    /// How queues are served.
+    pub policy: QueuePolicy,
+    /// What is done about deadlocks.
+    pub deadlock: DeadlockPolicy,
+    /// Who dies in a cycle.
+    pub victim: VictimPolicy,
+    /// Bytes of its value blocks; 0 for the node's default, at most [`crate::limits::VALUE_BYTES_CEILING`].
+    pub value_bytes: u32,
+}
+
+impl SpaceSpec {
+    /// A lockspace with `vms` modes and default policies.
+    #[must_use]
+    pub fn named(name: &str) -> SpaceSpec {
+        SpaceSpec {
+            name: name.into(),
+            modes: ModeChoice::BuiltIn("vms".into()),
+            policy: QueuePolicy::Vms,
+            deadlock: DeadlockPolicy::Detect,
+            victim: VictimPolicy::Requester,
+            value_bytes: 0,
+        }
+    }
+}
+
+/// Built-in modes or one's own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ModeChoice {
+    /// A table of [`crate::tables`] by name.
+    BuiltIn(String),
+    /// A table of one's own.
+    Custom(ModeTableSpec),
+}
+
+/// How the queues of a lockspace are served.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum QueuePolicy {
+    /// The rules of VMS and `fs/dlm`: a compatible conversion is granted in place however many wait, so a writer can
+    /// starve ([CONV-1]).
+    Vms,
+    /// Bounded overtaking: no request or conversion that waits is passed by more than `overtakes` grants that came
+    /// after it ([FAIR-1]). Waiting requests are ordered by priority with ageing: a request of priority `p` stands as if
+    /// it had come `p * ageing` earlier ([FAIR-3]).
+    Fair {
+        /// Grants that may pass one that waits.
+        overtakes: u16,
+        /// How much waiting one step of priority is worth.
+        ageing: Span,
+    },
+}
+
+impl QueuePolicy {
+    /// `fair` with its default bound of 8 overtakes and 1 s a priority step.
+    pub const FAIR: QueuePolicy = QueuePolicy::Fair { overtakes: 8, ageing: Span::from_secs(1) };
+}
+
+/// What is done about deadlocks over several resources.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum DeadlockPolicy {
+    /// Cycles are searched when a request begins to wait, and broken.
+    Detect,
+    /// Nothing is searched; waits end by their own deadline.
+    Timeout,
+    /// A request that would wait is refused.
+    NoWait,
+}
+
+/// Which request of a cycle is refused.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum VictimPolicy {
+    /// The one whose waiting closed the cycle.
+    Requester,
+    /// The one that began to wait last; equal to `Requester` for cycles that close at once.
+    Youngest,
+    /// The one whose owner has the fewest locks; of several the youngest.
+    FewestLocks,
+    /// The one with the lowest priority; of several the youngest.
+    LowestPriority,
+}

@@ -1,0 +1,163 @@
+//! The built-in mode tables, as data.
+//!
+//! Sources: `vms` Davis, *VAXcluster Principles*, and Linux `fs/dlm` (Oracle's IDLM has the same algebra under other
+//! names); `granular` Gray, Lorie, Putzolu, Traiger 1975, with SQL Server's published U; `sqlserver` Microsoft's
+//! locking guide, 22 modes; `postgres` PostgreSQL 15 `lock.c` (table modes) and its manual (row modes); `rw` needs none.
+
+use alloc::{
+    borrow::ToOwned,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+use crate::mode::{ModeSpec, ModeTable, ModeTableSpec};
+
+/// Names of the built-in tables.
+pub const BUILT_IN: [&str; 5] = ["vms", "granular", "sqlserver", "postgres", "rw"];
+
+/// A built-in table by name.
+#[must_use]
+pub fn built_in(name: &str) -> Option<ModeTable> {
+    let spec = match name {
+        "vms" => vms(),
+        "granular" => granular(),
+        "sqlserver" => sqlserver(),
+        "postgres" => postgres(),
+        "rw" => rw(),
+        _ => return None,
+    };
+    // The specs are constants of this file, and a test builds each: an error here is a mistake in the file.
+    ModeTable::new(spec).ok()
+}
+
+fn vms() -> ModeTableSpec {
+    spec(
+        "vms",
+        &["NL:NULL", "CR:SS", "CW:SX", "PR:S,shared", "PW:SSX,update", "EX:X,exclusive"],
+        &["PW", "EX"],
+        &["++++++", "+++++-", "+++---", "++-+--", "++----", "+-----"],
+        ["PR", "PW", "EX"],
+    )
+}
+
+fn granular() -> ModeTableSpec {
+    spec(
+        "granular",
+        &["IS", "IX", "S:shared", "U:update", "SIX", "X:exclusive"],
+        &["SIX", "X"],
+        //IS IX S  U SIX X
+        &["+++++-", "++----", "+-++--", "+-+---", "+-----", "------"],
+        ["S", "U", "X"],
+    )
+}
+
+fn sqlserver() -> ModeTableSpec {
+    let names = [
+        "NL", "SCH-S", "SCH-M", "S", "U", "X", "IS", "IU", "IX", "SIU", "SIX", "UIX", "BU", "RS-S", "RS-U", "RI-N",
+        "RI-S", "RI-U", "RI-X", "RX-S", "RX-U", "RX-X",
+    ];
+    let rows = [
+        "NNNNNNNNNNNNNNNNNNNNNN",
+        "NNCNNNNNNNNNNIIIIIIIII",
+        "NCCCCCCCCCCCCIIIIIIIII",
+        "NNCNNCNNCNCCCNNNNNCNNC",
+        "NNCNCCNCCCCCCNCNNCCNCC",
+        "NNCCCCCCCCCCCCCNCCCCCC",
+        "NNCNNCNNNNNNCIIIIIIIII",
+        "NNCNCCNNNNNCCIIIIIIIII",
+        "NNCCCCNNNCCCCIIIIIIIII",
+        "NNCNCCNNCNCCCIIIIIIIII",
+        "NNCCCCNNCCCCCIIIIIIIII",
+        "NNCCCCNCCCCCCIIIIIIIII",
+        "NNCCCCCCCCCCNIIIIIIIII",
+        "NIINNCIIIIIIINNCCCCCCC",
+        "NIINCCIIIIIIINCCCCCCCC",
+        "NIINNNIIIIIIICCNNNNCCC",
+        "NIINNCIIIIIIICCNNNCCCC",
+        "NIINCCIIIIIIICCNNCCCCC",
+        "NIICCCIIIIIIICCNCCCCCC",
+        "NIINNCIIIIIIICCCCCCCCC",
+        "NIINCCIIIIIIICCCCCCCCC",
+        "NIICCCIIIIIIICCCCCCCCC",
+    ];
+    let writers = ["SCH-M", "X", "SIX", "UIX", "BU", "RI-X", "RX-X"];
+    let mut spec = spec("sqlserver", &names, &writers, &rows, ["S", "U", "X"]);
+    for row in &mut spec.relation {
+        *row = row.replace('N', "+").replace('C', "-").replace('I', "!");
+    }
+    spec
+}
+
+/// Table modes 1 to 8 and the four row modes. The two kinds are asked of different resources, so a pair of one each is
+/// illegal on one.
+fn postgres() -> ModeTableSpec {
+    spec(
+        "postgres",
+        &[
+            "AccessShare:AccessShareLock",
+            "RowShare:RowShareLock",
+            "RowExclusive:RowExclusiveLock",
+            "ShareUpdateExclusive:ShareUpdateExclusiveLock",
+            "Share:ShareLock",
+            "ShareRowExclusive:ShareRowExclusiveLock",
+            "Exclusive:ExclusiveLock",
+            "AccessExclusive:AccessExclusiveLock",
+            "ForKeyShare",
+            "ForShare",
+            "ForNoKeyUpdate",
+            "ForUpdate",
+        ],
+        &["ShareRowExclusive", "Exclusive", "AccessExclusive", "ForNoKeyUpdate", "ForUpdate"],
+        &[
+            "+++++++- !!!!",
+            "++++++-- !!!!",
+            "++++---- !!!!",
+            "+++----- !!!!",
+            "++--+--- !!!!",
+            "++------ !!!!",
+            "+------- !!!!",
+            "-------- !!!!",
+            "!!!!!!!! +++-",
+            "!!!!!!!! ++--",
+            "!!!!!!!! +---",
+            "!!!!!!!! ----",
+        ],
+        ["Share", "ShareUpdateExclusive", "AccessExclusive"],
+    )
+}
+
+fn rw() -> ModeTableSpec {
+    spec("rw", &["R:read,S,shared", "W:write,X,exclusive"], &["W"], &["+-", "--"], ["R", "W", "W"])
+}
+
+/// `modes` are written `NAME` or `NAME:ALIAS,ALIAS`.
+fn spec(name: &str, modes: &[&str], writers: &[&str], relation: &[&str], shortcuts: [&str; 3]) -> ModeTableSpec {
+    let mode = |text: &&str| {
+        let (name, aliases) = text.split_once(':').unwrap_or((text, ""));
+        ModeSpec {
+            name: name.to_owned(),
+            aliases: aliases.split(',').filter(|a| !a.is_empty()).map(ToString::to_string).collect(),
+            writes: writers.contains(&name),
+        }
+    };
+    ModeTableSpec {
+        name: name.to_owned(),
+        modes: modes.iter().map(mode).collect(),
+        relation: relation.iter().map(|r| String::from(*r)).collect::<Vec<_>>(),
+        shortcuts: shortcuts.map(String::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_table_is_valid() {
+        for name in BUILT_IN {
+            let table = built_in(name).unwrap_or_else(|| panic!("{name}"));
+            assert_eq!(table.name(), name);
+        }
+        assert!(built_in("nonsense").is_none());
+    }
+}
