@@ -1,0 +1,2 @@
+//! The `lockstead` command.
+fn main() {}

@@ -1,0 +1,3 @@
+//! Placeholder page.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Every script of the project.
+fn main() {}
