@@ -4,6 +4,12 @@
 //! has, then sends requests numbered 1, 2, 3 ... in order, many at a time. Every request is answered under its number.
 //! After a broken connection the client attaches again and repeats what has no answer; a node recognises numbers it has
 //! seen and gives the answer it gave before ([SESS-6]).
+//!
+//! Both sides count the answers of a session: every [`ServerMessage::Reply`] to a request is one, `Queued` and the final one
+//! of a request that waited count as two; answers to [`ClientMessage::Reclaim`] are not counted. The node keeps those the
+//! client has not acknowledged and repeats them, in order, after [`ServerMessage::Attached`]. Counting answers, not request
+//! numbers, keeps one long wait from holding back the acknowledgement of all that came after it. The count starts at 0
+//! with [`ServerMessage::Opened`] and again with an [`Attached`] that asks to `reclaim`.
 
 use alloc::vec::Vec;
 
@@ -44,10 +50,12 @@ pub enum ClientMessage<'a> {
         ttl: Span,
         /// What the client says of itself, for a node that restarted.
         meta: Meta,
-        /// All answers up to this request have been received.
-        acked: RequestId,
+        /// How many answers the client has received; the node repeats those after them.
+        answers: u64,
     },
-    /// After a restart of the node ([`Attached::reclaim`]): a lock the session holds. Answered like a request, under `id`.
+    /// After a restart of the node ([`Attached::reclaim`]): a lock the session holds. Answered like a request, under `id`,
+    /// with `Granted` (under the lock's new id) or `Refused`. Claiming the same old lock id again, over a new connection,
+    /// gives the same answer.
     Reclaim {
         /// The number to answer under: any the client likes.
         id: RequestId,
@@ -61,8 +69,11 @@ pub enum ClientMessage<'a> {
         /// Any number.
         seq: u64,
     },
-    /// All answers up to this request have been received; the node may forget them.
-    Ack(RequestId),
+    /// The client has received so many answers; the node may forget them.
+    Ack {
+        /// How many, from the first of the session on.
+        answers: u64,
+    },
     /// A request.
     Request {
         /// Its number.
@@ -156,8 +167,9 @@ pub struct Welcome {
 pub struct Attached {
     /// The lease granted.
     pub ttl: Span,
-    /// The newest request this node saw of the session. The client repeats those above it, in order. Answers to those up to
-    /// it that the client had not acknowledged follow.
+    /// The newest request this node saw of the session. The client repeats those above it, in order; after a restart the
+    /// numbers go on rising from where they were, so they need not be consecutive. Answers that the client had not
+    /// received follow.
     pub seen: RequestId,
     /// The node restarted and has no locks of this session: claim them, then say `ReclaimDone`.
     pub reclaim: bool,
