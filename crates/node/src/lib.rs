@@ -1,3 +1,21 @@
-//! Placeholder page.
+//! One node: connections, sessions and their leases, requests with one effect each, groups, all-or-nothing requests,
+//! the freeze after a restart, around one [`lockstead_table::Table`].
+//!
+//! A plain value without clock, randomness or I/O. The shell tells it what happened with [`Node::handle`], does what
+//! [`Node::poll_output`] says in that order, and calls again with [`Input::Tick`] when [`Node::poll_deadline`] has come.
+//! Rules are numbered in `docs/semantics.md`: SESS, RESTART, GROUP, MANY and AUTH are decided here.
+//!
+//! Reading order: [`Input`] and [`Output`] (`io.rs`), `node.rs`, `handshake.rs`, `session.rs`, `ledger.rs`, `request.rs`,
+//! `effects.rs`; then `many.rs`, `groups.rs`, `restart.rs`, `spaces.rs`, `look.rs`, `watch.rs`.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod io;
+mod node;
+mod principal;
+
+pub use io::{Input, NodeConfig, Output, Record, SessionRecord};
+pub use node::Node;
+pub use principal::Principal;
