@@ -54,8 +54,8 @@ pub enum ClientMessage<'a> {
         answers: u64,
     },
     /// After a restart of the node ([`Attached::reclaim`]): a lock the session holds. Answered like a request, under `id`,
-    /// with `Granted` (under the lock's new id) or `Refused`. Claiming the same old lock id again, over a new connection,
-    /// gives the same answer.
+    /// with `Granted` (under the lock's new id) or `Refused`. Repeating a claim (same name, old lock id and token), over a
+    /// new connection, gives the same answer.
     Reclaim {
         /// The number to answer under: any the client likes.
         id: RequestId,
