@@ -1,4 +1,52 @@
 //! THE lock manager of one node: resources with their three queues, grants, conversions, value blocks, deadlocks.
+//!
+//! # Promise
+//!
+//! Each resource has one order of grants, conversions and releases, and at no point in it are two incompatible claims
+//! granted together. A call is applied whole or refused whole; what it caused for others comes back as data. After every
+//! call nothing is left waiting that the rules would grant. No call panics, whatever it is given.
+//!
+//! # Picture
+//!
+//! ```text
+//!                        Table::lock                 Table::convert            Table::release, cancel, end_owner, expire
+//!                             |                            |                                   |
+//!   space, name -> resource   v                            v                                   v
+//!   +--------------------------------------------------------------------------------------------------------+
+//!   |  GRANTED     [CR] [PR] [PR]          <- held, and compatible with each other                           |
+//!   |  CONVERTING  [PR->EX] [NL->CW]       <- still hold the old mode; served first, from the head           |
+//!   |  WAITING     [PW] [CR]               <- served when nothing converts, from the head                    |
+//!   |  value block, permits                                                                                  |
+//!   +--------------------------------------------------------------------------------------------------------+
+//!                             |                            |
+//!                        Outcome or Refusal          Vec<Effect>: grants, refusals, blocking notices for others
+//! ```
+//!
+//! # Roles
+//!
+//! - An **owner** is whoever the node says: a session or a group. It is a number here, with a list of its locks.
+//! - A **lock** is one owner's place at a resource: granted, converting or waiting.
+//! - An **origin** is a number the caller gives with a request, and gets back with whatever ends its wait.
+//!
+//! # The path of a request
+//!
+//! `request` checks what was asked (`[FLAG-n]`, `[LIMIT-n]`), finds or makes the resource and asks `grant` whether the
+//! claim may be granted now: that question is answered there and nowhere else. If so, the lock joins GRANTED with a
+//! new token. If not, it is refused or joins a queue; `block` tells the holders in the way, and `deadlock` looks for a
+//! cycle of waits, which it derives from the queues. Whatever frees something (`release`, a conversion, a cancel, an
+//! ended owner, a deadline) ends in `promote`, which serves CONVERTING from its head, then WAITING.
+//!
+//! # Time, memory, cancellation
+//!
+//! Time is an argument; deadlines are reported by [`Table::next_deadline`] and served by [`Table::expire`]. A lock and
+//! release of a name of up to 20 bytes allocates nothing once the slabs have grown. Whatever is rare about a lock (a
+//! wait, a tag, permits) or a resource (a value block, a queue, many holders) lives in a side record. A cancelled wait
+//! leaves no trace in a queue.
+//!
+//! # Reading order
+//!
+//! `docs/semantics.md` for the rules; then `effect`, `lock`, `resource`, `grant`, `request`, `convert`, `release`,
+//! `promote`, `block`, `deadlock`; the rest as needed.
 #![no_std]
 #![forbid(unsafe_code)]
 
