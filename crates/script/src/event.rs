@@ -1,0 +1,170 @@
+//! What a session sees, and how it is printed. The form is a contract: scripts compare it.
+
+use core::fmt;
+
+use lockstead_types::{
+    Refusal, Token, name,
+    reply::{Revoked, Value},
+};
+
+use crate::show::Queues;
+
+/// One thing a session sees.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// About a lock.
+    Lock {
+        /// The resource.
+        name: Box<[u8]>,
+        /// `as=ID`, 0 where there is none.
+        tag: u32,
+        /// What.
+        what: LockEvent,
+    },
+    /// A verb that is about no lock was refused.
+    Refused {
+        /// The lockspace, group or verb.
+        word: String,
+        /// Why.
+        why: Refusal,
+    },
+    /// So many orphans were dropped.
+    Purged(u32),
+    /// The queues of a resource.
+    Shown(Box<Queues>),
+    /// The session and all it held is lost.
+    SessionLost,
+}
+
+/// What a session sees of a lock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LockEvent {
+    /// A lock or conversion was granted.
+    Granted {
+        /// The mode, or `permits=TAKE/OF`.
+        claim: String,
+        /// The fencing token.
+        token: Token,
+        /// The value block, where the grant read it.
+        value: Option<Value>,
+        /// It fell back to the null mode on the way.
+        demoted: bool,
+        /// The alternative mode was granted.
+        alternative: bool,
+    },
+    /// It waits for this.
+    Waiting(String),
+    /// It keeps this from being granted.
+    Blocking(String),
+    /// It was released.
+    Released,
+    /// Its waiting was cancelled.
+    Cancelled,
+    /// Its request was refused.
+    Refused(Refusal),
+    /// The value block.
+    Value(Value),
+    /// It was taken away.
+    Lost(Revoked),
+}
+
+impl Event {
+    /// The event as it is printed behind `SESSION: `, one line except for [`Event::Shown`].
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Event::Lock { name, tag, what } => {
+                let tag = if *tag == 0 { String::new() } else { format!(" as={tag}") };
+                vec![format!("{} {what}{tag}", name::escape(name))]
+            }
+            Event::Refused { word, why } => vec![format!("{} refused {why}", name::escape(word.as_bytes()))],
+            Event::Purged(count) => vec![format!("purged {count}")],
+            Event::Shown(queues) => queues.lines(),
+            Event::SessionLost => vec!["session lost".to_owned()],
+        }
+    }
+}
+
+impl fmt::Display for LockEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LockEvent::Granted { claim, token, value, demoted, alternative } => {
+                write!(f, "granted {claim} token={token}")?;
+                if let Some(value) = value {
+                    write!(f, " value={}", Shown(value))?;
+                }
+                f.write_str(if *demoted { " demoted" } else { "" })?;
+                f.write_str(if *alternative { " alt" } else { "" })
+            }
+            LockEvent::Waiting(claim) => write!(f, "waiting {claim}"),
+            LockEvent::Blocking(claim) => write!(f, "blocking {claim}"),
+            LockEvent::Released => f.write_str("released"),
+            LockEvent::Cancelled => f.write_str("cancelled"),
+            LockEvent::Refused(why) => write!(f, "refused {why}"),
+            LockEvent::Value(value) => write!(f, "value {}", Shown(value)),
+            LockEvent::Lost(why) => write!(f, "lost {}", revoked_word(*why)),
+        }
+    }
+}
+
+/// A value block as it is printed: escaped, `""` where it is empty, `invalid` behind it where it is.
+pub(crate) struct Shown<'a>(pub(crate) &'a Value);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = name::escape(&self.0.bytes);
+        f.write_str(if text.is_empty() { "\"\"" } else { &text })?;
+        f.write_str(if self.0.invalid { " invalid" } else { "" })
+    }
+}
+
+/// Why a lock was taken away, in one word.
+#[must_use]
+pub const fn revoked_word(why: Revoked) -> &'static str {
+    match why {
+        Revoked::Forced => "forced",
+        Revoked::SpaceDropped => "lockspace-dropped",
+        Revoked::SessionEnded => "session-ended",
+        Revoked::GroupEnded => "group-ended",
+        Revoked::Superseded => "superseded",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(what: LockEvent) -> String {
+        Event::Lock { name: (*b"or ders").into(), tag: 0, what }.lines().join("|")
+    }
+
+    #[test]
+    fn the_printed_form() {
+        let value = |bytes: &[u8], invalid| Value { bytes: bytes.into(), invalid };
+        let granted = |value, demoted, alternative| LockEvent::Granted {
+            claim: "PR".into(),
+            token: Token::new(1, 1).unwrap_or_default(),
+            value,
+            demoted,
+            alternative,
+        };
+        for (what, text) in [
+            (granted(None, false, false), "granted PR token=1099511627777"),
+            (
+                granted(Some(value(b"a b", true)), true, true),
+                "granted PR token=1099511627777 value=a%20b invalid demoted alt",
+            ),
+            (granted(Some(value(b"", false)), false, false), "granted PR token=1099511627777 value=\"\""),
+            (LockEvent::Waiting("EX".into()), "waiting EX"),
+            (LockEvent::Blocking("permits=3/10".into()), "blocking permits=3/10"),
+            (LockEvent::Refused(Refusal::Limit(lockstead_types::LimitName::Locks)), "refused limit:locks"),
+            (LockEvent::Value(value(b"v", true)), "value v invalid"),
+            (LockEvent::Lost(Revoked::Forced), "lost forced"),
+        ] {
+            assert_eq!(line(what), format!("or%20ders {text}"));
+        }
+        let tagged = Event::Lock { name: (*b"x").into(), tag: 4, what: LockEvent::Released };
+        assert_eq!(tagged.lines(), ["x released as=4"]);
+        assert_eq!(Event::SessionLost.lines(), ["session lost"]);
+    }
+}
