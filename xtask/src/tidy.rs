@@ -3,6 +3,7 @@
 
 mod architecture;
 mod imports;
+mod links;
 mod module_doc;
 mod probe;
 mod pure;
@@ -47,6 +48,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("rules", rules::check),
     ("module docs", module_doc::check),
     ("size", size::check),
+    ("links", links::check),
     ("architecture", architecture::check),
     ("words", words::check),
     ("wire page", wire_page::check),
