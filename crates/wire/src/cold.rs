@@ -1,1 +1,245 @@
-//! cold.
+//! How everything looks that is not in the hot records: metadata, specs, reports, notices. Numbers here are the protocol;
+//! the order of variants in `lockstead-types` is not.
+
+use alloc::{boxed::Box, string::String, vec::Vec};
+
+use lockstead_types::{
+    Flags, GroupId, LimitName, LockId, NodeId, Refusal, RequestId, SessionId, SpaceId, Span, Token,
+    message::{Attached, Reclaim, Rejection, Welcome},
+    mode::{ModeSpec, ModeTableSpec},
+    reply::{Change, ChangeEvent, Notice, Revoked, SpaceInfo, Value},
+    report::{
+        DeadlockReport, Holder, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow,
+        VictimReason, WaitEdge,
+    },
+    request::{Claim, Query, Target},
+    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+};
+
+use crate::{
+    error::{DecodeError, EncodeError},
+    field::{Field, Reader, choice, record},
+};
+
+choice!(Claim, "claim" { 0 = Mode(mode), 1 = Permits { take, of } });
+choice!(Target, "target" { 0 = Lock(lock), 1 = Request(id) });
+
+choice!(Query<'a>, "query" {
+    0 = Resources { space, prefix, after },
+    1 = Resource { space, name },
+    2 = Waits,
+    3 = Sessions { after },
+    4 = Deadlocks,
+    5 = Status,
+    6 = Spaces,
+});
+
+record!(Reclaim<'a> {
+    space: SpaceId,
+    name: &'a [u8],
+    held: Claim,
+    token: Token,
+    lock: LockId,
+    tag: u32,
+    alone: bool,
+    group: Option<&'a [u8]>,
+    flags: Flags,
+});
+
+record!(Welcome { version: u16, node: NodeId, epoch: u32, local: bool, credit: u32, frame_bytes: u32 });
+record!(Attached { ttl: Span, seen: RequestId, reclaim: bool, groups: Vec<GroupId> });
+
+choice!(Rejection, "rejection" {
+    0 = Version,
+    1 = Protocol,
+    2 = FrameTooLong,
+    3 = Credit,
+    4 = Full,
+    5 = SlowReader,
+    6 = Idle,
+    7 = Stopping,
+    8 = Superseded,
+    9 = Denied,
+});
+
+choice!(Refusal, "refusal" {
+    0 = WouldWait,
+    1 = Timeout,
+    2 = Deadlock,
+    3 = NotHeld,
+    4 = BadMode,
+    5 = TooLong,
+    6 = Denied,
+    7 = Limit(name),
+    8 = Lost,
+    9 = Invalid,
+    10 = Busy,
+    11 = NoQuorum,
+    12 = NoLockspace,
+    13 = Exists,
+    14 = Phase,
+    15 = Intent,
+    16 = Sublocks,
+    17 = Aborted,
+});
+
+choice!(LimitName, "limit" {
+    0 = NameBytes,
+    1 = ValueBytes,
+    2 = Resources,
+    3 = Locks,
+    4 = LocksPerSession,
+    5 = WaitersPerResource,
+    6 = Permits,
+    7 = NamesPerRequest,
+    8 = Sessions,
+    9 = Groups,
+    10 = MembersPerGroup,
+    11 = Spaces,
+    12 = Orphans,
+    13 = DeadlockReports,
+    14 = DeadlockEdges,
+    15 = InFlight,
+    16 = Watches,
+    17 = RowsPerAnswer,
+    18 = MetaBytes,
+    19 = Connections,
+    20 = FrameBytes,
+    21 = OutputBytes,
+    22 = TtlMin,
+    23 = TtlMax,
+});
+
+/// Host, pid, program, purpose. The three texts are measured together before any is copied.
+impl<'a> Field<'a> for Meta {
+    const MIN: usize = 10;
+
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let Meta { host, pid, program, purpose } = self;
+        host.put(out)?;
+        pid.put(out)?;
+        program.put(out)?;
+        purpose.put(out)
+    }
+
+    fn get(r: &mut Reader<'a>) -> Result<Meta, DecodeError> {
+        let at = r.at();
+        let host = <&str>::get(r)?;
+        let pid = u32::get(r)?;
+        let program = <&str>::get(r)?;
+        let purpose = <&str>::get(r)?;
+        let length = host.len() + program.len() + purpose.len();
+        let max = r.limits().meta_bytes;
+        if length > max {
+            return Err(DecodeError::TooLong { at, field: "metadata", length, max });
+        }
+        Ok(Meta { host: host.into(), pid, program: program.into(), purpose: purpose.into() })
+    }
+}
+
+record!(Value { bytes: Box<[u8]>, invalid: bool });
+
+record!(ModeTableSpec { name: String, modes: Vec<ModeSpec>, relation: Vec<String>, shortcuts: [String; 3] });
+record!(ModeSpec { name: String, aliases: Vec<String>, writes: bool });
+record!(SpaceInfo { space: SpaceId, modes: ModeTableSpec, value_bytes: u32 });
+record!(SpaceSpec {
+    name: String,
+    modes: ModeChoice,
+    policy: QueuePolicy,
+    deadlock: DeadlockPolicy,
+    victim: VictimPolicy,
+    value_bytes: u32,
+});
+choice!(ModeChoice, "choice of modes" { 0 = BuiltIn(name), 1 = Custom(spec) });
+choice!(QueuePolicy, "queue policy" { 0 = Vms, 1 = Fair { overtakes, ageing } });
+choice!(DeadlockPolicy, "deadlock policy" { 0 = Detect, 1 = Timeout, 2 = NoWait });
+choice!(VictimPolicy, "victim policy" { 0 = Requester, 1 = Youngest, 2 = FewestLocks, 3 = LowestPriority });
+
+choice!(Notice, "notice" {
+    0 = Blocking { lock, claim },
+    1 = Revoked { lock, why },
+    2 = Changed(change),
+    3 = Resync,
+});
+choice!(Revoked, "reason of a revocation" {
+    0 = Forced,
+    1 = SpaceDropped,
+    2 = SessionEnded,
+    3 = GroupEnded,
+    4 = Superseded,
+});
+record!(Change {
+    space: SpaceId,
+    name: Box<[u8]>,
+    lock: LockId,
+    session: Option<SessionId>,
+    event: ChangeEvent,
+    claim: Claim,
+    token: Token,
+});
+choice!(ChangeEvent, "event" { 0 = Granted, 1 = Waiting, 2 = Released, 3 = Cancelled });
+
+choice!(Report, "report" {
+    0 = Resources { rows, more },
+    1 = Resource(detail),
+    2 = Waits(edges),
+    3 = Sessions { rows, more },
+    4 = Deadlocks(reports),
+    5 = Status(status),
+    6 = Spaces(spaces),
+});
+record!(ResourceRow { name: Box<[u8]>, granted: u32, converting: u32, waiting: u32, strongest: Option<Claim> });
+record!(ResourceDetail {
+    name: Box<[u8]>,
+    master: NodeId,
+    granted: Vec<LockRow>,
+    converting: Vec<LockRow>,
+    waiting: Vec<LockRow>,
+    value: Option<Value>,
+});
+record!(LockRow {
+    lock: LockId,
+    held: Option<Claim>,
+    wanted: Option<Claim>,
+    token: Token,
+    holder: Holder,
+    since: Span,
+});
+record!(Holder { session: Option<SessionId>, group: Option<GroupId>, tag: u32, meta: Meta });
+record!(WaitEdge { space: SpaceId, name: Box<[u8]>, waiter: LockRow, blocker: LockRow, hard: bool });
+record!(SessionRow {
+    session: SessionId,
+    local: bool,
+    connected: bool,
+    ttl: Span,
+    left: Span,
+    age: Span,
+    locks: u32,
+    principal: String,
+    meta: Meta,
+});
+record!(DeadlockReport { number: u64, ago: Span, cycle: Vec<WaitEdge>, victim: LockId, why: VictimReason });
+choice!(VictimReason, "reason of a victim" {
+    0 = Conversion,
+    1 = ClosedCycle,
+    2 = Youngest,
+    3 = FewestLocks,
+    4 = LowestPriority,
+});
+record!(NodeStatus {
+    node: NodeId,
+    epoch: u32,
+    version: String,
+    uptime: Span,
+    frozen_for: Span,
+    sessions: u32,
+    groups: u32,
+    spaces: u32,
+    resources: u64,
+    granted: u64,
+    converting: u64,
+    waiting: u64,
+    orphans: u64,
+    token: Token,
+    counters: Vec<(String, u64)>,
+});
