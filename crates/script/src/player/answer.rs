@@ -11,7 +11,7 @@ use lockstead_types::{
 
 use super::{
     Player,
-    book::{Entry, LockKey, SpaceView},
+    book::{KnownLock, LockKey, SpaceView},
     refused, said,
 };
 use crate::{
@@ -25,10 +25,10 @@ use crate::{
 pub(super) enum Intent {
     Lock { key: LockKey, claim: Claim, queued: Option<LockId> },
     LockAll { keys: Vec<(LockKey, Claim)> },
-    Convert { lock: Entry, claim: Claim, queued: bool },
-    Unlock(Entry),
+    Convert { lock: KnownLock, claim: Claim, queued: bool },
+    Unlock(KnownLock),
     Cancel { name: Box<[u8]>, tag: u32 },
-    Value(Entry),
+    Value(KnownLock),
     Show { space: Arc<SpaceView>, name: Box<[u8]> },
     Use(String),
     Group(Box<[u8]>),
@@ -100,7 +100,7 @@ impl Player {
     pub fn on_notice(&mut self, notice: &Notice) -> Vec<Event> {
         match notice {
             Notice::Blocking { lock, claim } => {
-                let blocking = |entry: &Entry| entry.says(LockEvent::Blocking(entry.text(*claim)));
+                let blocking = |entry: &KnownLock| entry.says(LockEvent::Blocking(entry.text(*claim)));
                 self.book.by_id(*lock).map(blocking).into_iter().collect()
             }
             Notice::Revoked { lock, why } => {
@@ -159,7 +159,7 @@ impl Player {
         keys.iter().map(|(key, _)| key.says(without_grant(&reply))).collect()
     }
 
-    fn end_convert(&mut self, entry: &Entry, reply: Reply) -> Event {
+    fn end_convert(&mut self, entry: &KnownLock, reply: Reply) -> Event {
         match reply {
             Reply::Granted(grant) => {
                 self.book.convert(entry.lock, grant.claim, grant.token);
@@ -172,7 +172,7 @@ impl Player {
         }
     }
 
-    fn end_unlock(&mut self, entry: &Entry, reply: &Reply) -> Event {
+    fn end_unlock(&mut self, entry: &KnownLock, reply: &Reply) -> Event {
         if *reply == Reply::Released {
             self.book.remove(entry.lock);
             return entry.says(LockEvent::Released);
@@ -182,7 +182,7 @@ impl Player {
     }
 
     /// The service does not know the lock any more: neither do we.
-    fn forget_if_gone(&mut self, entry: &Entry, reply: &Reply) {
+    fn forget_if_gone(&mut self, entry: &KnownLock, reply: &Reply) {
         if matches!(reply, Reply::Refused(Refusal::NotHeld | Refusal::Lost)) {
             self.book.remove(entry.lock);
         }

@@ -57,7 +57,7 @@ impl LockKey {
 
 /// A lock the session has or waits for.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct KnownLock {
     /// Its id.
     pub lock: LockId,
     /// The lockspace.
@@ -78,7 +78,7 @@ pub struct Entry {
     pub token: Token,
 }
 
-impl Entry {
+impl KnownLock {
     fn is(&self, space: &SpaceView, lock: &LockName) -> bool {
         self.space.id == space.id && *self.name == *lock.name && self.tag == lock.tag
     }
@@ -95,20 +95,20 @@ impl Entry {
 /// The locks of a session.
 #[derive(Default, Debug)]
 pub(super) struct Book {
-    entries: Vec<Entry>,
+    entries: Vec<KnownLock>,
 }
 
 impl Book {
-    pub(super) fn entries(&self) -> &[Entry] {
+    pub(super) fn entries(&self) -> &[KnownLock] {
         &self.entries
     }
 
-    pub(super) fn entries_mut(&mut self) -> &mut Vec<Entry> {
+    pub(super) fn entries_mut(&mut self) -> &mut Vec<KnownLock> {
         &mut self.entries
     }
 
     /// The lock a script means by a name: of the group it says, or the session's own, or else of any group.
-    pub(super) fn find(&self, space: &SpaceView, lock: &LockName) -> Option<&Entry> {
+    pub(super) fn find(&self, space: &SpaceView, lock: &LockName) -> Option<&KnownLock> {
         let mut named = self.entries.iter().filter(|e| e.is(space, lock));
         match &lock.group {
             Some(group) => named.find(|e| e.group.as_deref() == Some(group.as_slice())),
@@ -116,11 +116,11 @@ impl Book {
         }
     }
 
-    pub(super) fn by_id(&self, lock: LockId) -> Option<&Entry> {
+    pub(super) fn by_id(&self, lock: LockId) -> Option<&KnownLock> {
         self.entries.iter().find(|e| e.lock == lock)
     }
 
-    pub(super) fn remove(&mut self, lock: LockId) -> Option<Entry> {
+    pub(super) fn remove(&mut self, lock: LockId) -> Option<KnownLock> {
         let at = self.entries.iter().position(|e| e.lock == lock)?;
         Some(self.entries.remove(at))
     }
@@ -131,7 +131,7 @@ impl Book {
             Some(entry) => (entry.held, entry.token) = (held, token),
             None => {
                 let LockKey { space, name, tag, group, alone, flags } = key.clone();
-                self.entries.push(Entry { lock, space, name, tag, group, alone, flags, held, token });
+                self.entries.push(KnownLock { lock, space, name, tag, group, alone, flags, held, token });
             }
         }
     }

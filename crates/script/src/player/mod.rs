@@ -16,7 +16,7 @@ use lockstead_types::{
     request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target},
 };
 
-pub use self::book::{Entry, SpaceView};
+pub use self::book::{KnownLock, SpaceView};
 use self::{
     answer::Intent,
     book::{Book, LockKey},
@@ -78,12 +78,12 @@ impl Player {
 
     /// The locks the session has or waits for.
     #[must_use]
-    pub fn locks(&self) -> &[Entry] {
+    pub fn locks(&self) -> &[KnownLock] {
         self.book.entries()
     }
 
     /// The same, to give them new ids after a restart of the node.
-    pub fn locks_mut(&mut self) -> &mut Vec<Entry> {
+    pub fn locks_mut(&mut self) -> &mut Vec<KnownLock> {
         self.book.entries_mut()
     }
 
@@ -91,6 +91,11 @@ impl Player {
     #[must_use]
     pub fn group_name(&self, group: GroupId) -> Option<&[u8]> {
         self.groups.iter().find(|(id, _)| *id == group).map(|(_, name)| &**name)
+    }
+
+    /// The groups the session is attached to.
+    pub fn groups(&self) -> impl Iterator<Item = (GroupId, &[u8])> {
+        self.groups.iter().map(|(id, name)| (*id, &**name))
     }
 
     /// Requests without their last answer, oldest first.
@@ -234,7 +239,7 @@ impl Player {
         })
     }
 
-    fn with_lock<'a>(&'a self, lock: &'a LockName, then: impl FnOnce(&'a Entry) -> Step<'a>) -> Step<'a> {
+    fn with_lock<'a>(&'a self, lock: &'a LockName, then: impl FnOnce(&'a KnownLock) -> Step<'a>) -> Step<'a> {
         if let Some((request, _)) = self.pending.iter().find(|(_, intent)| intent.decides_on(&self.space, lock)) {
             return Step::After(*request);
         }
