@@ -28,4 +28,4 @@ mod world;
 
 pub use directive::Directive;
 pub use scenario::{Failure, Scenario};
-pub use world::World;
+pub use world::{Broken, World};

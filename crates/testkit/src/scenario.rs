@@ -4,7 +4,8 @@
 //! the next blank line, is the output of all those lines together, with tokens numbered as they appear. Lines that no
 //! `----` follows must have no output.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 
 use lockstead_script::{Command, TokenMask, parse_line};
 
