@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn said(path: &str, text: &str) -> usize {
-        check(&Tree::of(&[(path, text)])).len()
+        check_with(&Tree::of(&[(path, text)]), &[]).len()
     }
 
     #[test]
