@@ -1,0 +1,157 @@
+//! What is written is read back the same: random messages of every kind, and frames of many.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use lockstead_types::{
+    Flags, LimitName, Mode, Refusal, RequestId,
+    message::{ClientMessage, ServerMessage},
+    reply::Reply,
+    report::{Report, ResourceRow, WaitEdge},
+    request::{Claim, LockRequest, Op},
+};
+use lockstead_wire::{
+    EncodeError, FrameWriter, HEADER_BYTES, close_frame, encode_client, encode_server, open_frame, split_frame,
+};
+use support::{decode_client, decode_server, kinds, random::Rng, samples};
+
+#[test]
+fn random_messages_of_every_kind_come_back() {
+    let mut seen = BTreeSet::new();
+    let mut bytes = Vec::new();
+    for seed in 0..20_000 {
+        let mut rng = Rng(seed);
+        let (client, server) = (rng.client(), rng.server());
+        bytes.clear();
+        encode_client(&client, &mut bytes).expect("a random message can be written");
+        seen.insert(kinds::client_kind(&client));
+        assert_eq!(decode_client(&bytes), Ok(vec![client]), "seed {seed}");
+        bytes.clear();
+        encode_server(&server, &mut bytes).expect("a random message can be written");
+        seen.insert(kinds::server_name(&server));
+        assert_eq!(decode_server(&bytes), Ok(vec![server]), "seed {seed}");
+    }
+    for kind in kinds::CLIENT_KINDS.iter().copied().chain(kinds::server_names()) {
+        assert!(seen.contains(kind), "no random message was a {kind}");
+    }
+}
+
+#[test]
+fn many_messages_share_frames_of_bounded_length() {
+    for (seed, max) in (0..60).zip([100_000, 200_000, 1_000_000].into_iter().cycle()) {
+        let mut rng = Rng(seed);
+        let (mut writer, mut out, mut sent) = (FrameWriter::new(max), Vec::new(), Vec::new());
+        for _ in 0..200 {
+            let message = rng.client();
+            match writer.client(&mut out, &message) {
+                Ok(()) => sent.push(message),
+                Err(error) => assert!(matches!(error, EncodeError::FrameTooLong { .. }), "{error}"),
+            }
+            if rng.below(50) == 0 {
+                writer.finish();
+            }
+        }
+        let (mut got, mut rest) = (Vec::new(), &out[..]);
+        while let Some((body, used)) = split_frame(rest, max).expect("our own frames") {
+            got.extend(decode_client(body).expect("our own messages"));
+            rest = &rest[used..];
+        }
+        assert!(rest.is_empty(), "seed {seed}: the buffer does not hold whole frames");
+        assert!(got == sent, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_frame_is_whole_after_every_message() {
+    let (mut writer, mut out) = (FrameWriter::new(64), Vec::new());
+    let renew = ClientMessage::Renew { seq: 1 };
+    for count in 1..=12 {
+        writer.client(&mut out, &renew).expect("fits");
+        let (mut messages, mut rest) = (0, &out[..]);
+        while let Some((body, used)) = split_frame(rest, 64).expect("our own") {
+            messages += body.len() / 9;
+            rest = &rest[used..];
+        }
+        assert_eq!((messages, rest.len()), (count, 0));
+    }
+    // 8 + 6 * 9 = 62: six to a frame.
+    assert_eq!(out.len(), 2 * HEADER_BYTES + 12 * 9);
+}
+
+#[test]
+fn an_empty_frame_leaves_nothing() {
+    let mut out = vec![1, 2, 3];
+    let mark = open_frame(&mut out);
+    close_frame(&mut out, mark);
+    assert_eq!(out, [1, 2, 3]);
+}
+
+#[test]
+fn what_a_reader_would_refuse_is_not_written() {
+    let long = vec![b'x'; 65_536];
+    let lock = |lock: LockRequest<'static>| ClientMessage::Request { id: RequestId(1), op: Op::Lock(lock) };
+    let long_name =
+        ClientMessage::Request { id: RequestId(1), op: Op::Lock(LockRequest { name: &long, ..samples::lock() }) };
+    let cases = [
+        (long_name, EncodeError::TooLong { field: "name", length: 65_536, max: 65_535 }),
+        (lock(LockRequest { flags: Flags(1 << 31), ..samples::lock() }), EncodeError::Number { field: "flag" }),
+        (lock(LockRequest { claim: Claim::Mode(Mode(32)), ..samples::lock() }), EncodeError::Number { field: "mode" }),
+    ];
+    for (message, error) in cases {
+        let (mut writer, mut out) = (FrameWriter::new(1 << 20), Vec::new());
+        assert_eq!(writer.client(&mut out, &message), Err(error));
+        assert!(out.is_empty(), "the buffer is as before");
+        writer.client(&mut out, &ClientMessage::Goodbye).expect("the writer goes on");
+        assert_eq!(writer.client(&mut out, &message), Err(error));
+        assert_eq!(out.len(), HEADER_BYTES + 1, "the buffer is as before");
+    }
+}
+
+fn report(report: Report) -> ServerMessage {
+    ServerMessage::Reply { id: RequestId(3), reply: Reply::Report(Box::new(report)) }
+}
+
+#[test]
+fn a_report_too_long_for_a_frame_says_that_there_is_more() {
+    let row = |n: u32| ResourceRow {
+        name: format!("{n:0900}").into_bytes().into(),
+        granted: n,
+        converting: 0,
+        waiting: 0,
+        strongest: None,
+    };
+    let rows: Vec<_> = (0..100).map(row).collect();
+    let long = report(Report::Resources { rows: rows.clone(), more: false });
+    let (mut writer, mut out) = (FrameWriter::new(32_768), Vec::new());
+    assert!(matches!(writer.server(&mut out, &long), Err(EncodeError::FrameTooLong { .. })));
+    assert!(out.is_empty());
+    writer.server_fitting(&mut out, &long).expect("a shorter one fits");
+    let (body, _) = split_frame(&out, 32_768).expect("a frame").expect("whole");
+    let expected = report(Report::Resources { rows: rows[..25].to_vec(), more: true });
+    assert!(decode_server(body) == Ok(vec![expected]));
+}
+
+#[test]
+fn a_report_that_cannot_say_so_is_refused_and_a_grant_never_is() {
+    let edges: Vec<WaitEdge> = samples::server()
+        .into_iter()
+        .filter_map(|(_, message)| match message {
+            ServerMessage::Reply { reply: Reply::Report(report), .. } => Some(*report),
+            _ => None,
+        })
+        .find_map(|report| if let Report::Waits(edges) = report { Some(edges) } else { None })
+        .expect("a sample");
+    let long = report(Report::Waits(edges.iter().cycle().take(500).cloned().collect()));
+    let (mut writer, mut out) = (FrameWriter::new(4_096), Vec::new());
+    writer.server_fitting(&mut out, &long).expect("a refusal fits");
+    let (body, _) = split_frame(&out, 4_096).expect("a frame").expect("whole");
+    let refused = Reply::Refused(Refusal::Limit(LimitName::FrameBytes));
+    assert_eq!(decode_server(body), Ok(vec![ServerMessage::Reply { id: RequestId(3), reply: refused }]));
+
+    let value = lockstead_types::reply::Value { bytes: vec![0; 8_192].into(), invalid: false };
+    let long = ServerMessage::Reply { id: RequestId(4), reply: Reply::Value(value) };
+    let before = out.clone();
+    assert!(matches!(writer.server_fitting(&mut out, &long), Err(EncodeError::FrameTooLong { .. })));
+    assert_eq!(out, before);
+}

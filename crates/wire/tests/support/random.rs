@@ -1,0 +1,486 @@
+//! Random messages from a seed.
+
+use std::sync::LazyLock;
+
+use lockstead_types::{
+    Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, SessionId, SpaceId, Span, Token,
+    message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
+    mode::{ModeSpec, ModeTableSpec},
+    reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
+    report::{
+        DeadlockReport, Holder, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow,
+        VictimReason, WaitEdge,
+    },
+    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
+    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+};
+
+/// SplitMix64.
+pub struct Rng(pub u64);
+
+/// What names and values are cut from.
+static POOL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut rng = Rng(7);
+    (0..70_000).map(|_| rng.next() as u8).collect()
+});
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    pub fn yes(&mut self) -> bool {
+        self.next() & 1 == 1
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())]
+    }
+
+    /// A number, often at an edge.
+    fn number(&mut self) -> u64 {
+        match self.below(4) {
+            0 => self.pick(&[0, 1, u64::from(u32::MAX), u64::MAX]),
+            1 => self.next() & 0xFF,
+            _ => self.next(),
+        }
+    }
+
+    fn n32(&mut self) -> u32 {
+        self.number() as u32
+    }
+
+    fn maybe<T>(&mut self, make: impl FnOnce(&mut Rng) -> T) -> Option<T> {
+        self.yes().then(|| make(self))
+    }
+
+    fn list<T>(&mut self, mut make: impl FnMut(&mut Rng) -> T) -> Vec<T> {
+        (0..self.below(4)).map(|_| make(self)).collect()
+    }
+
+    fn name(&mut self) -> &'static [u8] {
+        let longest = self.pick(&[1, 8, 40, 300, 65_535]);
+        let length = self.below(longest + 1);
+        &POOL[..][self.below(1000)..][..length]
+    }
+
+    fn value(&mut self) -> &'static [u8] {
+        let longest = self.pick(&[0, 64, 65_536]);
+        &POOL[..self.below(longest + 1)]
+    }
+
+    fn text(&mut self) -> &'static str {
+        self.pick(&["", "a", "orders", "gr\u{fc}n \u{2713} \u{1F512}", "\0", "a somewhat longer text, with spaces"])
+    }
+
+    fn string(&mut self) -> String {
+        self.text().to_owned()
+    }
+
+    fn span(&mut self) -> Span {
+        Span::from_nanos(self.number())
+    }
+
+    fn token(&mut self) -> Token {
+        Token::from_u64(self.number() >> 1).expect("63 bits")
+    }
+
+    fn lock_id(&mut self) -> LockId {
+        LockId(self.number())
+    }
+
+    fn space(&mut self) -> SpaceId {
+        SpaceId(self.n32())
+    }
+
+    fn session(&mut self) -> SessionId {
+        SessionId(u128::from(self.number()) << 64 | u128::from(self.number()))
+    }
+
+    fn mode(&mut self) -> Mode {
+        Mode(self.below(32) as u8)
+    }
+
+    fn claim(&mut self) -> Claim {
+        if self.yes() { Claim::Mode(self.mode()) } else { Claim::Permits { take: self.n32(), of: self.n32() } }
+    }
+
+    fn flags(&mut self) -> Flags {
+        let all = Flags::ALL.iter().fold(0, |bits, (flag, _)| bits | flag.0);
+        Flags(self.next() as u32 & all & self.pick(&[0, u32::MAX]))
+    }
+
+    fn wait(&mut self) -> Wait {
+        match self.below(3) {
+            0 => Wait::Never,
+            1 => Wait::For(self.span()),
+            _ => Wait::Forever,
+        }
+    }
+
+    fn meta(&mut self) -> Meta {
+        Meta { host: self.string(), pid: self.n32(), program: self.string(), purpose: self.string() }
+    }
+
+    fn lock(&mut self) -> LockRequest<'static> {
+        LockRequest {
+            space: self.space(),
+            name: self.name(),
+            claim: self.claim(),
+            wait: self.wait(),
+            flags: self.flags(),
+            owner: match self.below(3) {
+                0 => OwnerRef::Session,
+                1 => OwnerRef::Alone,
+                _ => OwnerRef::Group(GroupId(self.n32())),
+            },
+            tag: self.n32(),
+            priority: self.next() as i8,
+        }
+    }
+
+    fn query(&mut self) -> Query<'static> {
+        match self.below(7) {
+            0 => Query::Resources { space: self.space(), prefix: self.name(), after: self.name() },
+            1 => Query::Resource { space: self.space(), name: self.name() },
+            2 => Query::Waits,
+            3 => Query::Sessions { after: self.maybe(Rng::session) },
+            4 => Query::Deadlocks,
+            5 => Query::Status,
+            _ => Query::Spaces,
+        }
+    }
+
+    fn op(&mut self) -> Op<'static> {
+        match self.below(18) {
+            0 => Op::Lock(self.lock()),
+            1 => Op::LockMany(self.list(Rng::lock)),
+            2 => Op::Convert(ConvertRequest {
+                lock: self.lock_id(),
+                mode: self.mode(),
+                wait: self.wait(),
+                flags: self.flags(),
+                value: self.maybe(Rng::value),
+            }),
+            3 => {
+                let (flags, value) = (self.flags(), self.maybe(Rng::value));
+                Op::Release { release: ReleaseRequest { lock: self.lock_id(), flags, value }, one_way: self.yes() }
+            }
+            4 => Op::Cancel(if self.yes() {
+                Target::Lock(self.lock_id())
+            } else {
+                Target::Request(RequestId(self.number()))
+            }),
+            5 => Op::ReadValue(self.lock_id()),
+            6 => Op::Sync,
+            7 => Op::GroupAttach { name: self.name() },
+            8 => Op::GroupDetach(GroupId(self.n32())),
+            9 => Op::SpaceOpen { name: self.text() },
+            10 => Op::SpaceCreate(self.space_spec()),
+            11 => Op::SpaceDrop { name: self.text(), force: self.yes() },
+            12 => Op::Purge { space: self.space(), session: self.maybe(Rng::session) },
+            13 => Op::ForceRelease { space: self.space(), name: self.name(), token: self.token(), reason: self.text() },
+            14 => Op::EndSession { session: self.session(), reason: self.text() },
+            15 => Op::Query(self.query()),
+            16 => Op::Watch { space: self.space(), prefix: self.name() },
+            _ => Op::Unwatch,
+        }
+    }
+
+    pub fn client(&mut self) -> ClientMessage<'static> {
+        let (session, ttl) = (self.session(), self.span());
+        match self.below(16) {
+            0 => ClientMessage::Hello { version: self.next() as u16 },
+            1 => ClientMessage::Open { session, ttl, meta: self.meta() },
+            2 => ClientMessage::Attach { session, ttl, meta: self.meta(), answers: self.number() },
+            3 => ClientMessage::Reclaim {
+                id: RequestId(self.number()),
+                claim: Reclaim {
+                    space: self.space(),
+                    name: self.name(),
+                    held: self.claim(),
+                    token: self.token(),
+                    lock: self.lock_id(),
+                    tag: self.n32(),
+                    alone: self.yes(),
+                    group: self.maybe(Rng::name),
+                    flags: self.flags(),
+                },
+            },
+            4 => ClientMessage::ReclaimDone,
+            5 => ClientMessage::Renew { seq: self.number() },
+            6 => ClientMessage::Ack { answers: self.number() },
+            7 => ClientMessage::Goodbye,
+            _ => ClientMessage::Request { id: RequestId(self.number()), op: self.op() },
+        }
+    }
+
+    fn block(&mut self) -> Value {
+        Value { bytes: self.value().into(), invalid: self.yes() }
+    }
+
+    fn grant(&mut self) -> Grant {
+        Grant {
+            lock: self.lock_id(),
+            claim: self.claim(),
+            token: self.token(),
+            value: self.maybe(Rng::block),
+            demoted: self.yes(),
+            alternative: self.yes(),
+        }
+    }
+
+    fn modes(&mut self) -> ModeTableSpec {
+        ModeTableSpec {
+            name: self.string(),
+            modes: self.list(|r| ModeSpec { name: r.string(), aliases: r.list(Rng::string), writes: r.yes() }),
+            relation: self.list(Rng::string),
+            shortcuts: [self.string(), self.string(), self.string()],
+        }
+    }
+
+    fn space_spec(&mut self) -> SpaceSpec {
+        SpaceSpec {
+            name: self.string(),
+            modes: if self.yes() { ModeChoice::BuiltIn(self.string()) } else { ModeChoice::Custom(self.modes()) },
+            policy: if self.yes() {
+                QueuePolicy::Vms
+            } else {
+                QueuePolicy::Fair { overtakes: self.next() as u16, ageing: self.span() }
+            },
+            deadlock: self.pick(&[DeadlockPolicy::Detect, DeadlockPolicy::Timeout, DeadlockPolicy::NoWait]),
+            victim: self.pick(&[
+                VictimPolicy::Requester,
+                VictimPolicy::Youngest,
+                VictimPolicy::FewestLocks,
+                VictimPolicy::LowestPriority,
+            ]),
+            value_bytes: self.n32(),
+        }
+    }
+
+    fn row(&mut self) -> LockRow {
+        LockRow {
+            lock: self.lock_id(),
+            held: self.maybe(Rng::claim),
+            wanted: self.maybe(Rng::claim),
+            token: self.token(),
+            holder: Holder {
+                session: self.maybe(Rng::session),
+                group: self.maybe(|r| GroupId(r.n32())),
+                tag: self.n32(),
+                meta: self.meta(),
+            },
+            since: self.span(),
+        }
+    }
+
+    fn edge(&mut self) -> WaitEdge {
+        WaitEdge {
+            space: self.space(),
+            name: self.name().into(),
+            waiter: self.row(),
+            blocker: self.row(),
+            hard: self.yes(),
+        }
+    }
+
+    fn session_row(&mut self) -> SessionRow {
+        SessionRow {
+            session: self.session(),
+            local: self.yes(),
+            connected: self.yes(),
+            ttl: self.span(),
+            left: self.span(),
+            age: self.span(),
+            locks: self.n32(),
+            principal: self.string(),
+            meta: self.meta(),
+        }
+    }
+
+    fn status(&mut self) -> NodeStatus {
+        NodeStatus {
+            node: NodeId(self.next() as u16),
+            epoch: self.n32(),
+            version: self.string(),
+            uptime: self.span(),
+            frozen_for: self.span(),
+            sessions: self.n32(),
+            groups: self.n32(),
+            spaces: self.n32(),
+            resources: self.number(),
+            granted: self.number(),
+            converting: self.number(),
+            waiting: self.number(),
+            orphans: self.number(),
+            token: self.token(),
+            counters: self.list(|r| (r.string(), r.number())),
+        }
+    }
+
+    fn report(&mut self) -> Report {
+        match self.below(7) {
+            0 => Report::Resources {
+                rows: self.list(|r| ResourceRow {
+                    name: r.name().into(),
+                    granted: r.n32(),
+                    converting: r.n32(),
+                    waiting: r.n32(),
+                    strongest: r.maybe(Rng::claim),
+                }),
+                more: self.yes(),
+            },
+            1 => Report::Resource(self.maybe(|r| {
+                Box::new(ResourceDetail {
+                    name: r.name().into(),
+                    master: NodeId(r.next() as u16),
+                    granted: r.list(Rng::row),
+                    converting: r.list(Rng::row),
+                    waiting: r.list(Rng::row),
+                    value: r.maybe(Rng::block),
+                })
+            })),
+            2 => Report::Waits(self.list(Rng::edge)),
+            3 => Report::Sessions { rows: self.list(Rng::session_row), more: self.yes() },
+            4 => Report::Deadlocks(self.list(|r| DeadlockReport {
+                number: r.number(),
+                ago: r.span(),
+                cycle: r.list(Rng::edge),
+                victim: r.lock_id(),
+                why: r.pick(&[
+                    VictimReason::Conversion,
+                    VictimReason::ClosedCycle,
+                    VictimReason::Youngest,
+                    VictimReason::FewestLocks,
+                    VictimReason::LowestPriority,
+                ]),
+            })),
+            5 => Report::Status(Box::new(self.status())),
+            _ => Report::Spaces(self.list(|r| (r.space(), r.space_spec()))),
+        }
+    }
+
+    fn refusal(&mut self) -> Refusal {
+        let limit = Refusal::Limit(self.pick(LimitName::ALL));
+        self.pick(&[
+            limit,
+            Refusal::WouldWait,
+            Refusal::Timeout,
+            Refusal::Deadlock,
+            Refusal::NotHeld,
+            Refusal::BadMode,
+            Refusal::TooLong,
+            Refusal::Denied,
+            Refusal::Lost,
+            Refusal::Invalid,
+            Refusal::Busy,
+            Refusal::NoQuorum,
+            Refusal::NoLockspace,
+            Refusal::Exists,
+            Refusal::Phase,
+            Refusal::Intent,
+            Refusal::Sublocks,
+            Refusal::Aborted,
+        ])
+    }
+
+    fn reply(&mut self) -> Reply {
+        match self.below(18) {
+            0 => Reply::Queued(self.lock_id()),
+            1 => Reply::Granted(self.grant()),
+            2 => Reply::GrantedMany(self.list(Rng::grant)),
+            3 => Reply::Released,
+            4 => Reply::Cancelled,
+            5 => Reply::Value(self.block()),
+            6 => Reply::Done,
+            7 => Reply::Group(GroupId(self.n32())),
+            8 => {
+                let (modes, value_bytes) = (self.modes(), self.n32());
+                Reply::Space(Box::new(SpaceInfo { space: self.space(), modes, value_bytes }))
+            }
+            9 => Reply::Purged(self.n32()),
+            10 => Reply::Refused(self.refusal()),
+            _ => Reply::Report(Box::new(self.report())),
+        }
+    }
+
+    fn notice(&mut self) -> Notice {
+        match self.below(4) {
+            0 => Notice::Blocking { lock: self.lock_id(), claim: self.claim() },
+            1 => Notice::Revoked {
+                lock: self.lock_id(),
+                why: self.pick(&[
+                    Revoked::Forced,
+                    Revoked::SpaceDropped,
+                    Revoked::SessionEnded,
+                    Revoked::GroupEnded,
+                    Revoked::Superseded,
+                ]),
+            },
+            2 => Notice::Changed(Box::new(Change {
+                space: self.space(),
+                name: self.name().into(),
+                lock: self.lock_id(),
+                session: self.maybe(Rng::session),
+                event: self.pick(&[
+                    ChangeEvent::Granted,
+                    ChangeEvent::Waiting,
+                    ChangeEvent::Released,
+                    ChangeEvent::Cancelled,
+                ]),
+                claim: self.claim(),
+                token: self.token(),
+            })),
+            _ => Notice::Resync,
+        }
+    }
+
+    pub fn server(&mut self) -> ServerMessage {
+        match self.below(16) {
+            0 => ServerMessage::Welcome(Welcome {
+                version: self.next() as u16,
+                node: NodeId(self.next() as u16),
+                epoch: self.n32(),
+                local: self.yes(),
+                credit: self.n32(),
+                frame_bytes: self.n32(),
+            }),
+            1 => ServerMessage::Rejected {
+                why: self.pick(&[
+                    Rejection::Version,
+                    Rejection::Protocol,
+                    Rejection::FrameTooLong,
+                    Rejection::Credit,
+                    Rejection::Full,
+                    Rejection::SlowReader,
+                    Rejection::Idle,
+                    Rejection::Stopping,
+                    Rejection::Superseded,
+                    Rejection::Denied,
+                ]),
+            },
+            2 => ServerMessage::Opened { ttl: self.span() },
+            3 => ServerMessage::Attached(Attached {
+                ttl: self.span(),
+                seen: RequestId(self.number()),
+                reclaim: self.yes(),
+                groups: self.list(|r| GroupId(r.n32())),
+            }),
+            4 => ServerMessage::Ended,
+            5 => ServerMessage::Renewed { seq: self.number() },
+            6 => ServerMessage::Bye,
+            7..=9 => ServerMessage::Notice(self.notice()),
+            _ => ServerMessage::Reply { id: RequestId(self.number()), reply: self.reply() },
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! One message or more of every kind, with fixed content: what the golden bytes are of.
+
+use lockstead_types::{
+    Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, SessionId, SpaceId, Span, Token,
+    message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
+    mode::ModeTableSpec,
+    reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
+    report::{
+        DeadlockReport, Holder, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow,
+        VictimReason, WaitEdge,
+    },
+    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
+    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    tables::built_in,
+};
+
+const SESSION: SessionId = SessionId(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF);
+const LOCK: LockId = LockId(0x0000_0002_0000_0005);
+const TTL: Span = Span::from_secs(10);
+const SPACE: SpaceId = SpaceId(3);
+const PR: Claim = Claim::Mode(Mode(3));
+const EX: Claim = Claim::Mode(Mode(5));
+const PERMITS: Claim = Claim::Permits { take: 2, of: 10 };
+
+fn token() -> Token {
+    Token::new(1, 9).expect("in range")
+}
+
+fn meta() -> Meta {
+    Meta { host: "db1".into(), pid: 4711, program: "nightly".into(), purpose: "r\u{e9}index".into() }
+}
+
+fn request(op: Op<'static>) -> ClientMessage<'static> {
+    ClientMessage::Request { id: RequestId(7), op }
+}
+
+pub fn lock() -> LockRequest<'static> {
+    LockRequest {
+        space: SpaceId(0),
+        name: b"orders/7",
+        claim: EX,
+        wait: Wait::Forever,
+        flags: Flags::NONE,
+        owner: OwnerRef::Session,
+        tag: 0,
+        priority: 0,
+    }
+}
+
+fn custom_modes() -> ModeTableSpec {
+    built_in("rw").expect("built in").spec().clone()
+}
+
+fn space_specs() -> [SpaceSpec; 2] {
+    let custom = SpaceSpec {
+        name: "pages".into(),
+        modes: ModeChoice::Custom(custom_modes()),
+        policy: QueuePolicy::FAIR,
+        deadlock: DeadlockPolicy::NoWait,
+        victim: VictimPolicy::FewestLocks,
+        value_bytes: 256,
+    };
+    [SpaceSpec::named("plain"), custom]
+}
+
+/// Every message of a client, by name; the name starts with its kind.
+pub fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
+    let mut samples = vec![
+        ("hello", ClientMessage::Hello { version: 1 }),
+        ("open", ClientMessage::Open { session: SESSION, ttl: TTL, meta: meta() }),
+        ("attach", ClientMessage::Attach { session: SESSION, ttl: TTL, meta: meta(), answers: 12 }),
+        ("reclaim", reclaim(PR, true, None, Flags::PERSISTENT)),
+        ("reclaim of a group", reclaim(PERMITS, false, Some(b"crew"), Flags::NONE)),
+        ("reclaim-done", ClientMessage::ReclaimDone),
+        ("renew", ClientMessage::Renew { seq: 0x0102_0304_0506_0708 }),
+        ("ack", ClientMessage::Ack { answers: 12 }),
+        ("goodbye", ClientMessage::Goodbye),
+    ];
+    samples.extend(requests().into_iter().map(|(name, op)| (name, request(op))));
+    samples
+}
+
+fn reclaim(held: Claim, alone: bool, group: Option<&'static [u8]>, flags: Flags) -> ClientMessage<'static> {
+    let claim =
+        Reclaim { space: SPACE, name: b"orders/7", held, token: token(), lock: LOCK, tag: 4, alone, group, flags };
+    ClientMessage::Reclaim { id: RequestId(1), claim }
+}
+
+fn requests() -> Vec<(&'static str, Op<'static>)> {
+    let mut ops = vec![("lock", Op::Lock(lock())), ("lock with everything", Op::Lock(full_lock()))];
+    let permits = LockRequest { claim: PERMITS, wait: Wait::Never, owner: OwnerRef::Alone, ..lock() };
+    ops.push(("lock of permits", Op::Lock(permits)));
+    ops.push(("lock-many", Op::LockMany(vec![lock(), permits])));
+    ops.extend(conversions_and_releases());
+    let [plain, custom] = space_specs();
+    ops.extend([
+        ("cancel", Op::Cancel(Target::Lock(LOCK))),
+        ("cancel of a request", Op::Cancel(Target::Request(RequestId(6)))),
+        ("read-value", Op::ReadValue(LOCK)),
+        ("sync", Op::Sync),
+        ("group-attach", Op::GroupAttach { name: b"crew" }),
+        ("group-detach", Op::GroupDetach(GroupId(2))),
+        ("space-open", Op::SpaceOpen { name: "pages" }),
+        ("space-create", Op::SpaceCreate(plain)),
+        ("space-create with modes of its own", Op::SpaceCreate(custom)),
+        ("space-drop", Op::SpaceDrop { name: "pages", force: true }),
+        ("purge", Op::Purge { space: SPACE, session: None }),
+        ("purge of a session", Op::Purge { space: SPACE, session: Some(SESSION) }),
+        ("force-release", Op::ForceRelease { space: SPACE, name: b"orders/7", token: token(), reason: "stuck" }),
+        ("end-session", Op::EndSession { session: SESSION, reason: "gone" }),
+        ("watch", Op::Watch { space: SPACE, prefix: b"orders/" }),
+        ("unwatch", Op::Unwatch),
+        ("query-resources", Op::Query(Query::Resources { space: SPACE, prefix: b"orders/", after: b"orders/6" })),
+        ("query-resource", Op::Query(Query::Resource { space: SPACE, name: b"orders/7" })),
+        ("query-waits", Op::Query(Query::Waits)),
+        ("query-sessions", Op::Query(Query::Sessions { after: None })),
+        ("query-sessions after one", Op::Query(Query::Sessions { after: Some(SESSION) })),
+        ("query-deadlocks", Op::Query(Query::Deadlocks)),
+        ("query-status", Op::Query(Query::Status)),
+        ("query-spaces", Op::Query(Query::Spaces)),
+    ]);
+    ops
+}
+
+fn full_lock() -> LockRequest<'static> {
+    LockRequest {
+        space: SPACE,
+        name: b"\x00\xFF raw",
+        claim: PR,
+        wait: Wait::For(Span::from_millis(1500)),
+        flags: Flags::VALBLK.with(Flags::NOBAST),
+        owner: OwnerRef::Group(GroupId(2)),
+        tag: 77,
+        priority: -3,
+    }
+}
+
+fn conversions_and_releases() -> Vec<(&'static str, Op<'static>)> {
+    let convert = ConvertRequest { lock: LOCK, mode: Mode(0), wait: Wait::Forever, flags: Flags::NONE, value: None };
+    let full_convert = ConvertRequest {
+        mode: Mode(5),
+        wait: Wait::For(TTL),
+        flags: Flags::VALBLK.with(Flags::QUECVT),
+        value: Some(b"state"),
+        ..convert
+    };
+    let release = ReleaseRequest { lock: LOCK, flags: Flags::NONE, value: None };
+    let full_release = ReleaseRequest { flags: Flags::VALBLK, value: Some(b"state"), ..release };
+    vec![
+        ("convert", Op::Convert(convert)),
+        ("convert with everything", Op::Convert(full_convert)),
+        ("release", Op::Release { release, one_way: false }),
+        ("release one-way", Op::Release { release, one_way: true }),
+        ("release with everything", Op::Release { release: full_release, one_way: false }),
+    ]
+}
+
+fn grant() -> Grant {
+    Grant { lock: LOCK, claim: EX, token: token(), value: None, demoted: false, alternative: false }
+}
+
+fn block(invalid: bool) -> Value {
+    Value { bytes: (*b"state").into(), invalid }
+}
+
+/// Every message of a node, by name; the name starts with its kind.
+pub fn server() -> Vec<(&'static str, ServerMessage)> {
+    let welcome = Welcome { version: 1, node: NodeId(1), epoch: 5, local: true, credit: 4_096, frame_bytes: 1_048_576 };
+    let attached = Attached { ttl: TTL, seen: RequestId(9), reclaim: true, groups: vec![GroupId(2), GroupId(8)] };
+    let change = Change {
+        space: SPACE,
+        name: (*b"orders/7").into(),
+        lock: LOCK,
+        session: Some(SESSION),
+        event: ChangeEvent::Released,
+        claim: EX,
+        token: Token::NONE,
+    };
+    let mut samples = vec![
+        ("welcome", ServerMessage::Welcome(welcome)),
+        ("rejected", ServerMessage::Rejected { why: Rejection::Protocol }),
+        ("opened", ServerMessage::Opened { ttl: TTL }),
+        ("attached", ServerMessage::Attached(attached)),
+        ("ended", ServerMessage::Ended),
+        ("renewed", ServerMessage::Renewed { seq: 0x0102_0304_0506_0708 }),
+        ("bye", ServerMessage::Bye),
+        ("blocking", ServerMessage::Notice(Notice::Blocking { lock: LOCK, claim: EX })),
+        ("blocking permits", ServerMessage::Notice(Notice::Blocking { lock: LOCK, claim: PERMITS })),
+        ("revoked", ServerMessage::Notice(Notice::Revoked { lock: LOCK, why: Revoked::Forced })),
+        ("changed", ServerMessage::Notice(Notice::Changed(Box::new(change)))),
+        ("resync", ServerMessage::Notice(Notice::Resync)),
+    ];
+    let replies = replies().into_iter().chain(reports().into_iter().map(|(n, r)| (n, Reply::Report(Box::new(r)))));
+    samples.extend(replies.map(|(name, reply)| (name, ServerMessage::Reply { id: RequestId(7), reply })));
+    samples
+}
+
+fn replies() -> Vec<(&'static str, Reply)> {
+    let full = Grant { value: Some(block(true)), demoted: true, alternative: true, ..grant() };
+    let permits = Grant { claim: PERMITS, value: Some(block(false)), ..grant() };
+    let info = SpaceInfo { space: SPACE, modes: custom_modes(), value_bytes: 64 };
+    vec![
+        ("queued", Reply::Queued(LOCK)),
+        ("granted", Reply::Granted(grant())),
+        ("granted with everything", Reply::Granted(full)),
+        ("granted permits", Reply::Granted(permits.clone())),
+        ("granted-many", Reply::GrantedMany(vec![grant(), permits])),
+        ("released", Reply::Released),
+        ("cancelled", Reply::Cancelled),
+        ("value", Reply::Value(block(false))),
+        ("value invalid", Reply::Value(block(true))),
+        ("done", Reply::Done),
+        ("group", Reply::Group(GroupId(2))),
+        ("space", Reply::Space(Box::new(info))),
+        ("purged", Reply::Purged(31)),
+        ("refused", Reply::Refused(Refusal::Timeout)),
+        ("refused limit", Reply::Refused(Refusal::Limit(LimitName::InFlight))),
+    ]
+}
+
+fn row(held: Option<Claim>, wanted: Option<Claim>) -> LockRow {
+    let holder = Holder { session: Some(SESSION), group: Some(GroupId(2)), tag: 4, meta: meta() };
+    let token = if held.is_some() { token() } else { Token::NONE };
+    LockRow { lock: LOCK, held, wanted, token, holder, since: Span::from_millis(250) }
+}
+
+fn edge() -> WaitEdge {
+    let (waiter, blocker) = (row(None, Some(EX)), row(Some(PR), None));
+    WaitEdge { space: SPACE, name: (*b"orders/7").into(), waiter, blocker, hard: true }
+}
+
+fn reports() -> Vec<(&'static str, Report)> {
+    let resource =
+        ResourceRow { name: (*b"orders/7").into(), granted: 2, converting: 1, waiting: 4, strongest: Some(PR) };
+    let detail = ResourceDetail {
+        name: (*b"orders/7").into(),
+        master: NodeId(1),
+        granted: vec![row(Some(PR), None)],
+        converting: vec![row(Some(PR), Some(EX))],
+        waiting: vec![row(None, Some(EX))],
+        value: Some(block(false)),
+    };
+    let deadlock = DeadlockReport {
+        number: 1,
+        ago: Span::from_secs(60),
+        cycle: vec![edge()],
+        victim: LOCK,
+        why: VictimReason::Youngest,
+    };
+    let spaces = space_specs().into_iter().zip(1..).map(|(spec, n)| (SpaceId(n), spec)).collect();
+    vec![
+        ("report-resources", Report::Resources { rows: vec![resource], more: true }),
+        ("report-resource", Report::Resource(Some(Box::new(detail)))),
+        ("report-resource without locks", Report::Resource(None)),
+        ("report-waits", Report::Waits(vec![edge()])),
+        ("report-sessions", Report::Sessions { rows: vec![session_row()], more: false }),
+        ("report-deadlocks", Report::Deadlocks(vec![deadlock])),
+        ("report-status", Report::Status(Box::new(status()))),
+        ("report-spaces", Report::Spaces(spaces)),
+    ]
+}
+
+fn session_row() -> SessionRow {
+    SessionRow {
+        session: SESSION,
+        local: true,
+        connected: false,
+        ttl: TTL,
+        left: Span::from_secs(4),
+        age: Span::from_secs(90),
+        locks: 3,
+        principal: "uid 1000 pid 4711".into(),
+        meta: meta(),
+    }
+}
+
+fn status() -> NodeStatus {
+    NodeStatus {
+        node: NodeId(1),
+        epoch: 5,
+        version: "0.1.0".into(),
+        uptime: Span::from_secs(3_600),
+        frozen_for: Span::ZERO,
+        sessions: 1,
+        groups: 2,
+        spaces: 3,
+        resources: 4,
+        granted: 5,
+        converting: 6,
+        waiting: 7,
+        orphans: 8,
+        token: token(),
+        counters: vec![("locks".into(), 9), ("releases".into(), 10)],
+    }
+}
