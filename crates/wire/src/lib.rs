@@ -7,8 +7,8 @@
 //! Pure: no clock, no I/O, no async. Nothing a peer sends makes it panic, and nothing is allocated before the bytes that
 //! must fill it have been seen ([WIRE-4]).
 //!
-//! Reading order: [`frame`], [`client`], [`server`]; then [`hot`] (the fixed records), [`cold`] (everything else),
-//! [`field`] (what both are made of).
+//! Reading order: [`frame`], [`client`], [`server`]; then `hot` (the fixed records), `cold` (everything else),
+//! `field` (what both are made of).
 #![no_std]
 #![forbid(unsafe_code)]
 

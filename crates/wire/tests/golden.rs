@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::fmt::Write as _;
+use core::fmt::Write as _;
 
 use lockstead_types::message::{ClientMessage, ServerMessage};
 use lockstead_wire::{FrameWriter, encode_client, encode_server};

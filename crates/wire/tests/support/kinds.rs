@@ -10,9 +10,9 @@ use lockstead_types::{
 
 macro_rules! kinds {
     ($function:ident, $list:ident, $type:ty { $($pattern:pat => $name:literal,)* }) => {
-        pub const $list: &[&str] = &[$($name),*];
+        pub(crate) const $list: &[&str] = &[$($name),*];
 
-        pub fn $function(message: &$type) -> &'static str {
+        pub(crate) fn $function(message: &$type) -> &'static str {
             match message { $($pattern => $name,)* }
         }
     };
@@ -90,7 +90,7 @@ kinds!(report_kind, REPORT_KINDS, Report {
 });
 
 /// The kind of a node's message, reports told apart.
-pub fn server_name(message: &ServerMessage) -> &'static str {
+pub(crate) fn server_name(message: &ServerMessage) -> &'static str {
     match message {
         ServerMessage::Reply { reply: Reply::Report(report), .. } => report_kind(report),
         other => server_kind(other),
@@ -98,6 +98,6 @@ pub fn server_name(message: &ServerMessage) -> &'static str {
 }
 
 /// All that [`server_name`] may say.
-pub fn server_names() -> Vec<&'static str> {
+pub(crate) fn server_names() -> Vec<&'static str> {
     SERVER_KINDS.iter().filter(|k| **k != "report").chain(REPORT_KINDS).copied().collect()
 }

@@ -16,7 +16,7 @@ use lockstead_types::{
 };
 
 /// SplitMix64.
-pub struct Rng(pub u64);
+pub(crate) struct Rng(pub(crate) u64);
 
 /// What names and values are cut from.
 static POOL: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -25,7 +25,7 @@ static POOL: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 impl Rng {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -34,15 +34,15 @@ impl Rng {
     }
 
     /// Below `n`.
-    pub fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 
-    pub fn yes(&mut self) -> bool {
+    pub(crate) fn yes(&mut self) -> bool {
         self.next() & 1 == 1
     }
 
-    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())]
     }
 
@@ -196,7 +196,7 @@ impl Rng {
         }
     }
 
-    pub fn client(&mut self) -> ClientMessage<'static> {
+    pub(crate) fn client(&mut self) -> ClientMessage<'static> {
         let (session, ttl) = (self.session(), self.span());
         match self.below(16) {
             0 => ClientMessage::Hello { version: self.next() as u16 },
@@ -445,7 +445,7 @@ impl Rng {
         }
     }
 
-    pub fn server(&mut self) -> ServerMessage {
+    pub(crate) fn server(&mut self) -> ServerMessage {
         match self.below(16) {
             0 => ServerMessage::Welcome(Welcome {
                 version: self.next() as u16,

@@ -34,7 +34,7 @@ fn request(op: Op<'static>) -> ClientMessage<'static> {
     ClientMessage::Request { id: RequestId(7), op }
 }
 
-pub fn lock() -> LockRequest<'static> {
+pub(crate) fn lock() -> LockRequest<'static> {
     LockRequest {
         space: SpaceId(0),
         name: b"orders/7",
@@ -64,7 +64,7 @@ fn space_specs() -> [SpaceSpec; 2] {
 }
 
 /// Every message of a client, by name; the name starts with its kind.
-pub fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
+pub(crate) fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
     let mut samples = vec![
         ("hello", ClientMessage::Hello { version: 1 }),
         ("open", ClientMessage::Open { session: SESSION, ttl: TTL, meta: meta() }),
@@ -164,7 +164,7 @@ fn block(invalid: bool) -> Value {
 }
 
 /// Every message of a node, by name; the name starts with its kind.
-pub fn server() -> Vec<(&'static str, ServerMessage)> {
+pub(crate) fn server() -> Vec<(&'static str, ServerMessage)> {
     let welcome = Welcome { version: 1, node: NodeId(1), epoch: 5, local: true, credit: 4_096, frame_bytes: 1_048_576 };
     let attached = Attached { ttl: TTL, seen: RequestId(9), reclaim: true, groups: vec![GroupId(2), GroupId(8)] };
     let change = Change {

@@ -2,15 +2,15 @@
 //! the rule that a message has one form only: writing it again gives the bytes it was read from.
 
 use lockstead_wire::{
-    DecodeError, DecodeLimits, HEADER_BYTES, client_messages, encode_client, encode_server, frame_bytes_needed,
-    server_messages, split_frame,
+    DecodeError, DecodeLimits, Foreign, HEADER_BYTES, client_messages, encode_client, encode_server,
+    frame_bytes_needed, server_messages, split_frame,
 };
 
 /// The longest frame in the targets.
-pub const MAX: u32 = 1 << 16;
+pub(crate) const MAX: u32 = 1 << 16;
 
 /// The body of a client's frame.
-pub fn client_body(data: &[u8]) -> Result<usize, DecodeError> {
+pub(crate) fn client_body(data: &[u8]) -> Result<usize, DecodeError> {
     let (mut again, mut count, mut end) = (Vec::new(), 0, Ok(()));
     for message in client_messages(data, &DecodeLimits::CEILING) {
         match message {
@@ -24,7 +24,7 @@ pub fn client_body(data: &[u8]) -> Result<usize, DecodeError> {
 }
 
 /// The body of a node's frame.
-pub fn server_body(data: &[u8]) -> Result<usize, DecodeError> {
+pub(crate) fn server_body(data: &[u8]) -> Result<usize, DecodeError> {
     let (mut again, mut count, mut end) = (Vec::new(), 0, Ok(()));
     for message in server_messages(data, &DecodeLimits::CEILING) {
         match message {
@@ -47,7 +47,7 @@ fn assert_accepted(data: &[u8], again: &[u8], whole: bool) {
 
 /// A stream that comes in pieces, whose first byte says how long a piece is: it must be cut into the same frames, or
 /// refused for the same reason, as the stream that is there at once.
-pub fn stream(data: &[u8]) -> Result<usize, DecodeError> {
+pub(crate) fn stream(data: &[u8]) -> Result<usize, DecodeError> {
     let Some((step, bytes)) = data.split_first() else { return Ok(0) };
     let at_once = cut(bytes, bytes.len().max(1));
     let in_pieces = cut(bytes, usize::from(*step) + 1);
@@ -55,8 +55,16 @@ pub fn stream(data: &[u8]) -> Result<usize, DecodeError> {
     at_once.map(|frames| frames.len())
 }
 
-/// Frames of a stream that arrives `step` bytes at a time.
+/// Frames of a stream that arrives `step` bytes at a time. Which protocol a foreign one may be is a guess that may change
+/// with the bytes that are there, so it counts as one.
 fn cut(bytes: &[u8], step: usize) -> Result<Vec<&[u8]>, DecodeError> {
+    cut_exactly(bytes, step).map_err(|error| match error {
+        DecodeError::Foreign(_) => DecodeError::Foreign(Foreign::Unknown),
+        other => other,
+    })
+}
+
+fn cut_exactly(bytes: &[u8], step: usize) -> Result<Vec<&[u8]>, DecodeError> {
     let (mut frames, mut start) = (Vec::new(), 0);
     for end in (0..=bytes.len()).step_by(step).chain([bytes.len()]) {
         while let Some((body, used)) = split_frame(&bytes[start..end], MAX)? {
