@@ -1,0 +1,206 @@
+//! What the node answers and tells, with the node's ids turned into the session's own.
+
+use lockstead_types::{
+    GroupId, LockId, Refusal, RequestId, Time,
+    reply::{Grant, Notice, Reply, Revoked},
+    request::OwnerRef,
+};
+
+use crate::{
+    locks::{Held, Lock},
+    op::{NewLock, Owned, Rare},
+    requests::{For, Request},
+    session::{Event, Phase, Session},
+};
+
+impl Session {
+    pub(crate) fn on_reply(&mut self, now: Time, id: RequestId, reply: Reply) {
+        if self.is_claim_answer(id) {
+            return self.on_claim_answered(now, id, reply);
+        }
+        if !matches!(self.phase, Phase::Live(_) | Phase::Leaving | Phase::Returning(_)) {
+            return self.on_nonsense(now);
+        }
+        self.answers += 1;
+        // Requests take effect in their order: whatever came before this one was seen.
+        self.requests.confirm(id);
+        if let Reply::Queued(wire) = reply {
+            self.on_queued(id, wire);
+        } else if let Some(request) = self.requests.remove(id) {
+            let regroup = matches!(request.whose, For::Regroup(_));
+            self.settle(request, reply);
+            if regroup {
+                self.on_regrouped(now);
+            }
+        }
+        self.acknowledge_if_many();
+    }
+
+    fn on_queued(&mut self, id: RequestId, wire: LockId) {
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let (whose, known_as, queued) = (request.whose, request.known_as, request.queued);
+        let lock = match (&request.op, queued) {
+            // Asked again after a restart: the application knows already that it waits.
+            (_, Some(lock)) => {
+                if matches!(self.locks.get(lock), Some(Lock::Waiting)) {
+                    self.locks.set_wire(lock, wire);
+                }
+                return;
+            }
+            (Owned::Lock(_), None) => self.locks.add(wire, Lock::Waiting),
+            (Owned::Convert { lock, .. }, None) => *lock,
+            _ => return,
+        };
+        if let Some(request) = self.requests.get_mut(id) {
+            request.queued = Some(lock);
+        }
+        self.answer(whose, known_as, Reply::Queued(lock));
+    }
+
+    /// The last answer to a request.
+    pub(crate) fn settle(&mut self, request: Request, reply: Reply) {
+        let Request { known_as, whose, op, queued } = request;
+        let reply = match (op, reply) {
+            (Owned::Lock(asked), Reply::Granted(grant)) => Reply::Granted(self.on_granted(asked, queued, grant)),
+            (Owned::Lock(_), refused) => {
+                if let Some(lock) = queued {
+                    self.locks.remove(lock);
+                }
+                refused
+            }
+            (Owned::Many(asked), Reply::GrantedMany(grants)) => {
+                let granted = asked.into_iter().zip(grants).map(|(a, g)| self.on_granted(a, None, g));
+                Reply::GrantedMany(granted.collect())
+            }
+            (Owned::Convert { lock, .. }, Reply::Granted(grant)) => {
+                if let Some(held) = self.locks.get_mut(lock).and_then(Lock::held_mut) {
+                    held.claim = grant.claim;
+                    held.token = grant.token;
+                }
+                Reply::Granted(Grant { lock, ..grant })
+            }
+            (Owned::Release { lock, .. }, reply) => {
+                self.on_release_answered(lock, &reply);
+                reply
+            }
+            (Owned::Rare(rare), reply) => self.settle_rare(whose, *rare, reply),
+            (_, reply) => reply,
+        };
+        self.answer(whose, known_as, reply);
+    }
+
+    fn settle_rare(&mut self, whose: For, rare: Rare, reply: Reply) -> Reply {
+        match (rare, reply) {
+            (Rare::GroupAttach { name }, Reply::Group(wire)) => match whose {
+                For::Regroup(number) => {
+                    self.groups.set_wire(number, wire);
+                    Reply::Group(number.known_as())
+                }
+                _ => Reply::Group(self.groups.add(wire, &name)),
+            },
+            (Rare::GroupDetach(group), reply) => {
+                self.on_detached(group);
+                reply
+            }
+            (Rare::Watch { space, prefix }, Reply::Done) => {
+                let known = self.watches.iter().any(|(s, p)| *s == space && *p == prefix);
+                if !known {
+                    self.watches.push((space, prefix));
+                }
+                Reply::Done
+            }
+            (Rare::Unwatch, reply) => {
+                self.watches.clear();
+                reply
+            }
+            (_, reply) => reply,
+        }
+    }
+
+    fn on_granted(&mut self, asked: NewLock, queued: Option<LockId>, grant: Grant) -> Grant {
+        let wire = grant.lock;
+        let in_group = matches!(asked.owner, OwnerRef::Group(_));
+        // A member that asks for what its group has is given the same lock.
+        if let Some(same) = self.locks.by_wire(wire).filter(|same| in_group && Some(*same) != queued)
+            && let Some(Lock::Held(held)) = self.locks.get_mut(same)
+        {
+            held.uses = held.uses.saturating_add(1);
+            if let Some(lock) = queued {
+                self.locks.remove(lock);
+            }
+            return Grant { lock: same, ..grant };
+        }
+        let held = Lock::Held(Held {
+            space: asked.space,
+            name: asked.name,
+            claim: grant.claim,
+            token: grant.token,
+            tag: asked.tag,
+            owner: asked.owner,
+            flags: Held::kept_flags(asked.flags),
+            uses: 1,
+            claimed_in: None,
+        });
+        let lock = match queued {
+            Some(lock) => {
+                self.locks.set_wire(lock, wire);
+                if let Some(place) = self.locks.get_mut(lock) {
+                    *place = held;
+                }
+                lock
+            }
+            None => self.locks.add(wire, held),
+        };
+        Grant { lock, ..grant }
+    }
+
+    fn on_release_answered(&mut self, id: LockId, reply: &Reply) {
+        let Some(lock) = self.locks.get_mut(id) else { return };
+        match (core::mem::replace(lock, Lock::Waiting), reply) {
+            // The release was wrong (a value too long), not the lock: it is held as before.
+            (Lock::Releasing(held), Reply::Refused(why)) if !matches!(why, Refusal::NotHeld | Refusal::Lost) => {
+                *lock = Lock::Held(held);
+            }
+            (Lock::Releasing(_), _) => {
+                self.locks.remove(id);
+            }
+            (other, _) => *lock = other,
+        }
+    }
+
+    fn on_detached(&mut self, group: GroupId) {
+        let of_group = |lock: &Lock| lock.held().is_some_and(|h| h.owner == OwnerRef::Group(group));
+        let gone: alloc::vec::Vec<LockId> = self.locks.ids_where(of_group).collect();
+        for lock in gone {
+            self.lose_lock(lock, Revoked::GroupEnded);
+        }
+        self.groups.remove(group);
+    }
+
+    pub(crate) fn lose_lock(&mut self, lock: LockId, why: Revoked) {
+        if let Some(Lock::Held(_)) = self.locks.remove(lock) {
+            self.events.push_back(Event::LockLost { lock, why });
+        }
+    }
+
+    pub(crate) fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Blocking { lock, claim } => {
+                // Of a lock that was released meanwhile, nobody wants to hear.
+                if let Some(lock) = self.locks.by_wire(lock)
+                    && let Some(Lock::Held(_)) = self.locks.get(lock)
+                {
+                    self.events.push_back(Event::Notice(Notice::Blocking { lock, claim }));
+                }
+            }
+            Notice::Revoked { lock, why } => {
+                let Some(lock) = self.locks.by_wire(lock) else { return };
+                if matches!(self.locks.get(lock), Some(Lock::Held(_))) {
+                    self.events.push_back(Event::Notice(Notice::Revoked { lock, why }));
+                    self.lose_lock(lock, why);
+                }
+            }
+            other => self.events.push_back(Event::Notice(other)),
+        }
+    }
+}

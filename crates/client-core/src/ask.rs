@@ -1,0 +1,160 @@
+//! The application's requests on their way in and out.
+
+use lockstead_types::{
+    GroupId, LockId, Refusal, RequestId, Time,
+    request::{Op, Target},
+};
+use lockstead_types::{LimitName, reply::Reply};
+
+use crate::{
+    groups::Groups,
+    locks::{Lock, Locks},
+    op::{Owned, Wiring},
+    requests::{For, Requests, Turn},
+    session::{Event, Phase, Session},
+};
+
+/// One-way releases that may be unconfirmed before the node is asked to confirm them.
+const UNCONFIRMED_MAX: usize = 1_024;
+
+impl Session {
+    /// Asks. The answers come with `key`, in [`crate::Output::Answer`]. A one-way release is answered at once with nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::Lost`] where the session is over or leaving, [`Refusal::NotHeld`] where it does not know the lock or group,
+    /// `limit:in-flight` where [`crate::Config::backlog`] is reached. Nothing was asked then.
+    pub fn request(&mut self, now: Time, op: &Op<'_>, key: u64) -> Result<RequestId, Refusal> {
+        self.expire(now);
+        if self.is_leaving() || matches!(self.phase, Phase::Over(_)) {
+            self.tell_lease(now);
+            return Err(Refusal::Lost);
+        }
+        self.check_known(op)?;
+        match op {
+            Op::Release { release, one_way: true } if release.value.is_none() => {
+                return Ok(self.release_one_way(now, release.lock, release.flags));
+            }
+            _ if self.requests.open_count() >= self.config.backlog as usize => {
+                return Err(Refusal::Limit(LimitName::InFlight));
+            }
+            // [RESTART-8] Dropped from the claims before the release is sent.
+            Op::Release { release, .. } => self.start_release(release.lock),
+            _ => {}
+        }
+        // A one-way release that writes a value is sent as one that is answered, so that it is repeated until it was done.
+        let whose = if matches!(op, Op::Release { one_way: true, .. }) { For::Nobody } else { For::App { key } };
+        Ok(self.requests.push(whose, Owned::of(op)))
+    }
+
+    /// The request could not be put into bytes: it is answered with a refusal, and was not sent.
+    pub fn refuse_unsent(&mut self, id: RequestId, why: Refusal) {
+        self.settle_local(id, Reply::Refused(why));
+    }
+
+    fn check_known(&self, op: &Op<'_>) -> Result<(), Refusal> {
+        let known = match op {
+            Op::Convert(convert) => self.is_ours(convert.lock),
+            Op::Release { release, .. } => self.is_ours(release.lock),
+            Op::Cancel(Target::Lock(lock)) => self.is_ours(*lock),
+            Op::ReadValue(lock) => self.is_ours(*lock),
+            Op::GroupDetach(group) => self.groups.has(*group),
+            _ => true,
+        };
+        if known { Ok(()) } else { Err(Refusal::NotHeld) }
+    }
+
+    fn is_ours(&self, lock: LockId) -> bool {
+        matches!(self.locks.get(lock), Some(Lock::Waiting | Lock::Held(_)))
+    }
+
+    fn release_one_way(&mut self, now: Time, id: LockId, flags: lockstead_types::Flags) -> RequestId {
+        let epoch = self.epoch();
+        let wire = self.locks.wire_of(id);
+        match (wire, self.locks.get_mut(id)) {
+            (Some(wire), Some(Lock::Held(held))) if held.uses > 1 => {
+                held.uses -= 1;
+                return self.requests.push_one_way(wire, flags);
+            }
+            (None, Some(lock @ Lock::Held(_))) if lock.held().is_some_and(|h| h.claimed_in == Some(epoch)) => {
+                if let Lock::Held(held) = core::mem::replace(lock, Lock::Waiting) {
+                    *lock = Lock::Dropped(held);
+                }
+                return self.requests.next_id();
+            }
+            _ => {}
+        }
+        // A waiting lock's place stays until its request is answered.
+        if !matches!(self.locks.get(id), Some(Lock::Waiting)) {
+            self.locks.remove(id);
+        }
+        let Some(wire) = wire else { return self.requests.next_id() };
+        if self.requests.unconfirmed() >= UNCONFIRMED_MAX {
+            self.renew_early(now);
+        }
+        self.requests.push_one_way(wire, flags)
+    }
+
+    fn start_release(&mut self, id: LockId) {
+        let Some(lock) = self.locks.get_mut(id) else { return };
+        match core::mem::replace(lock, Lock::Waiting) {
+            Lock::Held(mut held) if held.uses > 1 => {
+                held.uses -= 1;
+                *lock = Lock::Held(held);
+            }
+            Lock::Held(held) => *lock = Lock::Releasing(held),
+            other => *lock = other,
+        }
+    }
+
+    /// A request whose lock or group is gone (a restart of the node, a revocation) is answered here.
+    pub(crate) fn on_unsendable(&mut self, turn: Turn) {
+        let Turn::Request(id) = turn else { return };
+        let Some(request) = self.requests.get_mut(id) else { return };
+        let reply = match &request.op {
+            // What the node forgot is released.
+            Owned::Release { .. } => Reply::Released,
+            _ => Reply::Refused(Refusal::NotHeld),
+        };
+        self.settle_local(id, reply);
+    }
+
+    fn settle_local(&mut self, id: RequestId, reply: Reply) {
+        if let Some(request) = self.requests.remove(id) {
+            self.settle(request, reply);
+        }
+    }
+
+    pub(crate) fn answer(&mut self, whose: For, request: RequestId, reply: Reply) {
+        if let For::App { key } = whose {
+            self.events.push_back(Event::Answer { request, key, reply });
+        }
+    }
+
+    pub(crate) fn wiring(&self) -> Wires<'_> {
+        Wires { locks: &self.locks, groups: &self.groups, requests: &self.requests }
+    }
+}
+
+/// The node's ids of everything.
+pub(crate) struct Wires<'a> {
+    locks: &'a Locks,
+    groups: &'a Groups,
+    requests: &'a Requests,
+}
+
+impl Wiring for Wires<'_> {
+    fn lock(&self, lock: LockId) -> Option<LockId> {
+        self.locks.wire_of(lock)
+    }
+
+    fn group(&self, group: GroupId) -> Option<GroupId> {
+        self.groups.wire_of(group)
+    }
+
+    fn request(&self, target: Target) -> Option<Target> {
+        match target {
+            Target::Lock(lock) => self.locks.wire_of(lock).map(Target::Lock),
+            Target::Request(id) => Some(Target::Request(self.requests.sent_as(id))),
+        }
+    }
+}

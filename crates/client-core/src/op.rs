@@ -1,0 +1,209 @@
+//! Requests as the session keeps them: owned, so that they can be sent again, and with the application's own ids of locks
+//! and groups, which are put into the node's only when a request is sent.
+
+use alloc::{boxed::Box, string::String, vec::Vec};
+
+use lockstead_types::{
+    Flags, GroupId, LockId, Mode, SessionId, SpaceId, Token,
+    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
+    space::SpaceSpec,
+};
+
+/// An owned request. The frequent ones stand for themselves, the others behind a box, to keep the type small.
+#[derive(Clone, Debug)]
+pub(crate) enum Owned {
+    Lock(NewLock),
+    Many(Vec<NewLock>),
+    Convert { lock: LockId, mode: Mode, wait: Wait, flags: Flags, value: Option<Box<[u8]>> },
+    Release { lock: LockId, flags: Flags, value: Option<Box<[u8]>> },
+    Cancel(Target),
+    ReadValue(LockId),
+    Rare(Box<Rare>),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct NewLock {
+    pub(crate) space: SpaceId,
+    pub(crate) name: Box<[u8]>,
+    pub(crate) claim: Claim,
+    pub(crate) wait: Wait,
+    pub(crate) flags: Flags,
+    pub(crate) owner: OwnerRef,
+    pub(crate) tag: u32,
+    pub(crate) priority: i8,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Rare {
+    Sync,
+    GroupAttach { name: Box<[u8]> },
+    GroupDetach(GroupId),
+    SpaceOpen { name: String },
+    SpaceCreate(SpaceSpec),
+    SpaceDrop { name: String, force: bool },
+    Purge { space: SpaceId, session: Option<SessionId> },
+    ForceRelease { space: SpaceId, name: Box<[u8]>, token: Token, reason: String },
+    EndSession { session: SessionId, reason: String },
+    Query(OwnedQuery),
+    Watch { space: SpaceId, prefix: Box<[u8]> },
+    Unwatch,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum OwnedQuery {
+    Resources { space: SpaceId, prefix: Box<[u8]>, after: Box<[u8]> },
+    Resource { space: SpaceId, name: Box<[u8]> },
+    Waits,
+    Sessions { after: Option<SessionId> },
+    Deadlocks,
+    Status,
+    Spaces,
+}
+
+/// Puts the application's ids into the node's.
+pub(crate) trait Wiring {
+    /// `None` where the lock is gone, or not yet taken back after a restart.
+    fn lock(&self, lock: LockId) -> Option<LockId>;
+    /// `None` where the group is gone.
+    fn group(&self, group: GroupId) -> Option<GroupId>;
+    /// The number under which a request was last sent.
+    fn request(&self, target: Target) -> Option<Target>;
+}
+
+impl Owned {
+    /// A copy of a request, `one_way` aside.
+    pub(crate) fn of(op: &Op<'_>) -> Owned {
+        let rare = match op {
+            Op::Lock(lock) => return Owned::Lock(NewLock::of(lock)),
+            Op::LockMany(locks) => return Owned::Many(locks.iter().map(NewLock::of).collect()),
+            Op::Convert(c) => {
+                let value = c.value.map(Into::into);
+                return Owned::Convert { lock: c.lock, mode: c.mode, wait: c.wait, flags: c.flags, value };
+            }
+            Op::Release { release, .. } => {
+                let value = release.value.map(Into::into);
+                return Owned::Release { lock: release.lock, flags: release.flags, value };
+            }
+            Op::Cancel(target) => return Owned::Cancel(*target),
+            Op::ReadValue(lock) => return Owned::ReadValue(*lock),
+            Op::Sync => Rare::Sync,
+            Op::GroupAttach { name } => Rare::GroupAttach { name: (*name).into() },
+            Op::GroupDetach(group) => Rare::GroupDetach(*group),
+            Op::SpaceOpen { name } => Rare::SpaceOpen { name: (*name).into() },
+            Op::SpaceCreate(spec) => Rare::SpaceCreate(spec.clone()),
+            Op::SpaceDrop { name, force } => Rare::SpaceDrop { name: (*name).into(), force: *force },
+            Op::Purge { space, session } => Rare::Purge { space: *space, session: *session },
+            Op::ForceRelease { space, name, token, reason } => {
+                Rare::ForceRelease { space: *space, name: (*name).into(), token: *token, reason: (*reason).into() }
+            }
+            Op::EndSession { session, reason } => Rare::EndSession { session: *session, reason: (*reason).into() },
+            Op::Query(query) => Rare::Query(OwnedQuery::of(*query)),
+            Op::Watch { space, prefix } => Rare::Watch { space: *space, prefix: (*prefix).into() },
+            Op::Unwatch => Rare::Unwatch,
+        };
+        Owned::Rare(Box::new(rare))
+    }
+
+    /// The request with the node's ids; `None` where it speaks of a lock or group that is gone.
+    pub(crate) fn lend(&self, wiring: &impl Wiring) -> Option<Op<'_>> {
+        Some(match self {
+            Owned::Lock(lock) => Op::Lock(lock.lend(wiring)?),
+            Owned::Many(locks) => Op::LockMany(locks.iter().map(|l| l.lend(wiring)).collect::<Option<_>>()?),
+            Owned::Convert { lock, mode, wait, flags, value } => Op::Convert(ConvertRequest {
+                lock: wiring.lock(*lock)?,
+                mode: *mode,
+                wait: *wait,
+                flags: *flags,
+                value: value.as_deref(),
+            }),
+            Owned::Release { lock, flags, value } => {
+                let release = ReleaseRequest { lock: wiring.lock(*lock)?, flags: *flags, value: value.as_deref() };
+                Op::Release { release, one_way: false }
+            }
+            Owned::Cancel(target) => Op::Cancel(wiring.request(*target)?),
+            Owned::ReadValue(lock) => Op::ReadValue(wiring.lock(*lock)?),
+            Owned::Rare(rare) => rare.lend(wiring)?,
+        })
+    }
+}
+
+impl NewLock {
+    fn of(lock: &LockRequest<'_>) -> NewLock {
+        NewLock {
+            space: lock.space,
+            name: lock.name.into(),
+            claim: lock.claim,
+            wait: lock.wait,
+            flags: lock.flags,
+            owner: lock.owner,
+            tag: lock.tag,
+            priority: lock.priority,
+        }
+    }
+
+    fn lend(&self, wiring: &impl Wiring) -> Option<LockRequest<'_>> {
+        let owner = match self.owner {
+            OwnerRef::Group(group) => OwnerRef::Group(wiring.group(group)?),
+            other => other,
+        };
+        Some(LockRequest {
+            space: self.space,
+            name: &self.name,
+            claim: self.claim,
+            wait: self.wait,
+            flags: self.flags,
+            owner,
+            tag: self.tag,
+            priority: self.priority,
+        })
+    }
+}
+
+impl Rare {
+    fn lend(&self, wiring: &impl Wiring) -> Option<Op<'_>> {
+        Some(match self {
+            Rare::Sync => Op::Sync,
+            Rare::GroupAttach { name } => Op::GroupAttach { name },
+            Rare::GroupDetach(group) => Op::GroupDetach(wiring.group(*group)?),
+            Rare::SpaceOpen { name } => Op::SpaceOpen { name },
+            Rare::SpaceCreate(spec) => Op::SpaceCreate(spec.clone()),
+            Rare::SpaceDrop { name, force } => Op::SpaceDrop { name, force: *force },
+            Rare::Purge { space, session } => Op::Purge { space: *space, session: *session },
+            Rare::ForceRelease { space, name, token, reason } => {
+                Op::ForceRelease { space: *space, name, token: *token, reason }
+            }
+            Rare::EndSession { session, reason } => Op::EndSession { session: *session, reason },
+            Rare::Query(query) => Op::Query(query.lend()),
+            Rare::Watch { space, prefix } => Op::Watch { space: *space, prefix },
+            Rare::Unwatch => Op::Unwatch,
+        })
+    }
+}
+
+impl OwnedQuery {
+    fn of(query: Query<'_>) -> OwnedQuery {
+        match query {
+            Query::Resources { space, prefix, after } => {
+                OwnedQuery::Resources { space, prefix: prefix.into(), after: after.into() }
+            }
+            Query::Resource { space, name } => OwnedQuery::Resource { space, name: name.into() },
+            Query::Waits => OwnedQuery::Waits,
+            Query::Sessions { after } => OwnedQuery::Sessions { after },
+            Query::Deadlocks => OwnedQuery::Deadlocks,
+            Query::Status => OwnedQuery::Status,
+            Query::Spaces => OwnedQuery::Spaces,
+        }
+    }
+
+    fn lend(&self) -> Query<'_> {
+        match self {
+            OwnedQuery::Resources { space, prefix, after } => Query::Resources { space: *space, prefix, after },
+            OwnedQuery::Resource { space, name } => Query::Resource { space: *space, name },
+            OwnedQuery::Waits => Query::Waits,
+            OwnedQuery::Sessions { after } => Query::Sessions { after: *after },
+            OwnedQuery::Deadlocks => Query::Deadlocks,
+            OwnedQuery::Status => Query::Status,
+            OwnedQuery::Spaces => Query::Spaces,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Requests without an answer: in order, each once, kept until the node is known to have had them.
+
+use alloc::{collections::VecDeque, vec::Vec};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use lockstead_types::{
+    Flags, LockId, RequestId,
+    message::ClientMessage,
+    request::{Op, ReleaseRequest},
+};
+
+use crate::{
+    groups::GroupNumber,
+    op::{Owned, Wiring},
+};
+
+/// For whom a request is.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum For {
+    /// The application, which knows it by this number.
+    App { key: u64 },
+    /// The session itself: joining a group again after a restart.
+    Regroup(GroupNumber),
+    /// The session itself: watching again after a restart, or undoing what a claim gave too late.
+    Nobody,
+}
+
+/// A request that has no last answer.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// The number the application knows; the one it is sent under differs after a restart of the node.
+    pub(crate) known_as: RequestId,
+    pub(crate) whose: For,
+    pub(crate) op: Owned,
+    /// The lock, once the node has said that it waits.
+    pub(crate) queued: Option<LockId>,
+}
+
+/// A one-way release, kept until the node is known to have seen it.
+#[derive(Debug)]
+struct OneWay {
+    id: RequestId,
+    /// The node's id: a release is never carried over a restart.
+    wire: LockId,
+    flags: Flags,
+}
+
+/// What is to be sent next.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum Turn {
+    Request(RequestId),
+    OneWay(RequestId),
+}
+
+impl Turn {
+    fn id(self) -> RequestId {
+        match self {
+            Turn::Request(id) | Turn::OneWay(id) => id,
+        }
+    }
+}
+
+pub(crate) struct Requests {
+    newest: RequestId,
+    last_sent: RequestId,
+    open: HashMap<RequestId, Request, FixedState>,
+    one_way: VecDeque<OneWay>,
+    /// To be sent, in the order of their numbers.
+    turns: VecDeque<Turn>,
+    /// Of `open`, how many were sent over this connection or are known to the node.
+    sent: u32,
+    /// Numbers that changed with a restart, by the number the application knows.
+    renamed: HashMap<RequestId, RequestId, FixedState>,
+}
+
+impl Requests {
+    pub(crate) fn new() -> Requests {
+        Requests {
+            newest: RequestId(0),
+            last_sent: RequestId(0),
+            open: HashMap::with_hasher(FixedState::default()),
+            one_way: VecDeque::new(),
+            turns: VecDeque::new(),
+            sent: 0,
+            renamed: HashMap::with_hasher(FixedState::default()),
+        }
+    }
+
+    pub(crate) fn next_id(&mut self) -> RequestId {
+        self.newest = RequestId(self.newest.0.wrapping_add(1));
+        self.newest
+    }
+
+    /// Takes a request to be sent in its turn.
+    pub(crate) fn push(&mut self, whose: For, op: Owned) -> RequestId {
+        let id = self.next_id();
+        self.open.insert(id, Request { known_as: id, whose, op, queued: None });
+        self.turns.push_back(Turn::Request(id));
+        id
+    }
+
+    pub(crate) fn push_one_way(&mut self, wire: LockId, flags: Flags) -> RequestId {
+        let id = self.next_id();
+        self.one_way.push_back(OneWay { id, wire, flags });
+        self.turns.push_back(Turn::OneWay(id));
+        id
+    }
+
+    pub(crate) fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
+        self.open.get_mut(&id)
+    }
+
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Request> {
+        let request = self.open.remove(&id)?;
+        self.sent = self.sent.saturating_sub(1);
+        if !self.renamed.is_empty() {
+            self.renamed.remove(&request.known_as);
+        }
+        Some(request)
+    }
+
+    /// The number a request known to the application was last sent under.
+    pub(crate) fn sent_as(&self, known_as: RequestId) -> RequestId {
+        if self.renamed.is_empty() { known_as } else { self.renamed.get(&known_as).copied().unwrap_or(known_as) }
+    }
+
+    /// Whether anything is to be sent, and the credit left allows it.
+    pub(crate) fn has_turn(&self, credit: u32) -> bool {
+        match self.turns.front() {
+            Some(Turn::Request(_)) => self.sent < credit,
+            Some(Turn::OneWay(_)) => true,
+            None => false,
+        }
+    }
+
+    pub(crate) fn is_held_back(&self, credit: u32) -> bool {
+        !self.turns.is_empty() && !self.has_turn(credit)
+    }
+
+    /// Whose turn it is. It is sent next, with [`Requests::message`].
+    pub(crate) fn take_turn(&mut self) -> Option<Turn> {
+        let turn = self.turns.pop_front()?;
+        self.last_sent = match turn {
+            Turn::OneWay(id) => id,
+            Turn::Request(id) => {
+                self.sent = self.sent.saturating_add(1);
+                id
+            }
+        };
+        Some(turn)
+    }
+
+    /// The message; `None` where the request is gone, or speaks of a lock or group that is.
+    pub(crate) fn message(&self, turn: Turn, wiring: &impl Wiring) -> Option<ClientMessage<'_>> {
+        match turn {
+            Turn::OneWay(id) => {
+                let at = self.one_way.partition_point(|w| w.id < id);
+                let one_way = self.one_way.get(at).filter(|w| w.id == id)?;
+                let release = ReleaseRequest { lock: one_way.wire, flags: one_way.flags, value: None };
+                Some(ClientMessage::Request { id, op: Op::Release { release, one_way: true } })
+            }
+            Turn::Request(id) => {
+                let op = self.open.get(&id)?.op.lend(wiring)?;
+                Some(ClientMessage::Request { id, op })
+            }
+        }
+    }
+
+    /// The newest number that was sent.
+    pub(crate) fn last_sent(&self) -> RequestId {
+        self.last_sent
+    }
+
+    /// The node has seen everything up to `id`: one-way requests up to it have had their effect.
+    pub(crate) fn confirm(&mut self, id: RequestId) {
+        while self.one_way.front().is_some_and(|w| w.id <= id) {
+            self.one_way.pop_front();
+        }
+    }
+
+    pub(crate) fn unconfirmed(&self) -> usize {
+        self.one_way.len()
+    }
+
+    pub(crate) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// A new connection: what the node has not seen is sent again, in order ([SESS-6]).
+    pub(crate) fn resend_after(&mut self, seen: RequestId) {
+        self.confirm(seen);
+        let mut ids: Vec<(RequestId, Turn)> = self.open.keys().map(|id| (*id, Turn::Request(*id))).collect();
+        ids.extend(self.one_way.iter().map(|w| (w.id, Turn::OneWay(w.id))));
+        ids.retain(|(id, _)| *id > seen);
+        ids.sort_unstable_by_key(|(id, _)| *id);
+        let unseen = ids.iter().filter(|(_, turn)| matches!(turn, Turn::Request(_))).count();
+        self.sent = (self.open.len() - unseen) as u32;
+        self.turns = ids.into_iter().map(|(_, turn)| turn).collect();
+    }
+
+    /// Nothing of what is open is to be sent before [`Requests::renumber`].
+    pub(crate) fn hold(&mut self) {
+        self.turns.clear();
+        self.one_way.clear();
+        self.sent = 0;
+    }
+
+    /// After a restart: what has no answer is sent again, in the same order, under numbers above all that the session has
+    /// used since. Without new numbers they would lie below those of the groups joined again, and be taken for seen.
+    pub(crate) fn renumber(&mut self) {
+        let mut old: Vec<Turn> = self.open.keys().map(|id| Turn::Request(*id)).collect();
+        old.extend(self.one_way.iter().map(|w| Turn::OneWay(w.id)));
+        old.sort_unstable_by_key(|turn| turn.id());
+        let mut one_way = core::mem::take(&mut self.one_way);
+        self.turns.clear();
+        for turn in old {
+            let new = self.next_id();
+            match turn {
+                Turn::Request(id) => {
+                    let Some(request) = self.open.remove(&id) else { continue };
+                    self.renamed.insert(request.known_as, new);
+                    self.open.insert(new, request);
+                    self.turns.push_back(Turn::Request(new));
+                }
+                Turn::OneWay(_) => {
+                    let Some(release) = one_way.pop_front() else { continue };
+                    self.one_way.push_back(OneWay { id: new, ..release });
+                    self.turns.push_back(Turn::OneWay(new));
+                }
+            }
+        }
+        self.sent = 0;
+    }
+
+    /// Everything that is open, in order.
+    pub(crate) fn drain(&mut self) -> Vec<Request> {
+        let mut all: Vec<(RequestId, Request)> = self.open.drain().collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        self.hold();
+        self.renamed.clear();
+        all.into_iter().map(|(_, request)| request).collect()
+    }
+
+    pub(crate) fn ids_where(&self, wanted: impl Fn(&Request) -> bool) -> Vec<RequestId> {
+        let mut ids: Vec<RequestId> = self.open.iter().filter(|(_, r)| wanted(r)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+}

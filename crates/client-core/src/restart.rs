@@ -1,0 +1,163 @@
+//! After a restart of the node: groups are joined again, locks claimed, and what had no answer asked again ([RESTART-7]).
+
+use alloc::{collections::VecDeque, vec::Vec};
+
+use lockstead_types::{
+    Flags, LockId, RequestId, Span, Time,
+    message::ClientMessage,
+    reply::{Notice, Reply, Revoked},
+    request::OwnerRef,
+};
+
+use crate::{
+    locks::Lock,
+    op::{Owned, Rare},
+    requests::For,
+    session::{Event, Output, Phase, Session},
+};
+
+/// How far the claims are.
+pub(crate) struct Claims {
+    ttl: Span,
+    /// When the attach was sent: counts as a renewal once every claim is answered.
+    sent: Time,
+    /// Groups not joined yet.
+    groups: u32,
+    /// Locks not claimed yet.
+    left: VecDeque<LockId>,
+    unanswered: u32,
+}
+
+/// Numbers of claims have the topmost bit, those of requests never: a session would have to ask for centuries.
+const CLAIM_BIT: u64 = 1 << 63;
+
+impl Session {
+    pub(crate) fn start_returning(&mut self, now: Time, ttl: Span, sent: Time) {
+        self.restart_count();
+        self.locks.forget_wires();
+        self.requests.hold();
+        let mut groups = 0;
+        for (number, name) in self.groups.forget_wires() {
+            let op = Owned::Rare(Rare::GroupAttach { name }.into());
+            let id = self.requests.push(For::Regroup(number), op);
+            self.events.push_back(Event::Regroup(id));
+            groups += 1;
+        }
+        self.phase = Phase::Returning(Claims { ttl, sent, groups, left: VecDeque::new(), unanswered: 0 });
+        if groups == 0 {
+            self.start_claims(now);
+        }
+    }
+
+    /// The connection broke before all was claimed: the next one starts again.
+    pub(crate) fn forget_returning(&mut self) {
+        for id in self.requests.ids_where(|r| matches!(r.whose, For::Regroup(_))) {
+            self.requests.remove(id);
+        }
+    }
+
+    pub(crate) fn regroup_message(&mut self, id: RequestId) -> ClientMessage<'_> {
+        let name: &[u8] = match self.requests.get_mut(id).map(|r| &r.op) {
+            Some(Owned::Rare(rare)) => match &**rare {
+                Rare::GroupAttach { name } => name,
+                _ => &[],
+            },
+            _ => &[],
+        };
+        ClientMessage::Request { id, op: lockstead_types::request::Op::GroupAttach { name } }
+    }
+
+    pub(crate) fn on_regrouped(&mut self, now: Time) {
+        let Phase::Returning(claims) = &mut self.phase else { return };
+        claims.groups = claims.groups.saturating_sub(1);
+        if claims.groups == 0 {
+            self.start_claims(now);
+        }
+    }
+
+    fn start_claims(&mut self, now: Time) {
+        let epoch = self.epoch();
+        let ids: VecDeque<LockId> = self.locks.to_claim(epoch).collect();
+        for id in &ids {
+            if let Some(held) = self.locks.get_mut(*id).and_then(Lock::held_mut) {
+                held.claimed_in = Some(epoch);
+            }
+        }
+        if let Phase::Returning(claims) = &mut self.phase {
+            claims.unanswered = ids.len() as u32;
+            claims.left = ids;
+        }
+        self.finish_returning(now);
+    }
+
+    pub(crate) fn poll_claim(&mut self) -> Option<Output<'_>> {
+        let Phase::Returning(claims) = &mut self.phase else { return None };
+        let lock = claims.left.pop_front()?;
+        let held = self.locks.get(lock)?.held()?;
+        let group = match held.owner {
+            OwnerRef::Group(group) => self.groups.name_of(group),
+            OwnerRef::Session | OwnerRef::Alone => None,
+        };
+        // An id of a lock never has the bit.
+        let id = RequestId(CLAIM_BIT | lock.0);
+        Some(Output::Send(ClientMessage::Reclaim { id, claim: held.reclaim(lock, group) }))
+    }
+
+    pub(crate) fn is_claim_answer(&self, id: RequestId) -> bool {
+        id.0 & CLAIM_BIT != 0
+    }
+
+    pub(crate) fn on_claim_answered(&mut self, now: Time, id: RequestId, reply: Reply) {
+        if !matches!(self.phase, Phase::Returning(_)) {
+            return;
+        }
+        let id = LockId(id.0 & !CLAIM_BIT);
+        match (reply, self.locks.get(id)) {
+            (Reply::Granted(grant), Some(Lock::Dropped(_))) => {
+                self.locks.remove(id);
+                self.requests.push_one_way(grant.lock, Flags::FORCEUNLOCK);
+            }
+            (Reply::Granted(grant), Some(_)) => {
+                self.locks.set_wire(id, grant.lock);
+                if let Some(held) = self.locks.get_mut(id).and_then(Lock::held_mut) {
+                    held.token = grant.token;
+                }
+            }
+            // Somebody with a newer token has what conflicts with it, or the claim came too late.
+            (_, Some(_)) => self.lose_lock(id, Revoked::Superseded),
+            (_, None) => {}
+        }
+        if let Phase::Returning(claims) = &mut self.phase {
+            claims.unanswered = claims.unanswered.saturating_sub(1);
+        }
+        self.finish_returning(now);
+    }
+
+    fn finish_returning(&mut self, now: Time) {
+        let Phase::Returning(claims) = &self.phase else { return };
+        if claims.unanswered > 0 || !claims.left.is_empty() {
+            return;
+        }
+        let (ttl, sent) = (claims.ttl, claims.sent);
+        self.events.push_back(Event::ReclaimDone);
+        // [SESS-5] Only now the attach counts as a renewal. Counted earlier, a client could act on a lock whose claim is still
+        // on its way when the node stops waiting for claims and grants the lock to another.
+        self.renew_lease(ttl, sent);
+        let watches: Vec<_> = core::mem::take(&mut self.watches);
+        self.requests.renumber();
+        for (space, prefix) in watches {
+            self.requests.push(For::Nobody, Owned::Rare(Rare::Watch { space, prefix: prefix.clone() }.into()));
+            self.watches.push((space, prefix));
+        }
+        self.go_live(sent);
+        self.renew_early(now);
+        self.on_watches_interrupted();
+    }
+
+    /// Changes that came without a connection were not seen.
+    pub(crate) fn on_watches_interrupted(&mut self) {
+        if !self.watches.is_empty() {
+            self.events.push_back(Event::Notice(Notice::Resync));
+        }
+    }
+}
