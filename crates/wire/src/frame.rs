@@ -184,6 +184,7 @@ impl FrameWriter {
             out.truncate(before);
             return Err(error);
         }
+        // [WIRE-2] The length is right after every message, so that no reader ever meets an open frame.
         if out.len() - mark.0 <= max {
             self.open = Some(mark);
             close_frame(out, mark);
@@ -206,6 +207,7 @@ impl FrameWriter {
 
 /// What to send in place of a report that does not fit a frame, `None` where nothing shorter says the truth.
 fn shorten(message: &ServerMessage) -> Option<ServerMessage> {
+    // [WIRE-7] Only a look may be cut short or refused here. A grant whose answer became a refusal would be held by nobody.
     let ServerMessage::Reply { id, reply: Reply::Report(report) } = message else { return None };
     let half = |length: usize| length / 2;
     let report = match &**report {

@@ -22,6 +22,7 @@ impl DecodeLimits {
     /// holds here already.
     #[must_use]
     pub fn of_node(limits: &Limits) -> DecodeLimits {
+        // [WIRE-6] Not `name_bytes`, `value_bytes`, `names_per_request`: the lock manager refuses those by name.
         DecodeLimits { meta_bytes: usize::try_from(limits.meta_bytes).unwrap_or(usize::MAX) }
     }
 }
