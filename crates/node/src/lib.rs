@@ -16,6 +16,31 @@ mod io;
 mod node;
 mod principal;
 
+mod authorize;
+mod conn;
+mod ending;
+mod handshake;
+mod ledger;
+mod session;
+
+mod effects;
+mod request;
+
+mod force;
+mod group_requests;
+mod groups;
+mod many;
+mod restart;
+mod spaces;
+mod watch;
+
+mod check;
+mod counters;
+mod look;
+mod owners;
+mod reports;
+mod slab;
+
 pub use io::{Input, NodeConfig, Output, Record, SessionRecord};
 pub use node::Node;
 pub use principal::Principal;

@@ -1,29 +1,105 @@
 //! The node itself: what it holds, and the ways in and out.
 
-use alloc::{collections::VecDeque, string::String, vec::Vec};
+use alloc::{
+    collections::VecDeque,
+    string::{String, ToString},
+    vec::Vec,
+};
 
-use lockstead_types::{Span, Time, Token, report::NodeStatus};
+use foldhash::fast::FixedState;
+use lockstead_table::{Effect, Table};
+use lockstead_types::{ConnId, SessionId, Time, message::ServerMessage, report::NodeStatus};
 
-use crate::io::{Input, NodeConfig, Output};
+use crate::{
+    conn::Conns,
+    counters::Counters,
+    groups::Groups,
+    io::{Input, NodeConfig, Output, Record},
+    many::Manies,
+    owners::Owners,
+    reports::Reports,
+    restart::Restart,
+    session::Sessions,
+    spaces::Spaces,
+    watch::Watches,
+};
+
+/// Numbers that outsiders do not choose freely need no keyed hash.
+pub(crate) type Hashing = FixedState;
 
 /// One node.
-#[derive(Debug)]
 pub struct Node {
-    config: NodeConfig,
-    outputs: VecDeque<Output>,
-    started: Time,
+    pub(crate) config: NodeConfig,
+    pub(crate) started: Time,
+    pub(crate) stopping: bool,
+    pub(crate) table: Table,
+    pub(crate) conns: Conns,
+    pub(crate) sessions: Sessions,
+    pub(crate) owners: Owners,
+    pub(crate) groups: Groups,
+    pub(crate) manies: Manies,
+    pub(crate) spaces: Spaces,
+    pub(crate) watches: Watches,
+    pub(crate) reports: Reports,
+    pub(crate) restart: Restart,
+    pub(crate) counters: Counters,
+    /// What the last call of the table caused, to be told on.
+    pub(crate) fx: Vec<Effect>,
+    /// The room of `fx` while its effects are told.
+    pub(crate) spare: Vec<Effect>,
+    pub(crate) outputs: VecDeque<Output>,
+}
+
+impl core::fmt::Debug for Node {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Node")
+            .field("node", &self.config.node)
+            .field("epoch", &self.config.epoch)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Node {
-    /// A node that has just started at `now`.
+    /// A node that starts at `now`. Where sessions of before are recorded it is frozen: see [`Node::is_ready`].
     #[must_use]
     pub fn new(config: NodeConfig, now: Time) -> Node {
-        Node { config, outputs: VecDeque::new(), started: now }
+        let hashing = FixedState::with_seed(config.hash_seed);
+        let mut node = Node {
+            started: now,
+            stopping: false,
+            table: Table::new(config.limits.clone(), config.epoch, config.hash_seed),
+            conns: Conns::new(hashing.clone()),
+            sessions: Sessions::new(),
+            owners: Owners::new(),
+            groups: Groups::new(hashing),
+            manies: Manies::new(),
+            spaces: Spaces::new(config.epoch),
+            watches: Watches::new(),
+            reports: Reports::new(),
+            restart: Restart::new(&config, now),
+            counters: Counters::default(),
+            fx: Vec::new(),
+            spare: Vec::new(),
+            outputs: VecDeque::new(),
+            config,
+        };
+        node.load_spaces();
+        node.load_sessions(now);
+        node
     }
 
-    /// Takes in what happened. `now` never goes back. What it causes is to be fetched with [`Node::poll_output`].
+    /// Takes in what happened. `now` must not go back. What follows from it is fetched with [`Node::poll_output`], before or
+    /// after further calls.
     pub fn handle(&mut self, now: Time, input: Input<'_>) {
-        let _ = (now, input);
+        match input {
+            Input::Message { conn, message } => self.on_message(now, conn, message),
+            Input::Connected { conn, local, principal } => self.on_connected(now, conn, local, principal),
+            Input::Disconnected { conn } => self.on_disconnected(now, conn),
+            Input::Cut { conn, why } => self.reject(conn, why),
+            Input::Recorded { session } => self.on_recorded(session),
+            Input::Tick => self.on_tick(now),
+            Input::Stop => self.stopping = true,
+        }
     }
 
     /// The next thing to do, `None` where nothing is left.
@@ -34,42 +110,79 @@ impl Node {
     /// When to call with [`Input::Tick`] at the latest.
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Time> {
-        None
+        let all =
+            [self.table.next_deadline(), self.sessions.next_timer(), self.conns.next_timer(), self.groups.next_timer()];
+        all.into_iter().flatten().min()
     }
 
     /// The node in numbers.
     #[must_use]
     pub fn status(&self, now: Time) -> NodeStatus {
+        let counts = self.table.counts();
+        let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         NodeStatus {
             node: self.config.node,
             epoch: self.config.epoch,
             version: self.config.version.clone(),
             uptime: now.since(self.started),
-            frozen_for: Span::ZERO,
-            sessions: 0,
-            groups: 0,
-            spaces: 0,
-            resources: 0,
-            granted: 0,
-            converting: 0,
-            waiting: 0,
-            orphans: 0,
-            token: Token::NONE,
-            counters: Vec::new(),
+            frozen_for: self.frozen_for(now),
+            sessions: short(self.sessions.len()),
+            groups: short(self.groups.len()),
+            spaces: short(self.spaces.len()),
+            resources: counts.resources,
+            granted: counts.granted,
+            converting: counts.converting,
+            waiting: counts.waiting,
+            orphans: counts.orphans,
+            token: self.table.last_token(),
+            counters: self.counters.rows(counts.waiting.saturating_add(counts.converting)),
         }
     }
 
-    /// Whether new locks are granted: not frozen after a restart.
+    /// Whether new locks are granted. Not while the node waits for sessions of before a restart ([RESTART-1]).
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        true
+        !self.table.is_frozen()
     }
 
-    /// Proves the whole state.
+    /// Proves the whole state, the table's included. Slow: for tests.
     ///
     /// # Errors
     /// Says what is broken.
     pub fn check(&self) -> Result<(), String> {
-        Ok(())
+        self.check_all().map_err(|what| what.to_string())?;
+        self.table.check()
+    }
+
+    fn on_tick(&mut self, now: Time) {
+        self.table.expire(now, &mut self.fx);
+        self.tell_effects(now);
+        self.expire_group_waits(now);
+        while let Some(at) = self.sessions.pop_expired(now) {
+            self.on_expired(now, at);
+        }
+        while let Some(conn) = self.conns.idle(now) {
+            self.reject(conn, lockstead_types::message::Rejection::Idle);
+        }
+    }
+
+    pub(crate) fn send(&mut self, conn: ConnId, message: ServerMessage) {
+        self.outputs.push_back(Output::Send { conn, message });
+    }
+
+    /// Writes to the journal, where there is one.
+    pub(crate) fn record(&mut self, record: Record) {
+        if self.config.durable {
+            self.outputs.push_back(Output::Record(record));
+        }
+    }
+
+    /// Writes to the audit log, which needs no data directory.
+    pub(crate) fn audit(&mut self, text: String) {
+        self.outputs.push_back(Output::Record(Record::Audit { text }));
+    }
+
+    pub(crate) fn session_id(&self, at: u32) -> Option<SessionId> {
+        self.sessions.get(at).map(|s| s.id)
     }
 }

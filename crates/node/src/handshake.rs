@@ -1,0 +1,282 @@
+//! How a connection comes to carry a session, and how it goes.
+
+use alloc::vec::Vec;
+
+use lockstead_types::{
+    ConnId, RequestId, SessionId, Span, Time,
+    message::{Attached, ClientMessage, PROTOCOL_VERSION, Rejection, ServerMessage, Welcome},
+    reply::Notice,
+    report::Meta,
+};
+
+use crate::{
+    authorize::{self, Decision},
+    conn::{Conn, ConnState, SESSION_WITHIN},
+    ending::Cause,
+    io::{Output, Record, SessionRecord},
+    node::Node,
+    owners::Whose,
+    principal::Principal,
+    session::{Session, Stage},
+};
+
+impl Node {
+    pub(crate) fn on_connected(&mut self, now: Time, conn: ConnId, local: bool, principal: Principal) {
+        let full = self.conns.len() >= self.config.limits.connections as usize;
+        if self.stopping || full {
+            self.counters.connections_rejected += 1;
+            let why = if self.stopping { Rejection::Stopping } else { Rejection::Full };
+            self.send(conn, ServerMessage::Rejected { why });
+            self.outputs.push_back(Output::Close { conn });
+            return;
+        }
+        self.counters.connections_accepted += 1;
+        let state = ConnState::New { until: now.after(SESSION_WITHIN) };
+        self.conns.add(conn, Conn { local, principal, state });
+    }
+
+    pub(crate) fn on_message(&mut self, now: Time, conn: ConnId, message: ClientMessage<'_>) {
+        let Some(known) = self.conns.get(conn) else { return };
+        let state = known.state;
+        match (state, message) {
+            (ConnState::Open(at), message) => self.on_session_message(now, conn, at, message),
+            (ConnState::New { until }, ClientMessage::Hello { version }) => self.on_hello(conn, version, until),
+            (ConnState::Greeted { .. } | ConnState::Over { .. }, ClientMessage::Open { session, ttl, meta }) => {
+                self.on_open(now, conn, session, ttl, meta);
+            }
+            (
+                ConnState::Greeted { .. } | ConnState::Over { .. },
+                ClientMessage::Attach { session, meta, answers, .. },
+            ) => {
+                self.on_attach(now, conn, session, meta, answers);
+            }
+            (_, ClientMessage::Goodbye) => self.part(conn),
+            // What was under way when the session ended.
+            (ConnState::Over { .. }, _) => {}
+            // [SESS-1] Hello, then open or attach, then everything else.
+            (ConnState::New { .. } | ConnState::Greeted { .. }, _) => self.reject(conn, Rejection::Protocol),
+        }
+    }
+
+    pub(crate) fn on_disconnected(&mut self, now: Time, conn: ConnId) {
+        let Some(at) = self.detach(conn) else { return };
+        // [SESS-7] Every process that had a local connection is gone; a remote one's end proves nothing.
+        if self.sessions.get(at).is_some_and(|s| s.local) {
+            self.end_session(now, at, Cause::Crashed);
+        }
+    }
+
+    /// Turns a connection away. [SESS-8] Its session stays, also a local one: it is the node that closes, its client is alive
+    /// and may believe in its locks until its lease ends.
+    pub(crate) fn reject(&mut self, conn: ConnId, why: Rejection) {
+        if self.conns.get(conn).is_none() {
+            return;
+        }
+        self.detach(conn);
+        self.counters.connections_rejected += 1;
+        self.send(conn, ServerMessage::Rejected { why });
+        self.outputs.push_back(Output::Close { conn });
+    }
+
+    /// Answers a goodbye.
+    pub(crate) fn part(&mut self, conn: ConnId) {
+        self.conns.remove(conn);
+        self.send(conn, ServerMessage::Bye);
+        self.outputs.push_back(Output::Close { conn });
+    }
+
+    /// Forgets a connection; the session it carried.
+    fn detach(&mut self, conn: ConnId) -> Option<u32> {
+        let ConnState::Open(at) = self.conns.remove(conn)?.state else { return None };
+        self.sessions.get_mut(at)?.conn = None;
+        Some(at)
+    }
+
+    fn on_hello(&mut self, conn: ConnId, version: u16, until: Time) {
+        let Some(local) = self.conns.get(conn).map(|c| c.local) else { return };
+        if version == 0 {
+            return self.reject(conn, Rejection::Version);
+        }
+        self.conns.set_state(conn, ConnState::Greeted { until });
+        let welcome = Welcome {
+            version: version.min(PROTOCOL_VERSION),
+            node: self.config.node,
+            epoch: self.config.epoch,
+            local,
+            credit: self.config.limits.in_flight,
+            frame_bytes: self.config.limits.frame_bytes,
+        };
+        self.send(conn, ServerMessage::Welcome(welcome));
+    }
+
+    fn on_open(&mut self, now: Time, conn: ConnId, id: SessionId, ttl: Span, meta: Meta) {
+        let Some(known) = self.conns.get(conn) else { return };
+        let (local, principal) = (known.local, known.principal.clone());
+        if self.is_too_long(&meta) {
+            return self.reject(conn, Rejection::Protocol);
+        }
+        if let Some(at) = self.sessions.find(id) {
+            return self.on_open_again(now, conn, at, meta);
+        }
+        if self.stopping {
+            return self.reject(conn, Rejection::Stopping);
+        }
+        if authorize::decide_open(&principal) == Decision::Deny {
+            return self.reject(conn, Rejection::Denied);
+        }
+        if self.sessions.len() >= self.config.limits.sessions as usize {
+            return self.reject(conn, Rejection::Full);
+        }
+        let ttl = self.grant_ttl(ttl);
+        // [SESS-3] A remote session is open only once it would survive a crash of this node; a local one dies with its host,
+        // so a written record is enough.
+        let durable = self.config.durable && !local;
+        let record = SessionRecord { session: id, ttl, local, principal: alloc::format!("{principal}") };
+        let owner = self.table.add_owner();
+        self.table.set_owner_label(owner, id);
+        let mut session = Session::new(id, owner, ttl, principal, now);
+        session.local = local;
+        session.meta = meta;
+        session.conn = Some(conn);
+        session.stage = if durable { Stage::Opening } else { Stage::Live };
+        let Some(at) = self.sessions.add(session) else { return self.reject(conn, Rejection::Full) };
+        self.owners.set(owner, Whose::Session(at));
+        self.conns.set_state(conn, ConnState::Open(at));
+        self.counters.sessions_opened += 1;
+        self.record(Record::Opened { record, durable });
+        if !durable {
+            self.send(conn, ServerMessage::Opened { ttl });
+        }
+    }
+
+    pub(crate) fn on_recorded(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.find(id).and_then(|at| self.sessions.get_mut(at)) else { return };
+        if session.stage != Stage::Opening {
+            return;
+        }
+        session.stage = Stage::Live;
+        let (conn, ttl) = (session.conn, session.ttl);
+        if let Some(conn) = conn {
+            self.send(conn, ServerMessage::Opened { ttl });
+        }
+    }
+
+    /// [SESS-4] A repeated open is the same session: the answer to the first was lost.
+    fn on_open_again(&mut self, now: Time, conn: ConnId, at: u32, meta: Meta) {
+        if !self.try_take_over(now, conn, at, meta) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(at) else { return };
+        let (stage, ttl, fresh) = (session.stage, session.ttl, session.ledger.seen() == RequestId(0));
+        match stage {
+            Stage::Opening => {}
+            Stage::Live if fresh => self.send(conn, ServerMessage::Opened { ttl }),
+            Stage::Live => self.go_on(now, conn, at),
+            // Who asks to open never heard that the session was open, so there is nothing to claim.
+            Stage::Returning => {
+                self.send(conn, ServerMessage::Opened { ttl });
+                self.on_reclaim_done(now, at);
+            }
+        }
+    }
+
+    fn on_attach(&mut self, now: Time, conn: ConnId, id: SessionId, meta: Meta, answers: u64) {
+        if self.is_too_long(&meta) {
+            return self.reject(conn, Rejection::Protocol);
+        }
+        let Some(at) = self.sessions.find(id) else { return self.tell_ended(now, conn) };
+        // A count of answers from before a restart says nothing here, where none were given yet.
+        let none_given = self.sessions.get(at).is_none_or(|s| s.ledger.answered() == 0);
+        if self.sessions.get(at).is_some_and(|s| !none_given && answers > s.ledger.answered()) {
+            return self.reject(conn, Rejection::Protocol);
+        }
+        if !self.try_take_over(now, conn, at, meta) {
+            return;
+        }
+        self.counters.sessions_attached += 1;
+        if let Some(session) = self.sessions.get_mut(at) {
+            let _checked_above = session.ledger.on_ack(if none_given { 0 } else { answers });
+            session.forget_arrived();
+            match session.stage {
+                Stage::Opening => {}
+                Stage::Live | Stage::Returning => self.go_on(now, conn, at),
+            }
+        }
+    }
+
+    /// Makes `conn` the connection of a session, and renews its lease. `false` where it may not be; the client was told.
+    fn try_take_over(&mut self, now: Time, conn: ConnId, at: u32, meta: Meta) -> bool {
+        let (Some(known), Some(session)) = (self.conns.get(conn), self.sessions.get(at)) else { return false };
+        if authorize::decide_attach(&known.principal, &session.principal) == Decision::Deny {
+            self.reject(conn, Rejection::Denied);
+            return false;
+        }
+        if !self.may_renew(now, session) {
+            self.tell_ended(now, conn);
+            return false;
+        }
+        // [SESS-5] The newest connection has the session; the older one, of whose end the node has not heard, is closed.
+        if let Some(older) = session.conn {
+            self.reject(older, Rejection::Superseded);
+        }
+        let Some(session) = self.sessions.get_mut(at) else { return false };
+        session.conn = Some(conn);
+        session.renewed = now;
+        session.meta = meta;
+        self.conns.set_state(conn, ConnState::Open(at));
+        true
+    }
+
+    /// Tells a client that attached where it stands, and everything it may have missed.
+    fn go_on(&mut self, now: Time, conn: ConnId, at: u32) {
+        let Some(session) = self.sessions.get_mut(at) else { return };
+        let reclaim = session.stage == Stage::Returning;
+        if reclaim {
+            session.ledger.restart_count();
+        }
+        let groups: Vec<u32> = session.extra().map(|e| e.groups.iter().copied().collect()).unwrap_or_default();
+        let attached = Attached {
+            ttl: session.ttl,
+            seen: session.ledger.seen(),
+            reclaim,
+            groups: groups.iter().map(|g| lockstead_types::GroupId(*g)).collect(),
+        };
+        self.outputs.push_back(Output::Send { conn, message: ServerMessage::Attached(attached) });
+        // [SESS-6] Answers the client has not received, in their order.
+        for (id, reply) in session.ledger.unacknowledged() {
+            let message = ServerMessage::Reply { id: *id, reply: reply.clone() };
+            self.outputs.push_back(Output::Send { conn, message });
+        }
+        // [SESS-9] Notices have no numbers: what still holds is said again.
+        let given = session.ledger.answered();
+        let mut watches = false;
+        if let Some(extra) = session.extra_mut() {
+            for revocation in &mut extra.revoked {
+                revocation.sent_after = given;
+                let notice = Notice::Revoked { lock: revocation.lock, why: revocation.why };
+                self.outputs.push_back(Output::Send { conn, message: ServerMessage::Notice(notice) });
+            }
+            watches = extra.watches > 0;
+        }
+        let owner = session.owner;
+        if watches {
+            self.send(conn, ServerMessage::Notice(Notice::Resync));
+        }
+        self.table.repeat_blocking(owner, &mut self.fx);
+        self.tell_effects(now);
+        for group in groups {
+            self.repeat_group_blocking(group, at, conn);
+        }
+    }
+
+    /// The session is not known (any more); the connection may open another.
+    pub(crate) fn tell_ended(&mut self, now: Time, conn: ConnId) {
+        self.send(conn, ServerMessage::Ended);
+        self.conns.set_state(conn, ConnState::Over { until: now.after(SESSION_WITHIN) });
+    }
+
+    fn is_too_long(&self, meta: &Meta) -> bool {
+        let bytes = meta.host.len().saturating_add(meta.program.len()).saturating_add(meta.purpose.len());
+        bytes > self.config.limits.meta_bytes as usize
+    }
+}

@@ -1,0 +1,88 @@
+//! Looking at the state: every answer is made when it is asked for, and holds a bounded number of rows.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use lockstead_table::OwnerId;
+use lockstead_types::{
+    GroupId, RequestId, SpaceId, Time,
+    name::escape,
+    refusal::Refusal,
+    reply::Reply,
+    report::{Holder, Meta, Report, SessionRow},
+    request::Query,
+};
+
+use crate::{node::Node, owners::Whose, session::Session};
+
+impl Node {
+    pub(crate) fn on_query(&mut self, now: Time, at: u32, id: RequestId, query: Query<'_>) {
+        match self.look(now, query) {
+            Ok(report) => self.answer(at, id, Reply::Report(Box::new(report))),
+            Err(why) => self.refuse(at, id, why),
+        }
+    }
+
+    fn look(&self, now: Time, query: Query<'_>) -> Result<Report, Refusal> {
+        let rows_max = self.config.limits.rows_per_answer as usize;
+        let who = |owner: OwnerId| self.holder(owner);
+        let report = match query {
+            Query::Resources { space, prefix, after } => {
+                self.known_space(space)?;
+                let (rows, more) = self.table.resources(space, prefix, after, rows_max);
+                Report::Resources { rows, more }
+            }
+            Query::Resource { space, name } => {
+                self.known_space(space)?;
+                let found = self.table.resource(now, space, name, &who);
+                Report::Resource(found.map(|mut detail| {
+                    detail.master = self.config.node;
+                    Box::new(detail)
+                }))
+            }
+            Query::Waits => Report::Waits(self.table.waits(now, rows_max, &who)),
+            Query::Sessions { after } => {
+                let mut found = self.sessions.after(after);
+                let rows: Vec<SessionRow> = found.by_ref().take(rows_max).map(|s| self.session_row(now, s)).collect();
+                Report::Sessions { rows, more: found.next().is_some() }
+            }
+            Query::Deadlocks => Report::Deadlocks(self.reports.list(now)),
+            Query::Status => Report::Status(Box::new(self.status(now))),
+            Query::Spaces => Report::Spaces(self.spaces.list()),
+        };
+        Ok(report)
+    }
+
+    /// Who an owner of the table is, for people.
+    pub(crate) fn holder(&self, owner: OwnerId) -> Holder {
+        match self.owners.get(owner) {
+            Whose::Session(at) => match self.sessions.get(at) {
+                Some(s) => Holder { session: Some(s.id), meta: s.meta.clone(), ..Holder::default() },
+                None => Holder::default(),
+            },
+            Whose::Group(group) => {
+                let meta = Meta { purpose: escape(self.groups.name(group)), ..Meta::default() };
+                Holder { group: Some(GroupId(group)), meta, ..Holder::default() }
+            }
+            Whose::Ended(id) => Holder { session: Some(id), ..Holder::default() },
+            Whose::Nobody => Holder::default(),
+        }
+    }
+
+    fn session_row(&self, now: Time, session: &Session) -> SessionRow {
+        SessionRow {
+            session: session.id,
+            local: session.local,
+            connected: session.conn.is_some(),
+            ttl: session.ttl,
+            left: session.lease_end().since(now),
+            age: now.since(session.opened),
+            locks: self.table.owner_locks(session.owner),
+            principal: alloc::format!("{}", session.principal),
+            meta: session.meta.clone(),
+        }
+    }
+
+    fn known_space(&self, space: SpaceId) -> Result<(), Refusal> {
+        self.table.space(space).map(|_| ()).ok_or(Refusal::NoLockspace)
+    }
+}

@@ -1,0 +1,277 @@
+//! Several locks at once, all or none.
+//!
+//! The names are acquired one after another in one order for everybody, lockspace and then name, and the earlier ones are
+//! held while a later one is waited for. So no two such requests wait for each other in a circle. The client sees only the end.
+
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+
+use lockstead_table::{Outcome, OwnerId};
+use lockstead_types::{
+    Flags, LimitName, LockId, RequestId, SpaceId, Time,
+    refusal::Refusal,
+    reply::{Grant, Reply},
+    request::{Claim, LockRequest, OwnerRef, ReleaseRequest, Wait},
+};
+
+use crate::{
+    effects::WaitEnd,
+    ledger::{Pend, Waiting},
+    node::Node,
+    session::Session,
+    slab::Slab,
+};
+
+/// All requests of this kind under way.
+pub(crate) struct Manies {
+    slab: Slab<Many>,
+}
+
+/// One request for several locks.
+struct Many {
+    session: u32,
+    id: RequestId,
+    until: Until,
+    /// In the order of acquisition.
+    parts: Vec<Part>,
+    /// How many parts are granted: those before it. It is waited for the part at it.
+    granted: usize,
+    waiting: Option<LockId>,
+    /// What somebody else waits for since one of the locks was granted ([MANY-3]).
+    withheld: BTreeMap<LockId, Claim>,
+}
+
+/// How long the whole may wait.
+#[derive(Copy, Clone)]
+enum Until {
+    Now,
+    At(Time),
+    Ever,
+}
+
+struct Part {
+    space: SpaceId,
+    name: Box<[u8]>,
+    claim: Claim,
+    flags: Flags,
+    owner: OwnerRef,
+    tag: u32,
+    priority: i8,
+    /// Its place in the request.
+    place: usize,
+    grant: Option<Grant>,
+}
+
+impl Manies {
+    pub(crate) fn new() -> Manies {
+        Manies { slab: Slab::new() }
+    }
+
+    pub(crate) fn check(&self, sessions: &crate::session::Sessions) -> Result<(), &'static str> {
+        for (many, value) in self.slab.iter() {
+            let session = sessions.get(value.session).ok_or("an all-or-nothing request of no session")?;
+            if session.extra().is_none_or(|e| !e.manies.contains(&many)) {
+                return Err("a session does not know its all-or-nothing request");
+            }
+            if session.ledger.waiting(value.id).map(|w| w.pend) != Some(Pend::Many(many)) {
+                return Err("an all-or-nothing request that nobody waits for");
+            }
+            if value.waiting.is_none() || value.granted >= value.parts.len() {
+                return Err("an all-or-nothing request waits for nothing");
+            }
+        }
+        let known: usize = sessions.iter().filter_map(|(_, s)| s.extra()).map(|e| e.manies.len()).sum();
+        if known != self.slab.len() {
+            return Err("a session knows an all-or-nothing request that is gone");
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    pub(crate) fn on_lock_many(&mut self, now: Time, at: u32, id: RequestId, requests: &[LockRequest<'_>]) {
+        let (until, parts) = match self.plan_many(now, requests) {
+            Ok(plan) => plan,
+            Err(why) => return self.refuse(at, id, why),
+        };
+        let many = Many { session: at, id, until, parts, granted: 0, waiting: None, withheld: BTreeMap::new() };
+        let Some(many) = self.manies.slab.insert(many) else {
+            return self.refuse(at, id, Refusal::Limit(LimitName::InFlight));
+        };
+        if let Some(session) = self.sessions.get_mut(at) {
+            session.ledger.wait(Waiting { id, since: now, pend: Pend::Many(many) });
+            session.extra_or_new().manies.insert(many);
+        }
+        self.acquire_next(now, many);
+        self.tell_effects(now);
+    }
+
+    /// The parts in the order of acquisition.
+    fn plan_many(&self, now: Time, requests: &[LockRequest<'_>]) -> Result<(Until, Vec<Part>), Refusal> {
+        let first = requests.first().ok_or(Refusal::Invalid)?;
+        if requests.len() > self.config.limits.names_per_request as usize {
+            return Err(Refusal::Limit(LimitName::NamesPerRequest));
+        }
+        // [MANY-1] All share the wait of the first.
+        let until = match first.wait {
+            _ if first.flags.has(Flags::NOQUEUE) => Until::Now,
+            Wait::Never => Until::Now,
+            Wait::For(span) => Until::At(now.after(span)),
+            Wait::Forever => Until::Ever,
+        };
+        let mut parts = Vec::with_capacity(requests.len());
+        for (place, request) in requests.iter().enumerate() {
+            // A group's lock may be there already, shared with members who do not stop using it.
+            if matches!(request.owner, OwnerRef::Group(_)) {
+                return Err(Refusal::Invalid);
+            }
+            parts.push(Part {
+                space: request.space,
+                name: request.name.into(),
+                claim: request.claim,
+                flags: Flags(request.flags.0 & !Flags::NOQUEUE.0),
+                owner: request.owner,
+                tag: request.tag,
+                priority: request.priority,
+                place,
+                grant: None,
+            });
+        }
+        // [MANY-2] One order for all such requests, so that no two of them wait for each other; each name once.
+        parts.sort_unstable_by(|a, b| (a.space, &a.name).cmp(&(b.space, &b.name)));
+        if parts.windows(2).any(|pair| matches!(pair, [a, b] if a.space == b.space && a.name == b.name)) {
+            return Err(Refusal::Invalid);
+        }
+        Ok((until, parts))
+    }
+
+    /// Acquires until one must be waited for, all are there, or one is refused.
+    fn acquire_next(&mut self, now: Time, many: u32) {
+        loop {
+            let Some(value) = self.manies.slab.get_mut(many) else { return };
+            let Some(part) = value.parts.get(value.granted) else { return self.complete_many(now, many) };
+            let Some(owner) = self.sessions.get(value.session).map(|s| s.owner) else { return };
+            let wait = match value.until {
+                Until::Now => Wait::Never,
+                Until::At(time) => Wait::For(time.since(now)),
+                Until::Ever => Wait::Forever,
+            };
+            let request = LockRequest {
+                space: part.space,
+                name: &part.name,
+                claim: part.claim,
+                wait,
+                flags: part.flags,
+                owner: part.owner,
+                tag: part.tag,
+                priority: part.priority,
+            };
+            match self.table.lock(now, owner, value.id.0, &request, &mut self.fx) {
+                Ok(Outcome::Granted(grant)) => value.on_granted(grant),
+                Ok(Outcome::Queued(lock)) => {
+                    value.waiting = Some(lock);
+                    self.counters.queued += 1;
+                    return;
+                }
+                Err(why) => return self.fail_many(now, many, WaitEnd::Refused(why)),
+            }
+        }
+    }
+
+    /// What was waited for has come, or will not come.
+    pub(crate) fn on_many_step(&mut self, now: Time, _at: u32, many: u32, end: WaitEnd) {
+        match end {
+            WaitEnd::Granted(grant) => {
+                let Some(value) = self.manies.slab.get_mut(many) else { return };
+                value.on_granted(grant);
+                self.acquire_next(now, many);
+            }
+            WaitEnd::Refused(_) | WaitEnd::Cancelled => self.fail_many(now, many, end),
+        }
+    }
+
+    fn complete_many(&mut self, now: Time, many: u32) {
+        let Some((value, waiting)) = self.take_many(many) else { return };
+        let mut grants: Vec<(usize, Grant)> =
+            value.parts.into_iter().filter_map(|p| p.grant.map(|g| (p.place, g))).collect();
+        grants.sort_unstable_by_key(|(place, _)| *place);
+        let grants: Vec<Grant> = grants.into_iter().map(|(_, grant)| grant).collect();
+        self.counters.grants += grants.len() as u64;
+        self.counters.waits.add(now.since(waiting.since));
+        self.answer(value.session, value.id, Reply::GrantedMany(grants));
+        // [MANY-3] Notices come after the client knows the locks they are about.
+        for (lock, claim) in value.withheld {
+            self.notify_blocking(value.session, lock, claim);
+        }
+    }
+
+    /// Releases what was obtained, and answers.
+    fn fail_many(&mut self, now: Time, many: u32, end: WaitEnd) {
+        let Some((value, waiting)) = self.take_many(many) else { return };
+        let Some(owner) = self.sessions.get(value.session).map(|s| s.owner) else { return };
+        let obtained = value.parts.iter().filter_map(|p| p.grant.as_ref()).map(|g| g.lock);
+        // The one waited for is still there where the failure was that of another.
+        for lock in obtained.chain(value.waiting) {
+            let release = ReleaseRequest { lock, flags: Flags::FORCEUNLOCK, value: None };
+            let _gone_already = self.table.release(now, owner, &release, &mut self.fx);
+        }
+        self.answer_wait(now, value.session, waiting, end);
+    }
+
+    fn take_many(&mut self, many: u32) -> Option<(Many, Waiting)> {
+        let value = self.manies.slab.remove(many)?;
+        let session = self.sessions.get_mut(value.session)?;
+        if let Some(extra) = session.extra_mut() {
+            extra.manies.remove(&many);
+        }
+        let waiting = session.ledger.end_wait(value.id)?;
+        Some((value, waiting))
+    }
+
+    pub(crate) fn cancel_many(&mut self, now: Time, owner: OwnerId, many: u32) -> Result<(), Refusal> {
+        let waiting = self.manies.slab.get(many).and_then(|m| m.waiting).ok_or(Refusal::NotHeld)?;
+        self.table.cancel(now, owner, waiting, &mut self.fx)
+    }
+
+    /// Forgets the requests of a session that ends; the table drops its locks.
+    pub(crate) fn drop_manies(&mut self, at: u32) {
+        let Some(extra) = self.sessions.get_mut(at).and_then(Session::extra_mut) else { return };
+        for many in core::mem::take(&mut extra.manies) {
+            self.manies.slab.remove(many);
+        }
+    }
+
+    /// Whether a lock was obtained, or is waited for, by a request that is not complete.
+    pub(crate) fn is_partial(&self, session: &Session, lock: LockId) -> bool {
+        let manies = session.extra().into_iter().flat_map(|e| &e.manies);
+        manies.filter_map(|many| self.manies.slab.get(*many)).any(|m| m.has(lock))
+    }
+
+    /// The incomplete request of a session that has obtained a lock.
+    pub(crate) fn many_with(&self, at: u32, lock: LockId) -> Option<u32> {
+        let extra = self.sessions.get(at)?.extra()?;
+        extra.manies.iter().copied().find(|many| self.manies.slab.get(*many).is_some_and(|m| m.has(lock)))
+    }
+
+    /// [MANY-3] Keeps a notice back while its lock belongs to a request that is not complete: its client does not know the lock
+    /// and could do nothing.
+    pub(crate) fn try_withhold(&mut self, at: u32, lock: LockId, claim: Claim) -> bool {
+        let Some(many) = self.many_with(at, lock).and_then(|many| self.manies.slab.get_mut(many)) else { return false };
+        many.withheld.insert(lock, claim);
+        true
+    }
+}
+
+impl Many {
+    fn on_granted(&mut self, grant: Grant) {
+        self.waiting = None;
+        if let Some(part) = self.parts.get_mut(self.granted) {
+            part.grant = Some(grant);
+        }
+        self.granted += 1;
+    }
+
+    fn has(&self, lock: LockId) -> bool {
+        let obtained = self.parts.iter().filter_map(|p| p.grant.as_ref());
+        self.waiting == Some(lock) || obtained.map(|g| g.lock).any(|l| l == lock)
+    }
+}

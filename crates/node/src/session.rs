@@ -1,0 +1,244 @@
+//! Sessions and their leases.
+//!
+//! A lease is renewed far more often than it ends, so a renewal writes one field and moves no timer: the timer that comes
+//! looks at the field, and either ends the session or sets itself again.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use hashbrown::HashMap;
+use lockstead_table::OwnerId;
+use lockstead_types::{
+    ConnId, LockId, SessionId, Span, Time,
+    reply::{Grant, Revoked},
+    report::Meta,
+};
+
+use crate::{ledger::Ledger, node::Hashing, principal::Principal, slab::Slab};
+
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) owner: OwnerId,
+    /// Whether the end of its connection ends it.
+    pub(crate) local: bool,
+    pub(crate) principal: Principal,
+    pub(crate) meta: Meta,
+    pub(crate) ttl: Span,
+    pub(crate) opened: Time,
+    /// When the newest accepted renewal came in.
+    pub(crate) renewed: Time,
+    pub(crate) conn: Option<ConnId>,
+    pub(crate) stage: Stage,
+    pub(crate) ledger: Ledger,
+    /// What few sessions have; absent while it is empty.
+    extra: Option<Box<Extra>>,
+    /// Its entry among the timers; `None` where it has no lease to lose ([SESS-11]).
+    timer: Option<Time>,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// The journal has not made it durable: the client knows nothing of it yet.
+    Opening,
+    Live,
+    /// Of before a restart; has not claimed all its locks yet.
+    Returning,
+}
+
+/// What few sessions have.
+#[derive(Default)]
+pub(crate) struct Extra {
+    pub(crate) groups: BTreeSet<u32>,
+    /// All-or-nothing requests under way.
+    pub(crate) manies: BTreeSet<u32>,
+    pub(crate) watches: u32,
+    /// Locks taken away of which the client may not know yet.
+    pub(crate) revoked: Vec<Revocation>,
+    /// What was granted for locks of before a restart, by the id they had.
+    pub(crate) claimed: HashMap<LockId, Grant, Hashing>,
+}
+
+pub(crate) struct Revocation {
+    pub(crate) lock: LockId,
+    pub(crate) why: Revoked,
+    /// How many answers had been given when it was last sent: once a later one is acknowledged, it has arrived too.
+    pub(crate) sent_after: u64,
+}
+
+impl Session {
+    pub(crate) fn new(id: SessionId, owner: OwnerId, ttl: Span, principal: Principal, now: Time) -> Session {
+        Session {
+            id,
+            owner,
+            local: false,
+            principal,
+            meta: Meta::default(),
+            ttl,
+            opened: now,
+            renewed: now,
+            conn: None,
+            stage: Stage::Live,
+            ledger: Ledger::default(),
+            extra: None,
+            timer: None,
+        }
+    }
+
+    pub(crate) fn lease_end(&self) -> Time {
+        self.renewed.after(self.ttl)
+    }
+
+    pub(crate) fn extra(&self) -> Option<&Extra> {
+        self.extra.as_deref()
+    }
+
+    pub(crate) fn extra_mut(&mut self) -> Option<&mut Extra> {
+        self.extra.as_deref_mut()
+    }
+
+    pub(crate) fn extra_or_new(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    pub(crate) fn in_groups(&self) -> bool {
+        self.extra().is_some_and(|e| !e.groups.is_empty())
+    }
+
+    pub(crate) fn has_manies(&self) -> bool {
+        self.extra().is_some_and(|e| !e.manies.is_empty())
+    }
+
+    /// Keeps a revocation until the client must have heard of it.
+    pub(crate) fn keep_revocation(&mut self, lock: LockId, why: Revoked) {
+        let sent_after = self.ledger.answered();
+        self.extra_or_new().revoked.push(Revocation { lock, why, sent_after });
+    }
+
+    /// Forgets what an acknowledgement proves to have arrived.
+    pub(crate) fn forget_arrived(&mut self) {
+        let acked = self.ledger.acked();
+        if let Some(extra) = self.extra.as_deref_mut() {
+            extra.revoked.retain(|r| r.sent_after >= acked);
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.ledger.shrink();
+        let bare = |e: &Extra| {
+            e.groups.is_empty() && e.manies.is_empty() && e.watches == 0 && e.revoked.is_empty() && e.claimed.is_empty()
+        };
+        self.extra.take_if(|e| bare(e));
+    }
+}
+
+/// All sessions.
+pub(crate) struct Sessions {
+    slab: Slab<Session>,
+    by_id: BTreeMap<SessionId, u32>,
+    /// When to look at whose lease.
+    timers: BTreeSet<(Time, u32)>,
+}
+
+impl Sessions {
+    pub(crate) fn new() -> Sessions {
+        Sessions { slab: Slab::new(), by_id: BTreeMap::new(), timers: BTreeSet::new() }
+    }
+
+    /// Adds a session; its lease runs from [`Session::renewed`] on.
+    pub(crate) fn add(&mut self, mut session: Session) -> Option<u32> {
+        let id = session.id;
+        // [SESS-11] A session in the node's own process has no lease: both end together.
+        session.timer = (session.principal != Principal::Embedded).then(|| session.lease_end());
+        let timer = session.timer;
+        let at = self.slab.insert(session)?;
+        self.by_id.insert(id, at);
+        self.timers.extend(timer.map(|t| (t, at)));
+        Some(at)
+    }
+
+    pub(crate) fn remove(&mut self, at: u32) -> Option<Session> {
+        let session = self.slab.remove(at)?;
+        self.by_id.remove(&session.id);
+        if let Some(timer) = session.timer {
+            self.timers.remove(&(timer, at));
+        }
+        Some(session)
+    }
+
+    pub(crate) fn get(&self, at: u32) -> Option<&Session> {
+        self.slab.get(at)
+    }
+
+    pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut Session> {
+        self.slab.get_mut(at)
+    }
+
+    pub(crate) fn find(&self, id: SessionId) -> Option<u32> {
+        self.by_id.get(&id).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
+        self.slab.iter()
+    }
+
+    /// By id, those above `after`.
+    pub(crate) fn after(&self, after: Option<SessionId>) -> impl Iterator<Item = &Session> {
+        use core::ops::Bound;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((from, Bound::Unbounded)).filter_map(|(_, at)| self.slab.get(*at))
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Time> {
+        self.timers.first().map(|(time, _)| *time)
+    }
+
+    /// A session whose lease has ended by `now`. Timers that came too early, because a renewal came after they were set,
+    /// are set again on the way.
+    pub(crate) fn pop_expired(&mut self, now: Time) -> Option<u32> {
+        loop {
+            let (timer, at) = *self.timers.first()?;
+            if timer > now {
+                return None;
+            }
+            self.timers.pop_first();
+            let Some(session) = self.slab.get_mut(at) else { continue };
+            let end = session.lease_end();
+            if end <= now {
+                session.timer = None;
+                return Some(at);
+            }
+            session.timer = Some(end);
+            session.shrink();
+            self.timers.insert((end, at));
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.by_id.len() != self.slab.len() {
+            return Err("a session is not found by its id");
+        }
+        for (at, session) in self.slab.iter() {
+            session.ledger.check()?;
+            if self.find(session.id) != Some(at) {
+                return Err("a session is found under another's id");
+            }
+            match session.timer {
+                Some(timer) if !self.timers.contains(&(timer, at)) => return Err("a lease has no timer"),
+                Some(timer) if timer > session.lease_end() => return Err("a timer comes after its lease's end"),
+                None if session.principal != Principal::Embedded => return Err("a lease without timer"),
+                Some(_) | None => {}
+            }
+        }
+        if self.timers.iter().any(|(t, at)| self.get(*at).is_none_or(|s| s.timer != Some(*t))) {
+            return Err("a timer of no session");
+        }
+        Ok(())
+    }
+}
