@@ -52,5 +52,32 @@
 
 extern crate alloc;
 
-mod api;
-pub use api::*;
+mod effect;
+mod lock;
+mod resource;
+mod slab;
+mod store;
+mod table;
+
+mod grant;
+mod promote;
+
+mod convert;
+mod release;
+mod request;
+mod waits;
+
+mod block;
+mod deadlock;
+mod fair;
+mod orphan;
+mod owner;
+mod reclaim;
+mod since;
+mod value;
+
+mod check;
+mod look;
+
+pub use effect::{Counts, Effect, Ending, Found, Outcome, OwnerId, Space};
+pub use table::Table;

@@ -1,0 +1,343 @@
+//! Deadlocks over any number of resources: edges derived from the queues, a search for a cycle, a victim.
+//!
+//! Who waits for whom is never stored. A new cycle must run through a new edge, and edges come to be in few places:
+//! somebody begins to wait, is granted (or adopts, or takes back) something others wait for, or gains the right not to be
+//! passed. Each of these calls [`Table::suspect`]; at the end of the call [`Table::resolve`] searches from there.
+
+use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
+
+use hashbrown::HashSet;
+use lockstead_types::{
+    Flags, Mode, Refusal, Span,
+    report::{DeadlockReport, Holder, VictimReason, WaitEdge},
+    space::{DeadlockPolicy, VictimPolicy},
+};
+
+use crate::{
+    Effect, OwnerId, Table,
+    lock::{State, Traits},
+    owner::ORPHANS,
+    slab::NIL,
+    store::Ring,
+    table::Call,
+    waits::End,
+};
+
+/// So many other locks of an owner are looked at to find out that nobody waits for it.
+const QUICK_LOOK: u32 = 16;
+
+/// Who acts: an owner with all its locks, or one lock that stands alone ([DEAD-4]).
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+enum Actor {
+    Owner(u32),
+    Lock(u32),
+}
+
+/// `waiter` waits for `blocker`.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Edge {
+    pub(crate) waiter: u32,
+    pub(crate) blocker: u32,
+    /// Hard: the blocker holds. Soft: it only waits before.
+    pub(crate) hard: bool,
+}
+
+/// What a search has seen.
+struct Search {
+    actors: HashSet<Actor, foldhash::fast::FixedState>,
+    /// Holders of a resource in the way of a mode, followed already.
+    holders: BTreeSet<(u32, Mode)>,
+    edges_left: u32,
+}
+
+impl Table {
+    /// Notes that a new cycle of waits may run through the owner of this lock.
+    pub(crate) fn suspect(&self, call: &mut Call<'_>, l: u32) {
+        let lock = &self.locks[l];
+        let waits = match self.actor_of(l) {
+            None => false,
+            Some(Actor::Lock(_)) => lock.is_pending(),
+            Some(Actor::Owner(owner)) => self.owners.get(owner).pending > 0,
+        };
+        if waits {
+            call.suspects.push((l, lock.generation));
+        }
+    }
+
+    /// Breaks every cycle that the call may have closed.
+    pub(crate) fn resolve(&mut self, call: &mut Call<'_>) {
+        while let Some((l, generation)) = call.suspects.pop() {
+            let lives = self.locks[l].state != State::Vacant && self.locks[l].generation == generation;
+            let Some(actor) = self.actor_of(l).filter(|_| lives) else { continue };
+            if self.nobody_waits_for(actor, l) {
+                continue;
+            }
+            // Each round ends one wait.
+            while let Some(cycle) = self.find_cycle(actor) {
+                self.break_cycle(call, &cycle);
+                if self.locks[l].generation != generation || self.locks[l].state == State::Vacant {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn actor_of(&self, l: u32) -> Option<Actor> {
+        let lock = &self.locks[l];
+        match lock.owner {
+            // An orphan waits for nothing: no cycle runs through it.
+            ORPHANS | NIL => None,
+            // [DEAD-4] A lock that stands alone makes no cycle with its owner's other locks.
+            _ if lock.traits.has(Traits::ALONE) => Some(Actor::Lock(l)),
+            owner => Some(Actor::Owner(owner)),
+        }
+    }
+
+    /// A cheap way out for the common case: who holds nothing that others wait for closes no cycle.
+    fn nobody_waits_for(&self, actor: Actor, l: u32) -> bool {
+        let others = match actor {
+            Actor::Lock(_) => 1,
+            Actor::Owner(owner) => self.owners.get(owner).locks,
+        };
+        others <= QUICK_LOOK
+            && match actor {
+                Actor::Lock(l) => self.keeps_nobody_waiting(l),
+                Actor::Owner(owner) => {
+                    debug_assert_eq!(self.locks[l].owner, owner);
+                    self.owner_ring(self.owners.get(owner).first).all(|m| self.keeps_nobody_waiting(m))
+                }
+            }
+    }
+
+    fn keeps_nobody_waiting(&self, l: u32) -> bool {
+        let lock = &self.locks[l];
+        let Some(queue) = self.queue(lock.resource) else { return true };
+        match lock.state {
+            State::Waiting => queue.due == 0 && self.after(self.head(lock.resource, Ring::Waiting), l) == NIL,
+            State::Converting => queue.len() == 1,
+            State::Granted | State::Vacant => false,
+        }
+    }
+
+    // ------------------------------------------------------------------ edges
+
+    /// The waits of an actor that count as edges.
+    fn waits_of(&self, actor: Actor) -> Vec<u32> {
+        let mut waits = match actor {
+            Actor::Lock(l) => alloc::vec![l],
+            Actor::Owner(owner) => {
+                let owner = self.owners.get(owner);
+                let pending = self.owner_ring(owner.first).take(owner.pending as usize);
+                pending.filter(|l| !self.locks[*l].traits.has(Traits::ALONE)).collect()
+            }
+        };
+        waits.retain(|l| self.is_edge(*l));
+        waits
+    }
+
+    fn is_edge(&self, l: u32) -> bool {
+        // [DEAD-5] NODLCKWT: this wait is no edge. [DEAD-9] Nor is any in a lockspace that does not detect.
+        let counts = self.wait(l).is_some_and(|w| !w.flags.has(Flags::NODLCKWT));
+        counts && self.space_of(self.locks[l].resource).space.deadlock == DeadlockPolicy::Detect
+    }
+
+    /// Everything a lock that waits waits for. Soft edges go to the nearest before it whose own wait is an edge too, and
+    /// to those between: what is further on is found from there.
+    pub(crate) fn edges_of(&self, w: u32, all: &mut Vec<Edge>) {
+        self.hard_edges(w, all);
+        self.soft_edges(w, all);
+    }
+
+    fn hard_edges(&self, w: u32, all: &mut Vec<Edge>) {
+        let Some(wait) = self.wait(w) else { return };
+        let resource = self.locks[w].resource;
+        let modes = self.modes_of(resource);
+        let alternative = self.alternative(resource, wait.want, wait.flags);
+        let (take, pool) = (self.take(w), self.pool(resource));
+        for ring in [Ring::Granted, Ring::Converting] {
+            for h in self.ring(resource, ring).filter(|h| *h != w) {
+                let held = &self.locks[h];
+                let blocks = match pool {
+                    None => {
+                        let blocks = |want: Mode| modes.conflicts_of(want).contains(held.mode);
+                        blocks(wait.want) && alternative.is_none_or(blocks)
+                    }
+                    // [DEAD-7] Permits may come from several: one holder is an edge only if all others' are too few.
+                    Some(pool) => pool.of.saturating_sub(self.taken_by(resource, held.owner)) < take,
+                };
+                // [DEAD-6] NODLCKBLK: this lock, held, is no edge.
+                if blocks && !held.traits.has(Traits::NODLCKBLK) {
+                    all.push(Edge { waiter: w, blocker: h, hard: true });
+                }
+            }
+        }
+    }
+
+    fn taken_by(&self, resource: u32, owner: u32) -> u32 {
+        let own = self.ring(resource, Ring::Granted).filter(|l| self.locks[*l].owner == owner);
+        own.fold(0, |sum, l| sum.saturating_add(self.take(l)))
+    }
+
+    fn soft_edges(&self, w: u32, all: &mut Vec<Edge>) {
+        let (resource, ticket) = match self.wait(w) {
+            Some(wait) => (self.locks[w].resource, wait.ticket),
+            None => return,
+        };
+        let converting = self.locks[w].state == State::Converting;
+        let held = converting.then_some(self.locks[w].mode);
+        if let Some(wait) = self.wait(w).filter(|_| self.queue(resource).is_some_and(|q| q.due > 0)) {
+            let due = self.ring(resource, Ring::Converting).chain(self.ring(resource, Ring::Waiting));
+            let due = due.filter(|d| *d != w && self.is_due(*d) && self.passes(resource, *d, ticket, held, wait.want));
+            all.extend(due.map(|d| Edge { waiter: w, blocker: d, hard: false }));
+        }
+        if self.ignores_order(w) {
+            return;
+        }
+        let mut ring = if converting { Ring::Converting } else { Ring::Waiting };
+        let mut l = self.before(self.head(resource, ring), w);
+        loop {
+            if l == NIL && ring == Ring::Waiting {
+                ring = Ring::Converting;
+                l = self.last(self.head(resource, ring));
+            }
+            if l == NIL {
+                return;
+            }
+            all.push(Edge { waiter: w, blocker: l, hard: false });
+            // Its own edges lead further.
+            if self.is_edge(l) && !self.ignores_order(l) {
+                return;
+            }
+            l = self.before(self.head(resource, ring), l);
+        }
+    }
+
+    fn ignores_order(&self, l: u32) -> bool {
+        self.is_due(l) || self.wait(l).is_some_and(|w| w.flags.has(Flags::NOORDER))
+    }
+
+    // ----------------------------------------------------------------- search
+
+    /// A cycle of waits through an actor.
+    fn find_cycle(&self, start: Actor) -> Option<Vec<Edge>> {
+        let mut search = Search {
+            actors: HashSet::with_hasher(self.hasher.clone()),
+            holders: BTreeSet::new(),
+            edges_left: self.limits.deadlock_edges,
+        };
+        search.actors.insert(start);
+        let mut path: Vec<(Vec<Edge>, usize)> = alloc::vec![(self.expand(start, &mut search), 0)];
+        while let Some((edges, at)) = path.last_mut() {
+            let Some(edge) = edges.get(*at).copied() else {
+                path.pop();
+                continue;
+            };
+            *at += 1;
+            // [DEAD-8] A bound on the work; beyond it the request only waits.
+            search.edges_left = search.edges_left.checked_sub(1)?;
+            let (from, to) = (self.actor_of(edge.waiter), self.actor_of(edge.blocker));
+            let Some(next) = to else { continue };
+            // To wait behind one's own earlier request is no deadlock; to wait for what one holds is.
+            if from == to && !edge.hard {
+                continue;
+            }
+            if next == start {
+                return Some(path.iter().filter_map(|(edges, at)| edges.get(at.checked_sub(1)?).copied()).collect());
+            }
+            if search.actors.insert(next) {
+                let edges = self.expand(next, &mut search);
+                path.push((edges, 0));
+            }
+        }
+        None
+    }
+
+    fn expand(&self, actor: Actor, search: &mut Search) -> Vec<Edge> {
+        let mut edges = Vec::new();
+        for w in self.waits_of(actor) {
+            let Some(wait) = self.wait(w) else { continue };
+            let lock = &self.locks[w];
+            // All that wait for one mode wait for the same holders: followed once. A conversion leaves itself out, an
+            // alternative mode or permits make a difference.
+            let same = lock.state == State::Waiting
+                && !lock.traits.has(Traits::PERMITS)
+                && !wait.flags.has(Flags::ALTPR)
+                && !wait.flags.has(Flags::ALTCW);
+            if !same || search.holders.insert((lock.resource, wait.want)) {
+                self.hard_edges(w, &mut edges);
+            }
+            self.soft_edges(w, &mut edges);
+        }
+        edges
+    }
+
+    // ----------------------------------------------------------------- victim
+
+    fn break_cycle(&mut self, call: &mut Call<'_>, cycle: &[Edge]) {
+        let Some((victim, why)) = self.choose(call, cycle) else { return };
+        let resource = self.locks[victim].resource;
+        self.report(call, cycle.iter().map(|e| (*e, None)).collect(), victim, why);
+        // [DEAD-10] The victim's wait ends: a new request is gone, a conversion keeps its old mode.
+        self.end_wait(call, victim, End::Refused(Refusal::Deadlock));
+        self.settle(call, resource);
+    }
+
+    /// [DEAD-11] Who pays, by the policy of the lockspace where the cycle was closed.
+    fn choose(&self, call: &Call<'_>, cycle: &[Edge]) -> Option<(u32, VictimReason)> {
+        let age = |l: u32| self.wait(l).map_or(0, |w| w.ticket);
+        let priority = |l: u32| self.wait(l).map_or(0, |w| w.priority);
+        let locks = |l: u32| match self.actor_of(l) {
+            Some(Actor::Owner(owner)) => self.owners.get(owner).locks,
+            _ => 1,
+        };
+        let waiters = || cycle.iter().map(|e| e.waiter);
+        let youngest = || waiters().max_by_key(|l| age(*l)).map(|l| (l, VictimReason::Youngest));
+        let first = cycle.first()?;
+        match self.space_of(self.locks[first.waiter].resource).space.victim {
+            VictimPolicy::Requester => {
+                let closer = waiters().find(|l| *l == call.caller && self.locks[*l].is_pending());
+                closer.map(|l| (l, VictimReason::ClosedCycle)).or_else(youngest)
+            }
+            VictimPolicy::Youngest => youngest(),
+            VictimPolicy::FewestLocks => waiters()
+                .min_by_key(|l| (locks(*l), core::cmp::Reverse(age(*l))))
+                .map(|l| (l, VictimReason::FewestLocks)),
+            VictimPolicy::LowestPriority => waiters()
+                .min_by_key(|l| (priority(*l), core::cmp::Reverse(age(*l))))
+                .map(|l| (l, VictimReason::LowestPriority)),
+        }
+    }
+
+    /// Reports a conversion deadlock: `l` was about to wait for `want` behind `rival`, which waits for `l`.
+    pub(crate) fn report_conversion_deadlock(
+        &self,
+        call: &mut Call<'_>,
+        l: u32,
+        rival: u32,
+        want: Mode,
+        why: VictimReason,
+    ) {
+        let hard = !self.modes_of(self.locks[l].resource).compatible(want, self.locks[rival].mode);
+        let there = Edge { waiter: l, blocker: rival, hard };
+        let back = Edge { waiter: rival, blocker: l, hard: true };
+        self.report(call, alloc::vec![(there, Some(want)), (back, None)], l, why);
+    }
+
+    /// `want` is what a waiter that is not queued yet is about to wait for.
+    fn report(&self, call: &mut Call<'_>, edges: Vec<(Edge, Option<Mode>)>, victim: u32, why: VictimReason) {
+        let nobody = |_: OwnerId| Holder::default();
+        let owner = |l: u32| OwnerId(self.locks[l].owner);
+        let owners = edges.iter().map(|(e, _)| (owner(e.waiter), owner(e.blocker))).collect();
+        let row = |(edge, want): (Edge, Option<Mode>)| -> WaitEdge {
+            let mut row = self.edge_row(call.now, edge, &nobody);
+            if let Some(want) = want {
+                row.waiter.wanted = Some(self.claim(edge.waiter, want));
+                row.waiter.since = Span::ZERO;
+            }
+            row
+        };
+        let cycle = edges.into_iter().map(row).collect();
+        let report = DeadlockReport { number: 0, ago: Span::ZERO, cycle, victim: self.id(victim), why };
+        call.fx.push(Effect::Deadlock { report: Box::new(report), owners });
+    }
+}

@@ -1,0 +1,103 @@
+//! May this be granted now? Answered here and nowhere else: a pure function of what is asked and of how things stand.
+//!
+//! After `_can_be_granted` of `fs/dlm`, which cites Davis, *VAXcluster Principles*, chapter 6.
+
+use lockstead_types::{Flags, Mode, ModeSet, ModeTable};
+
+/// What is asked.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Ask {
+    /// The mode, or permits.
+    pub(crate) what: What,
+    /// The mode held already: then it is a conversion.
+    pub(crate) held: Option<Mode>,
+    pub(crate) flags: Flags,
+}
+
+/// A mode or permits.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum What {
+    Mode(Mode),
+    Permits(u32),
+}
+
+/// How things stand for who asks.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Standing {
+    /// The modes others hold; conversions under way hold their old mode ([GRANT-6]).
+    pub(crate) others: ModeSet,
+    /// Permits nobody holds.
+    pub(crate) free: u32,
+    /// Whether it comes just now, or waits in a queue already.
+    pub(crate) place: Place,
+    /// Whether other conversions wait.
+    pub(crate) converting: bool,
+    /// Whether new requests wait.
+    pub(crate) waiting: bool,
+    /// Nothing new is granted at all: after a restart, or because the epoch has no tokens left.
+    pub(crate) closed: bool,
+    /// One that came before was overtaken as often as the bound allows, and this would pass it ([FAIR-1]).
+    pub(crate) held_back: bool,
+    /// This was overtaken as often as the bound allows ([FAIR-2]).
+    pub(crate) due: bool,
+}
+
+/// Where it stands.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    Arriving,
+    Head,
+    Behind,
+}
+
+/// Whether `ask` may be granted now.
+pub(crate) fn may_grant(modes: &ModeTable, ask: &Ask, standing: &Standing) -> bool {
+    if is_down(modes, ask) {
+        // [CONV-2] A conversion down, or to the mode held, disturbs nobody: granted in place, always.
+        return true;
+    }
+    // [RESTART-2] [TOKEN-4] While closed nothing new is granted.
+    if standing.closed {
+        return false;
+    }
+    // [GRANT-3] EXPEDITE is of the null mode, which conflicts with nothing: no queue matters.
+    if ask.flags.has(Flags::EXPEDITE) {
+        return true;
+    }
+    let fits = match ask.what {
+        // [GRANT-1] Compatible with what every other lock holds, [GRANT-6] those that convert included.
+        What::Mode(mode) => modes.conflicts_of(mode).is_disjoint(standing.others),
+        // [PERMIT-3] So many permits are free.
+        What::Permits(take) => take <= standing.free,
+    };
+    if !fits {
+        return false;
+    }
+    // [FAIR-1] The bound on overtaking, then [FAIR-2] the right of one that was overtaken so often.
+    if standing.held_back || standing.due {
+        return !standing.held_back;
+    }
+    let conversion = ask.held.is_some();
+    // [CONV-1] A conversion that comes is granted in place, however many wait;
+    // [CONV-4] with QUECVT only if no other conversion waits.
+    if conversion && standing.place == Place::Arriving {
+        return !standing.converting || !ask.flags.has(Flags::QUECVT);
+    }
+    // [GRANT-4] NOORDER: what fits is granted, whatever waits before.
+    if ask.flags.has(Flags::NOORDER) {
+        return true;
+    }
+    match standing.place {
+        // [GRANT-2] A new request that comes does not pass those that wait.
+        Place::Arriving => !standing.converting && !standing.waiting,
+        // [CONV-3] Of the conversions that wait, the first; [GRANT-5] of the new requests that wait, the first, once no
+        // conversion waits.
+        Place::Head => conversion || !standing.converting,
+        Place::Behind => false,
+    }
+}
+
+/// Whether it is a conversion that demands no more than is held ([CONV-2]).
+pub(crate) fn is_down(modes: &ModeTable, ask: &Ask) -> bool {
+    matches!((ask.what, ask.held), (What::Mode(mode), Some(held)) if modes.is_down(held, mode))
+}

@@ -1,0 +1,160 @@
+//! A resource: its name, its three queues, what is held there in one bit set, and a side record for what is rare.
+
+use alloc::boxed::Box;
+
+use lockstead_types::{Mode, ModeSet, mode::MODES_MAX, reply::Value};
+
+use crate::slab::NIL;
+
+/// Bytes of a name that fit in the record.
+pub(crate) const INLINE_NAME: usize = 20;
+const VACANT: u8 = 255;
+const LONG: u8 = 254;
+
+/// A resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Resource {
+    name_len: u8,
+    name: [u8; INLINE_NAME],
+    pub(crate) space: u16,
+    /// Heads of the three queues, rings through [`crate::lock::Lock::next`].
+    pub(crate) granted: u32,
+    pub(crate) converting: u32,
+    pub(crate) waiting: u32,
+    pub(crate) extra: u32,
+    /// The modes held, conversions under way in their old mode.
+    pub(crate) held: ModeSet,
+    /// How many locks hold.
+    pub(crate) holders: u32,
+}
+
+const _: () = assert!(size_of::<Resource>() == 48);
+
+impl Resource {
+    pub(crate) fn vacant() -> Resource {
+        Resource {
+            name_len: VACANT,
+            name: [0; INLINE_NAME],
+            space: 0,
+            granted: NIL,
+            converting: NIL,
+            waiting: NIL,
+            extra: NIL,
+            held: ModeSet::EMPTY,
+            holders: 0,
+        }
+    }
+
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.name_len == VACANT
+    }
+
+    /// Stores a short name.
+    pub(crate) fn set_short_name(&mut self, name: &[u8]) {
+        debug_assert!(name.len() <= INLINE_NAME);
+        self.name_len = name.len() as u8;
+        for (to, from) in self.name.iter_mut().zip(name) {
+            *to = *from;
+        }
+    }
+
+    /// Stores where a long name is.
+    pub(crate) fn set_long_name(&mut self, index: u32) {
+        self.name_len = LONG;
+        for (to, from) in self.name.iter_mut().zip(index.to_le_bytes()) {
+            *to = from;
+        }
+    }
+
+    /// The name, or the place of the long name.
+    pub(crate) fn name(&self) -> Result<&[u8], u32> {
+        if self.name_len == LONG {
+            let [a, b, c, d, ..] = self.name;
+            return Err(u32::from_le_bytes([a, b, c, d]));
+        }
+        Ok(self.name.get(..usize::from(self.name_len)).unwrap_or_default())
+    }
+
+    /// Whether no lock is there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.granted == NIL && self.converting == NIL && self.waiting == NIL
+    }
+}
+
+/// What only some resources have.
+#[derive(Clone, Debug)]
+pub(crate) struct Extra {
+    pub(crate) resource: u32,
+    pub(crate) value: Option<Value>,
+    pub(crate) permits: Option<Pool>,
+    /// How many hold each mode, kept once there are many holders.
+    pub(crate) counts: Option<Box<[u32; MODES_MAX]>>,
+    /// About those that wait; there once anything ever waited.
+    pub(crate) queue: Option<Box<Queue>>,
+}
+
+impl Extra {
+    pub(crate) fn of(resource: u32) -> Extra {
+        Extra { resource, value: None, permits: None, counts: None, queue: None }
+    }
+}
+
+/// The permits of a resource.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pool {
+    pub(crate) of: u32,
+    pub(crate) taken: u32,
+}
+
+/// About those that wait at a resource.
+#[derive(Clone, Debug)]
+pub(crate) struct Queue {
+    /// How many wait for each mode.
+    pub(crate) wanted: [u32; MODES_MAX],
+    pub(crate) wanted_set: ModeSet,
+    pub(crate) converting: u32,
+    pub(crate) waiting: u32,
+    /// How many of them may be granted, or demoted, though not at the head of their queue: NOORDER and CONVDEADLK.
+    pub(crate) irregular: u32,
+    /// How many of them were overtaken as often as the bound allows ([FAIR-1]).
+    pub(crate) due: u32,
+    /// Whether the waiting requests stand in the order they came.
+    pub(crate) straight: bool,
+    /// The wanted modes for which every holder has been told what it is to be told; `None` if a grant came since.
+    pub(crate) told_for: Option<ModeSet>,
+}
+
+impl Queue {
+    pub(crate) fn new() -> Queue {
+        Queue {
+            wanted: [0; MODES_MAX],
+            wanted_set: ModeSet::EMPTY,
+            converting: 0,
+            waiting: 0,
+            irregular: 0,
+            due: 0,
+            straight: true,
+            told_for: None,
+        }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.converting.saturating_add(self.waiting)
+    }
+
+    pub(crate) fn add_wanted(&mut self, mode: Mode) {
+        if let Some(count) = self.wanted.get_mut(usize::from(mode.0)) {
+            *count += 1;
+            self.wanted_set = self.wanted_set.with(mode);
+        }
+    }
+
+    pub(crate) fn remove_wanted(&mut self, mode: Mode) {
+        if let Some(count) = self.wanted.get_mut(usize::from(mode.0)) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.wanted_set = self.wanted_set.without(mode);
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The value block: which way it moves with a grant or release, and whether it is to be trusted.
+
+use alloc::boxed::Box;
+
+use lockstead_types::{Flags, LockId, Mode, ModeTable, Refusal, reply::Value};
+
+use crate::{OwnerId, Table};
+
+/// Which way a value block moves.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Transfer {
+    /// From the resource to who asks.
+    Read,
+    /// From who asks to the resource.
+    Write,
+    /// Not at all.
+    Nothing,
+}
+
+/// The transfer of a change from `old` (none: a new lock) to `new` (none: a release). Modes rank by their order in the
+/// table.
+pub(crate) fn direction(modes: &ModeTable, old: Option<Mode>, new: Option<Mode>) -> Transfer {
+    match (old, new) {
+        // [VALUE-2] A new lock reads, in any mode.
+        (None, _) => Transfer::Read,
+        // [VALUE-3] From a writing mode, anything not stronger writes, a release too.
+        (Some(old), None) if modes.writes(old) => Transfer::Write,
+        (Some(old), Some(new)) if modes.writes(old) => {
+            if new <= old {
+                Transfer::Write
+            } else {
+                Transfer::Read
+            }
+        }
+        // [VALUE-4] From another mode, the same or a stronger one reads; anything else moves nothing.
+        (Some(old), Some(new)) if new >= old => Transfer::Read,
+        _ => Transfer::Nothing,
+    }
+}
+
+impl Table {
+    /// Reads the value block of a lock that is held, in any mode, converting or not ([VALUE-11]).
+    ///
+    /// # Errors
+    /// `NotHeld` where the owner holds no such lock.
+    pub fn read_value(&self, owner: OwnerId, lock: LockId) -> Result<Value, Refusal> {
+        let index = self.find_lock(owner, lock).ok_or(Refusal::NotHeld)?;
+        let lock = &self.locks[index];
+        if lock.is_held() { Ok(self.value(lock.resource)) } else { Err(Refusal::NotHeld) }
+    }
+
+    /// The value block; empty and valid where nothing was ever written ([VALUE-1]).
+    pub(crate) fn value(&self, resource: u32) -> Value {
+        self.extra(resource).and_then(|e| e.value.clone()).unwrap_or_default()
+    }
+
+    /// Refuses a value that may not be written.
+    pub(crate) fn check_value(&self, resource: u32, flags: Flags, value: Option<&[u8]>) -> Result<(), Refusal> {
+        let Some(value) = value else { return Ok(()) };
+        // [VALUE-5] A value belongs to VALBLK.
+        if !flags.has(Flags::VALBLK) {
+            return Err(Refusal::Invalid);
+        }
+        // [LIMIT-2] It fits the lockspace's block.
+        let most = self.space_of(resource).value_bytes;
+        if value.len() > most as usize { Err(Refusal::TooLong) } else { Ok(()) }
+    }
+
+    /// Moves the value block with a change of mode that has been decided; what was read, where VALBLK asks for it.
+    pub(crate) fn transfer(
+        &mut self,
+        resource: u32,
+        (old, new): (Option<Mode>, Option<Mode>),
+        flags: Flags,
+        value: Option<Box<[u8]>>,
+    ) -> Option<Value> {
+        match direction(self.modes_of(resource), old, new) {
+            Transfer::Read if flags.has(Flags::VALBLK) => Some(self.value(resource)),
+            // [VALUE-6] IVVALBLK: where it would be written, it is marked invalid instead.
+            Transfer::Write if flags.has(Flags::IVVALBLK) => {
+                self.invalidate(resource);
+                None
+            }
+            // [VALUE-7] A write makes it valid; nothing else does. Without a value to write it stays as it is.
+            Transfer::Write => {
+                if let Some(bytes) = value {
+                    self.extra_mut(resource).value = Some(Value { bytes, invalid: false });
+                }
+                None
+            }
+            Transfer::Read | Transfer::Nothing => None,
+        }
+    }
+
+    /// Marks the value block invalid, its bytes as they are.
+    pub(crate) fn invalidate(&mut self, resource: u32) {
+        self.extra_mut(resource).value.get_or_insert_default().invalid = true;
+    }
+}
