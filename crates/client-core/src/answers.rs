@@ -139,6 +139,7 @@ impl Session {
             owner: asked.owner,
             flags: Held::kept_flags(asked.flags),
             uses: 1,
+            uncounted: 0,
             claimed_in: None,
         });
         let lock = match queued {

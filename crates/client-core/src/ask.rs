@@ -38,7 +38,11 @@ impl Session {
                 return Err(Refusal::Limit(LimitName::InFlight));
             }
             // [RESTART-8] Dropped from the claims before the release is sent.
-            Op::Release { release, .. } => self.start_release(release.lock),
+            Op::Release { release, .. } if !self.start_release(release.lock) => {
+                let id = self.requests.next_id();
+                self.answer(For::App { key }, id, Reply::Released);
+                return Ok(id);
+            }
             _ => {}
         }
         // A one-way release that writes a value is sent as one that is answered, so that it is repeated until it was done.
@@ -72,8 +76,8 @@ impl Session {
         let wire = self.locks.wire_of(id);
         match (wire, self.locks.get_mut(id)) {
             (Some(wire), Some(Lock::Held(held))) if held.uses > 1 => {
-                held.uses -= 1;
-                return self.requests.push_one_way(wire, flags);
+                let counted = held.drop_use();
+                return if counted { self.requests.push_one_way(wire, flags) } else { self.requests.next_id() };
             }
             (None, Some(lock @ Lock::Held(_))) if lock.held().is_some_and(|h| h.claimed_in == Some(epoch)) => {
                 if let Lock::Held(held) = core::mem::replace(lock, Lock::Waiting) {
@@ -94,15 +98,23 @@ impl Session {
         self.requests.push_one_way(wire, flags)
     }
 
-    fn start_release(&mut self, id: LockId) {
-        let Some(lock) = self.locks.get_mut(id) else { return };
+    /// Whether the node must be told.
+    fn start_release(&mut self, id: LockId) -> bool {
+        let Some(lock) = self.locks.get_mut(id) else { return true };
         match core::mem::replace(lock, Lock::Waiting) {
             Lock::Held(mut held) if held.uses > 1 => {
-                held.uses -= 1;
+                let counted = held.drop_use();
                 *lock = Lock::Held(held);
+                counted
             }
-            Lock::Held(held) => *lock = Lock::Releasing(held),
-            other => *lock = other,
+            Lock::Held(held) => {
+                *lock = Lock::Releasing(held);
+                true
+            }
+            other => {
+                *lock = other;
+                true
+            }
         }
     }
 

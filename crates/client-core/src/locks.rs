@@ -66,6 +66,8 @@ pub(crate) struct Held {
     pub(crate) flags: Flags,
     /// Grants that gave this same lock: a group's member may be given one twice.
     pub(crate) uses: u32,
+    /// Uses that the node does not count: a claim brings back one.
+    pub(crate) uncounted: u32,
     /// The incarnation of the node that was sent a claim for this lock.
     pub(crate) claimed_in: Option<u32>,
 }
@@ -195,6 +197,14 @@ impl Locks {
 }
 
 impl Held {
+    /// One use less of several. Whether the node must be told.
+    pub(crate) fn drop_use(&mut self) -> bool {
+        self.uses = self.uses.saturating_sub(1);
+        let counted = self.uncounted == 0;
+        self.uncounted = self.uncounted.saturating_sub(1);
+        counted
+    }
+
     /// The claim for this lock under the application's id, which names it for as long as the session lives: the node's old
     /// ids could be the same for two locks of different incarnations.
     pub(crate) fn reclaim<'a>(&'a self, lock: LockId, group: Option<&'a [u8]>) -> Reclaim<'a> {

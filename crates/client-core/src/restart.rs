@@ -121,6 +121,7 @@ impl Session {
                 self.locks.set_wire(id, grant.lock);
                 if let Some(held) = self.locks.get_mut(id).and_then(Lock::held_mut) {
                     held.token = grant.token;
+                    held.uncounted = held.uses.saturating_sub(1);
                 }
             }
             // Somebody with a newer token has what conflicts with it, or the claim came too late.

@@ -141,6 +141,11 @@ impl Desk {
         SlotKey { index, generation }
     }
 
+    /// Takes a slot back whose request was not asked.
+    pub(crate) fn cancel(&mut self, key: SlotKey) {
+        self.close(key);
+    }
+
     /// An answer has come. The waiting future is woken by whoever drops `wakers` into action after unlocking.
     pub(crate) fn deliver(&mut self, key: SlotKey, reply: Reply, wakers: &mut Vec<Waker>) -> Cleanup {
         let Some(slot) = self.slots.get_mut(key.index as usize) else { return Cleanup::Nothing };
@@ -233,8 +238,9 @@ impl Desk {
                 wakers.append(&mut news.wakers);
             }
             Notice::Revoked { lock, why } => {
-                let (lock, why) = (*lock, Lost::Revoked(*why));
-                self.lose_lock(lock, why, wakers);
+                let news = self.locks.entry(*lock).or_default();
+                news.lost.get_or_insert(Lost::Revoked(*why));
+                wakers.append(&mut news.wakers);
             }
             Notice::Changed(change) => self.changed(change, wakers),
             Notice::Resync => {
@@ -253,12 +259,12 @@ impl Desk {
         }
     }
 
-    /// A lock is lost while its session lives.
+    /// A lock is lost while its session lives. Does nothing where the service has said so already.
     pub(crate) fn lose_lock(&mut self, lock: LockId, why: Lost, wakers: &mut Vec<Waker>) {
         let news = self.locks.entry(lock).or_default();
-        news.lost.get_or_insert(why);
-        wakers.append(&mut news.wakers);
-        if self.feed.is_some() {
+        if news.lost.is_none() {
+            news.lost = Some(why);
+            wakers.append(&mut news.wakers);
             self.feed(News::LockLost { lock, why }, wakers);
         }
     }

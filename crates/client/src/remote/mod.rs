@@ -1,0 +1,403 @@
+//! A session over a connection: `lockstead-client-core` with a socket, a clock and a task.
+//!
+//! Whoever submits a request encodes it straight into the connection's buffer, under one short mutex. Alone, it also writes
+//! it at once; where others are under way, the driver task writes for all that submit in the same turn of the runtime.
+
+mod driver;
+mod socket;
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use lockstead_client_core::{Config, Ending, Input, Lease, Output, Session};
+use lockstead_types::{
+    Flags, Refusal, RequestId, SessionId, Span, Time,
+    message::{ClientMessage, Rejection},
+    report::Meta,
+    request::{Op, ReleaseRequest},
+};
+use lockstead_wire::{FIRST_FRAME_BYTES, FrameWriter};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    Error, Lost, clock,
+    desk::{Cleanup, Desk, News, SlotKey, Ticket, Undo},
+    endpoint::Endpoint,
+    link::{Asked, cancel_of},
+};
+use socket::Socket;
+
+/// How to connect.
+pub(crate) struct Settings {
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) ttl: Span,
+    pub(crate) guard: Span,
+    pub(crate) meta: Meta,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// Clocks of client and node may run this far apart, parts per million.
+const RHO_PPM: u32 = 10_000;
+/// Requests one session may have open.
+const BACKLOG: u32 = 1_000_000;
+/// What is not written yet beyond this is written by whoever adds to it.
+const FLUSH_BYTES: usize = 64 * 1024;
+
+/// Opens a session; gives up after the connect timeout.
+pub(crate) async fn connect(settings: Settings) -> Result<Arc<Remote>, Error> {
+    let timeout = settings.connect_timeout;
+    let session = random_id()?;
+    let config = Config {
+        session,
+        ttl: settings.ttl,
+        meta: settings.meta,
+        rho_ppm: RHO_PPM,
+        guard: settings.guard,
+        backlog: BACKLOG,
+        seed: (session.0 >> 64) as u64,
+    };
+    let shared = Arc::new(Shared {
+        session,
+        deadline: AtomicU64::new(0),
+        opened: Notify::new(),
+        work: Notify::new(),
+        inner: Mutex::new(Inner::new(Session::new(config, clock::now()))),
+    });
+    // From here on the session is left again if this future is dropped.
+    let remote = Arc::new(Remote { shared: Arc::clone(&shared) });
+    shared.act(|_, _| ());
+    tokio::spawn(driver::drive(Arc::clone(&shared), settings.endpoints.clone(), timeout));
+    let opened = tokio::time::timeout(timeout, shared.opened.notified()).await;
+    let mut inner = shared.inner.lock();
+    if let (Ok(()), None) = (opened, inner.desk.lost()) {
+        drop(inner);
+        return Ok(remote);
+    }
+    let rejected = inner.rejected;
+    let source = inner.failure.take();
+    drop(inner);
+    remote.kill();
+    if let Some(why) = rejected {
+        return Err(Error::Rejected(why));
+    }
+    let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
+    let source = source.unwrap_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
+    Err(Error::Connect { endpoints: endpoints.join(","), source })
+}
+
+/// A session, for everything made from it. Dropping it says goodbye.
+pub(crate) struct Remote {
+    shared: Arc<Shared>,
+}
+
+/// What callers and the driver share.
+struct Shared {
+    session: SessionId,
+    /// Nanoseconds of [`clock::now`] until which the client may act; 0 where the session is not open or over.
+    deadline: AtomicU64,
+    opened: Notify,
+    /// There is something for the driver to do.
+    work: Notify,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    core: Session,
+    desk: Desk,
+    out: Vec<u8>,
+    /// Bytes of `out` that are written.
+    written: usize,
+    writer: FrameWriter,
+    socket: Option<Arc<Socket>>,
+    connect_wanted: bool,
+    /// The driver will flush before it sleeps: nobody need wake it.
+    driver_awake: bool,
+    opened: bool,
+    rejected: Option<Rejection>,
+    failure: Option<io::Error>,
+}
+
+impl Remote {
+    pub(crate) fn submit(&self, op: Op<'_>) -> Result<Asked, Refusal> {
+        self.shared.act(|inner, now| {
+            let slot = inner.desk.open();
+            match inner.core.request(now, &op, slot.to_u64()) {
+                Ok(request) => Ok(Asked::Ticket(Ticket { slot, request })),
+                Err(why) => {
+                    inner.desk.cancel(slot);
+                    Err(why)
+                }
+            }
+        })
+    }
+
+    pub(crate) fn post(&self, op: Op<'_>) {
+        // Refused only where there is nothing to do any more: the lock or the session is gone.
+        self.shared.act(|inner, now| inner.core.request(now, &op, NOBODY).ok());
+    }
+
+    pub(crate) fn abandon(&self, ticket: Ticket, undo: Undo) {
+        self.shared.act(|inner, now| match inner.desk.abandon(ticket.slot, undo) {
+            Some(cleanup) => inner.clean_up(now, cleanup),
+            None => {
+                if let Some(op) = cancel_of(ticket, undo) {
+                    inner.core.request(now, &op, NOBODY).ok();
+                }
+            }
+        });
+    }
+
+    pub(crate) fn lease(&self) -> Lease {
+        if self.check().is_err() {
+            return Lease::Lost;
+        }
+        self.shared.inner.lock().core.lease(clock::now())
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Lost> {
+        let deadline = self.shared.deadline.load(Ordering::Acquire);
+        // [SESS-4] The clock is read here and now. A timer would not do: a process that was stopped beyond its lease and
+        // continued may run this before any timer fires.
+        if clock::now().as_nanos() < deadline {
+            return Ok(());
+        }
+        let lost = self.shared.act(|inner, now| {
+            inner.core.handle(now, Input::Tick);
+            inner.core.ending()
+        });
+        match lost {
+            Some(ending) => Err(lost_by(ending)),
+            None => Err(self.shared.inner.lock().desk.lost().unwrap_or(Lost::Deadline)),
+        }
+    }
+
+    pub(crate) fn left(&self) -> Span {
+        Time::from_nanos(self.shared.deadline.load(Ordering::Acquire)).since(clock::now())
+    }
+
+    pub(crate) fn with_desk<R>(&self, f: impl FnOnce(&mut Desk) -> R) -> R {
+        f(&mut self.shared.inner.lock().desk)
+    }
+
+    pub(crate) async fn close(&self) -> Result<(), Error> {
+        self.shared.act(|inner, now| inner.core.goodbye(now));
+        let lost = std::future::poll_fn(|cx| self.with_desk(|desk| desk.poll_lost(cx.waker()))).await;
+        if lost == Lost::Closed { Ok(()) } else { Err(Error::Lost(lost)) }
+    }
+
+    pub(crate) fn kill(&self) {
+        let mut wakers = Vec::new();
+        let mut inner = self.shared.inner.lock();
+        inner.desk.lose_all(Lost::Closed, &mut wakers);
+        inner.hang_up();
+        self.shared.deadline.store(0, Ordering::Release);
+        drop(inner);
+        self.shared.work.notify_one();
+        wake_all(wakers);
+    }
+
+    pub(crate) fn unix_socket(&self) -> Option<OwnedFd> {
+        self.shared.inner.lock().socket.as_ref()?.unix_copy()
+    }
+
+    pub(crate) fn session_id(&self) -> SessionId {
+        self.shared.session
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // Written at once where the socket takes it, so that the goodbye goes out even if the runtime ends with us.
+        self.shared.act(|inner, now| {
+            inner.core.goodbye(now);
+            inner.pump(now, &mut Vec::new());
+            inner.flush();
+        });
+        self.shared.work.notify_one();
+    }
+}
+
+/// The key of requests whose answer nobody waits for.
+const NOBODY: u64 = u64::MAX;
+
+impl Shared {
+    /// Does something with the session, then everything that follows from it.
+    fn act<R>(&self, f: impl FnOnce(&mut Inner, Time) -> R) -> R {
+        let mut wakers = Vec::new();
+        let mut inner = self.inner.lock();
+        let now = clock::now();
+        let result = f(&mut inner, now);
+        inner.pump(now, &mut wakers);
+        self.publish(&inner);
+        let wake = inner.after_submit();
+        drop(inner);
+        if wake {
+            self.work.notify_one();
+        }
+        wake_all(wakers);
+        result
+    }
+
+    /// The deadline as callers see it.
+    fn publish(&self, inner: &Inner) {
+        let deadline = match inner.desk.lost() {
+            Some(_) => 0,
+            None => inner.core.deadline().map_or(0, Time::as_nanos),
+        };
+        self.deadline.store(deadline, Ordering::Release);
+        if inner.opened || inner.desk.lost().is_some() {
+            self.opened.notify_one();
+        }
+    }
+}
+
+impl Inner {
+    fn new(core: Session) -> Inner {
+        Inner {
+            core,
+            desk: Desk::new(),
+            out: Vec::new(),
+            written: 0,
+            writer: FrameWriter::new(FIRST_FRAME_BYTES),
+            socket: None,
+            connect_wanted: false,
+            driver_awake: false,
+            opened: false,
+            rejected: None,
+            failure: None,
+        }
+    }
+
+    /// Does what the session wants.
+    fn pump(&mut self, now: Time, wakers: &mut Vec<Waker>) {
+        loop {
+            let Some(output) = self.core.poll_output() else { return };
+            match output {
+                Output::Send(message) => {
+                    if let Err(id) = encode(&mut self.writer, &mut self.out, &message) {
+                        self.core.refuse_unsent(id, Refusal::TooLong);
+                    }
+                }
+                Output::Answer { key: NOBODY, .. } => {}
+                Output::Answer { key, reply, .. } => {
+                    let cleanup = self.desk.deliver(SlotKey::from_u64(key), reply, wakers);
+                    self.clean_up(now, cleanup);
+                }
+                Output::Notice(notice) => self.desk.notice(notice, wakers),
+                Output::LockLost { lock, why } => self.desk.lose_lock(lock, Lost::Revoked(why), wakers),
+                Output::Lease(lease) => self.desk.feed(News::Lease(lease), wakers),
+                Output::Connect => self.connect_wanted = true,
+                Output::Disconnect => {
+                    self.flush();
+                    self.hang_up();
+                }
+                Output::Opened => self.opened = true,
+                Output::Rejected(why) => self.rejected = Some(why),
+                Output::Over(ending) => {
+                    self.connect_wanted = false;
+                    self.desk.lose_all(lost_by(ending), wakers);
+                }
+            }
+        }
+    }
+
+    /// Undoes what was granted to a future that is gone.
+    fn clean_up(&mut self, now: Time, cleanup: Cleanup) {
+        match cleanup {
+            Cleanup::Nothing => {}
+            Cleanup::Release(locks) => {
+                for lock in locks {
+                    let release = ReleaseRequest { lock, flags: Flags::NONE, value: None };
+                    self.core.request(now, &Op::Release { release, one_way: true }, NOBODY).ok();
+                }
+            }
+            Cleanup::Detach(group) => {
+                self.core.request(now, &Op::GroupDetach(group), NOBODY).ok();
+            }
+        }
+    }
+
+    /// Writes at once what should not wait for the driver. Whether the driver must be woken for the rest.
+    fn after_submit(&mut self) -> bool {
+        if self.connect_wanted || self.desk.lost().is_some() {
+            return true;
+        }
+        if self.out.is_empty() || self.socket.is_none() || self.driver_awake {
+            return false;
+        }
+        // One request alone: nobody will add to the buffer before its answer comes.
+        let alone = self.core.open_requests() == 1;
+        if (alone || self.out.len() >= FLUSH_BYTES) && self.flush() {
+            return false;
+        }
+        self.driver_awake = true;
+        true
+    }
+
+    /// Writes what the socket takes without waiting; whether that was all.
+    fn flush(&mut self) -> bool {
+        // A frame of which a part is written must not grow.
+        self.writer.finish();
+        let Some(socket) = &self.socket else { return true };
+        while let Some(rest) = self.out.get(self.written..).filter(|r| !r.is_empty()) {
+            match socket.try_write(rest) {
+                Ok(count) => self.written += count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // An error shows itself to the reading driver, which knows what to do about it.
+                Err(_) => return false,
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        true
+    }
+
+    /// Forgets the connection and what was to be written to it.
+    fn hang_up(&mut self) {
+        self.socket = None;
+        self.writer = FrameWriter::new(FIRST_FRAME_BYTES);
+        self.out.clear();
+        self.written = 0;
+    }
+}
+
+/// `Err` names a request that does not fit a frame.
+fn encode(writer: &mut FrameWriter, out: &mut Vec<u8>, message: &ClientMessage<'_>) -> Result<(), RequestId> {
+    match (writer.client(out, message), message) {
+        (Err(_), ClientMessage::Request { id, .. }) => Err(*id),
+        // Everything else is far smaller than any frame.
+        _ => Ok(()),
+    }
+}
+
+fn lost_by(ending: Ending) -> Lost {
+    match ending {
+        Ending::Deadline => Lost::Deadline,
+        Ending::Ended | Ending::Rejected(_) => Lost::Ended,
+        Ending::Closed => Lost::Closed,
+    }
+}
+
+fn random_id() -> Result<SessionId, Error> {
+    let mut bytes = [0u8; 16];
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()) {
+        Ok(16) => Ok(SessionId(u128::from_ne_bytes(bytes))),
+        Ok(_) => Err(Error::Config("the random source gave too little".into())),
+        Err(e) => Err(Error::Config(format!("no random source: {e}"))),
+    }
+}
+
+fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        waker.wake();
+    }
+}
