@@ -12,7 +12,7 @@ use lockstead_types::{
 
 use crate::{
     error::{DecodeError, EncodeError},
-    field::{Field, Reader},
+    field::{Field, Reader, put_head},
     hot::{get_release, put_release},
     limits::DecodeLimits,
 };
@@ -95,10 +95,12 @@ impl core::iter::FusedIterator for ClientMessages<'_> {}
 
 #[inline]
 fn put_op(id: RequestId, op: &Op<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    out.reserve(64);
-    out.push(op_code(op));
-    out.extend_from_slice(&id.0.to_le_bytes());
-    put_fields(op, out)
+    put_head(op_code(op), id, out);
+    match op {
+        Op::Lock(request) => request.put(out),
+        Op::Release { release, one_way } => put_release(release, *one_way, out),
+        other => put_fields(other, out),
+    }
 }
 
 #[inline]
@@ -125,7 +127,7 @@ fn op_code(op: &Op<'_>) -> u8 {
     }
 }
 
-#[inline]
+#[inline(never)]
 fn put_fields(op: &Op<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     match op {
         Op::Lock(request) => request.put(out),
@@ -165,6 +167,7 @@ fn put_fields(op: &Op<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     }
 }
 
+#[inline(never)]
 fn put_rest(message: &ClientMessage<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     match message {
         ClientMessage::Hello { version } => {
@@ -230,6 +233,7 @@ fn get<'a>(r: &mut Reader<'a>) -> Result<ClientMessage<'a>, DecodeError> {
     get_rest(code, at, r)
 }
 
+#[inline(never)]
 fn get_cold<'a>(code: u8, at: usize, r: &mut Reader<'a>) -> Result<Op<'a>, DecodeError> {
     Ok(match code {
         code::LOCK_MANY => Op::LockMany(Vec::get(r)?),
@@ -256,6 +260,7 @@ fn get_cold<'a>(code: u8, at: usize, r: &mut Reader<'a>) -> Result<Op<'a>, Decod
     })
 }
 
+#[inline(never)]
 fn get_rest<'a>(code: u8, at: usize, r: &mut Reader<'a>) -> Result<ClientMessage<'a>, DecodeError> {
     Ok(match code {
         code::HELLO => ClientMessage::Hello { version: u16::get(r)? },

@@ -41,10 +41,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The offset of the next byte in the body.
+    #[inline]
     pub(crate) fn at(&self) -> usize {
         self.total - self.rest.len()
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
@@ -58,12 +60,14 @@ impl<'a> Reader<'a> {
         self.limits
     }
 
+    #[inline]
     pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeError> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(DecodeError::Truncated { at: self.total })?;
         self.rest = rest;
         Ok(taken)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(DecodeError::Truncated { at: self.total })?;
         self.rest = rest;
@@ -71,6 +75,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A record of fixed layout, in place.
+    #[inline]
     pub(crate) fn record<T: FromBytes + KnownLayout + Immutable + Unaligned>(&mut self) -> Result<&'a T, DecodeError> {
         let (record, rest) = T::ref_from_prefix(self.rest).map_err(|_| DecodeError::Truncated { at: self.total })?;
         self.rest = rest;
@@ -86,6 +91,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes of a value block.
+    #[inline]
     pub(crate) fn long_bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let at = self.at();
         let length = u32::get(self)? as usize;
@@ -97,7 +103,17 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Appends what every request and answer starts with: its code and its number, in one go.
+#[inline]
+pub(crate) fn put_head(code: u8, id: RequestId, out: &mut Vec<u8>) {
+    let [a, b, c, d, e, f, g, h] = id.0.to_le_bytes();
+    // Room for the rest of a hot message too: one growth, not several.
+    out.reserve(64);
+    out.extend_from_slice(&[code, a, b, c, d, e, f, g, h]);
+}
+
 /// Appends the bytes of a value block.
+#[inline]
 pub(crate) fn put_long_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
     let too_long = EncodeError::TooLong { field: "value", length: bytes.len(), max: u32::MAX as usize };
     u32::try_from(bytes.len()).map_err(|_| too_long)?.put(out)?;
@@ -189,6 +205,7 @@ impl Field<'_> for Token {
 }
 
 /// [WIRE-5] A token above 2^63 - 1 is none.
+#[inline]
 pub(crate) fn token_of(number: u64, at: usize) -> Result<Token, DecodeError> {
     Token::from_u64(number).ok_or(DecodeError::Number { at, field: "token" })
 }
@@ -207,10 +224,12 @@ impl Field<'_> for Mode {
 }
 
 /// [WIRE-5] No table has a mode above 31; mode sets are 32 bits wide, so a larger one must not get in.
+#[inline]
 pub(crate) fn mode_of(number: u8, at: usize) -> Result<Mode, DecodeError> {
     if usize::from(number) < MODES_MAX { Ok(Mode(number)) } else { Err(DecodeError::Number { at, field: "mode" }) }
 }
 
+#[inline]
 pub(crate) fn mode_number(mode: Mode) -> Result<u8, EncodeError> {
     if usize::from(mode.0) < MODES_MAX { Ok(mode.0) } else { Err(EncodeError::Number { field: "mode" }) }
 }
@@ -239,15 +258,18 @@ impl Field<'_> for Flags {
 }
 
 /// [WIRE-5] A bit that has no name is refused, not ignored: a later version may give it a meaning that matters.
+#[inline]
 pub(crate) fn flags_of(bits: u32, at: usize) -> Result<Flags, DecodeError> {
     if bits & !KNOWN_FLAGS == 0 { Ok(Flags(bits)) } else { Err(DecodeError::Number { at, field: "flag" }) }
 }
 
+#[inline]
 pub(crate) fn flag_bits(flags: Flags) -> Result<u32, EncodeError> {
     if flags.0 & !KNOWN_FLAGS == 0 { Ok(flags.0) } else { Err(EncodeError::Number { field: "flag" }) }
 }
 
 /// The length of a name, as it stands on the wire.
+#[inline]
 pub(crate) fn short_length(bytes: &[u8], field: &'static str) -> Result<u16, EncodeError> {
     let too_long = EncodeError::TooLong { field, length: bytes.len(), max: usize::from(u16::MAX) };
     u16::try_from(bytes.len()).map_err(|_| too_long)

@@ -243,14 +243,17 @@ impl<'a> Field<'a> for Grant {
     }
 }
 
+#[inline]
 fn bit(set: bool, bit: u8) -> u8 {
     if set { bit } else { 0 }
 }
 
+#[inline]
 fn only(shape: u8, known: u8, at: usize) -> Result<u8, DecodeError> {
     if shape & !known == 0 { Ok(shape) } else { Err(DecodeError::Number { at, field: "shape" }) }
 }
 
+#[inline]
 fn claim_parts(claim: &Claim) -> Result<(u8, u8), EncodeError> {
     match claim {
         Claim::Mode(mode) => Ok((0, mode_number(*mode)?)),
@@ -258,6 +261,7 @@ fn claim_parts(claim: &Claim) -> Result<(u8, u8), EncodeError> {
     }
 }
 
+#[inline]
 fn put_claim_tail(claim: &Claim, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     match claim {
         Claim::Mode(_) => Ok(()),
@@ -268,6 +272,7 @@ fn put_claim_tail(claim: &Claim, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     }
 }
 
+#[inline]
 fn get_claim(shape: u8, mode: u8, at: usize, r: &mut Reader<'_>) -> Result<Claim, DecodeError> {
     let mode: Mode = mode_of(mode, at)?;
     if shape & PERMITS == 0 {
@@ -279,6 +284,7 @@ fn get_claim(shape: u8, mode: u8, at: usize, r: &mut Reader<'_>) -> Result<Claim
     Ok(Claim::Permits { take: u32::get(r)?, of: u32::get(r)? })
 }
 
+#[inline]
 fn wait_shape(wait: Wait) -> u8 {
     match wait {
         Wait::Never => WAIT_NEVER,
@@ -287,6 +293,7 @@ fn wait_shape(wait: Wait) -> u8 {
     }
 }
 
+#[inline]
 fn put_wait_tail(wait: Wait, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     match wait {
         Wait::Never | Wait::Forever => Ok(()),
@@ -294,6 +301,7 @@ fn put_wait_tail(wait: Wait, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     }
 }
 
+#[inline]
 fn get_wait(shape: u8, at: usize, r: &mut Reader<'_>) -> Result<Wait, DecodeError> {
     match shape & WAIT {
         WAIT_NEVER => Ok(Wait::Never),
@@ -303,6 +311,7 @@ fn get_wait(shape: u8, at: usize, r: &mut Reader<'_>) -> Result<Wait, DecodeErro
     }
 }
 
+#[inline]
 fn get_value<'a>(shape: u8, r: &mut Reader<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
     if shape & VALUE == 0 { Ok(None) } else { r.long_bytes().map(Some) }
 }

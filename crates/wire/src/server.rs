@@ -10,7 +10,7 @@ use lockstead_types::{
 
 use crate::{
     error::{DecodeError, EncodeError},
-    field::{Field, Reader},
+    field::{Field, Reader, put_head},
     limits::DecodeLimits,
 };
 
@@ -100,9 +100,7 @@ fn put_reply(id: RequestId, reply: &Reply, out: &mut Vec<u8>) -> Result<(), Enco
         Reply::Report(_) => code::REPORT,
         Reply::Refused(_) => code::REFUSED,
     };
-    out.reserve(64);
-    out.push(code);
-    out.extend_from_slice(&id.0.to_le_bytes());
+    put_head(code, id, out);
     match reply {
         Reply::Queued(lock) => lock.put(out),
         Reply::Granted(grant) => grant.put(out),
@@ -117,6 +115,7 @@ fn put_reply(id: RequestId, reply: &Reply, out: &mut Vec<u8>) -> Result<(), Enco
     }
 }
 
+#[inline(never)]
 fn put_rest(message: &ServerMessage, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     match message {
         ServerMessage::Welcome(welcome) => {
@@ -181,6 +180,7 @@ fn get(r: &mut Reader<'_>) -> Result<ServerMessage, DecodeError> {
     Ok(ServerMessage::Reply { id, reply })
 }
 
+#[inline(never)]
 fn get_rest(code: u8, at: usize, r: &mut Reader<'_>) -> Result<ServerMessage, DecodeError> {
     Ok(match code {
         code::WELCOME => ServerMessage::Welcome(Welcome::get(r)?),
