@@ -182,7 +182,7 @@ fn conversions() -> String {
 /// Which pairs QUECVT may be asked for.
 fn quecvt() -> String {
     let mut f = File::new(
-        "[FLAG-7] QUECVT is legal for conversions upwards only.",
+        "[CONV-4] QUECVT is legal for conversions that are not down.",
         "A lock alone on its resource: where it is legal, the conversion is granted.",
     );
     for (own, from) in MODES.iter().enumerate() {
