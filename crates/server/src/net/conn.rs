@@ -1,0 +1,59 @@
+//! The receiving side of a connection, owned by one event loop.
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use lockstead_node::Principal;
+use lockstead_types::message::ClientMessage;
+
+use super::outbox::Outbox;
+
+/// A connection that was accepted and belongs to no event loop yet.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) fd: OwnedFd,
+    /// Whether it is a Unix socket: its end proves that every process that held it is gone.
+    pub(crate) local: bool,
+    pub(crate) principal: Principal,
+}
+
+/// The receiving side of a connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) outbox: Arc<Outbox>,
+    /// The beginning of a frame whose end has not come.
+    pub(crate) partial: Vec<u8>,
+    pub(crate) stage: Stage,
+    /// The node has done with it: what still comes is thrown away until the peer closes.
+    pub(crate) closing: bool,
+    /// Whether it is in the list of connections to read.
+    pub(crate) listed: bool,
+    /// Whether the peer is known to have closed its side, so that a short read is not the last one.
+    pub(crate) ending: bool,
+}
+
+/// How far a client has introduced itself.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Stage {
+    /// It has said nothing.
+    New,
+    /// It has said hello.
+    Greeted,
+    /// It has asked for a session.
+    Session,
+}
+
+impl Stage {
+    /// The stage after a message.
+    pub(crate) fn after(self, message: &ClientMessage<'_>) -> Stage {
+        match message {
+            ClientMessage::Open { .. } | ClientMessage::Attach { .. } => Stage::Session,
+            _ => self.max(Stage::Greeted),
+        }
+    }
+}
+
+impl Conn {
+    pub(crate) fn new(outbox: Arc<Outbox>) -> Conn {
+        Conn { outbox, partial: Vec::new(), stage: Stage::New, closing: false, listed: false, ending: false }
+    }
+}

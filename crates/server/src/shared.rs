@@ -1,0 +1,207 @@
+//! What all threads of a server share, and a turn: take the node's lock once, let it handle a batch, give the lock back,
+//! write every connection that got something.
+
+use core::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
+
+use lockstead_node::Input;
+use lockstead_types::{ConnId, Limits, Time, mode::ModeTableSpec};
+use lockstead_wire::DecodeLimits;
+use parking_lot::Mutex;
+
+use crate::{
+    clock,
+    guarded::{Afterwards, Core},
+    net::conn::Accepted,
+    stats::{Stats, add},
+    sync::SyncQueue,
+};
+
+/// What all threads share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) core: Mutex<Core>,
+    pub(crate) limits: Limits,
+    pub(crate) decode: DecodeLimits,
+    pub(crate) mode_tables: Vec<ModeTableSpec>,
+    pub(crate) loops: Vec<LoopHandle>,
+    /// One for each event loop, and one for all other threads.
+    pub(crate) stats: Vec<Stats>,
+    pub(crate) sync: SyncQueue,
+    /// Connections that exist, whatever their state.
+    pub(crate) connections: AtomicUsize,
+    /// Whether an event loop is spinning: one is enough, and more would take the cores from the clients.
+    pub(crate) spinning: AtomicBool,
+    phase: AtomicU8,
+    deadline: AtomicU64,
+}
+
+/// The way to an event loop from outside.
+#[derive(Debug)]
+pub(crate) struct LoopHandle {
+    waker: mio::Waker,
+    commands: Mutex<Vec<Command>>,
+}
+
+/// What an event loop is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A connection is yours.
+    Adopt(Accepted),
+    /// The node has done with a connection.
+    Close(ConnId),
+}
+
+/// How far the server is on its way out.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// It serves.
+    Serving,
+    /// It finishes what it has begun.
+    Stopping,
+    /// Every thread ends at once.
+    Halted,
+}
+
+/// The node cannot go on.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Halted;
+
+impl Shared {
+    pub(crate) fn new(core: Core, limits: &Limits, mode_tables: Vec<ModeTableSpec>, loops: Vec<LoopHandle>) -> Shared {
+        Shared {
+            core: Mutex::new(core),
+            limits: limits.clone(),
+            decode: DecodeLimits::of_node(limits),
+            mode_tables,
+            stats: (0..=loops.len()).map(|_| Stats::default()).collect(),
+            loops,
+            sync: SyncQueue::default(),
+            connections: AtomicUsize::new(0),
+            spinning: AtomicBool::new(false),
+            phase: AtomicU8::new(Phase::Serving as u8),
+            deadline: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// One turn of `thread`: `before` runs with the lock held, then the node handles `inputs`.
+    ///
+    /// The clock is read once and under the lock, so that the node never sees it go back.
+    pub(crate) fn turn<'a>(
+        &self,
+        thread: usize,
+        after: &mut Afterwards,
+        before: impl FnOnce(&mut Core, Time),
+        inputs: impl Iterator<Item = Input<'a>>,
+    ) -> Result<(), Halted> {
+        let mut core = self.core.lock();
+        if core.halted().is_some() {
+            return Err(Halted);
+        }
+        let now = clock::now();
+        before(&mut core, now);
+        core.handle_all(now, inputs, after);
+        let halted = core.halted().is_some();
+        let deadline = core.node.poll_deadline().map_or(u64::MAX, Time::as_nanos);
+        self.deadline.store(deadline, Release);
+        drop(core);
+        if halted {
+            self.advance(Phase::Halted);
+            return Err(Halted);
+        }
+        self.finish(thread, after);
+        Ok(())
+    }
+
+    /// What is done after the lock was given back.
+    fn finish(&self, thread: usize, after: &mut Afterwards) {
+        let stats = &self.stats[thread];
+        if !after.opened.is_empty() || after.compact {
+            self.sync.push(core::mem::take(&mut after.opened), after.compact);
+            after.compact = false;
+        }
+        for outbox in after.touched.drain(..) {
+            outbox.flush(stats);
+        }
+        for outbox in after.closing.drain(..) {
+            // Without anything to write the flush above did not come by.
+            outbox.flush(stats);
+            self.command(outbox.owner, Command::Close(outbox.conn));
+        }
+        if after.slow > 0 {
+            add(&stats.cut_slow, core::mem::take(&mut after.slow));
+        }
+    }
+
+    /// When the node must be given a tick. Whoever moved it closer sleeps no longer than that itself.
+    pub(crate) fn deadline(&self) -> Time {
+        Time::from_nanos(self.deadline.load(Acquire))
+    }
+
+    /// Tells an event loop something and wakes it.
+    pub(crate) fn command(&self, to: usize, command: Command) {
+        if let Some(handle) = self.loops.get(to) {
+            handle.commands.lock().push(command);
+            handle.wake();
+        }
+    }
+
+    /// What an event loop was told.
+    pub(crate) fn take_commands(&self, of: usize) -> Vec<Command> {
+        self.loops.get(of).map(|handle| core::mem::take(&mut *handle.commands.lock())).unwrap_or_default()
+    }
+
+    /// How far the server is on its way out.
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Acquire) {
+            0 => Phase::Serving,
+            1 => Phase::Stopping,
+            _ => Phase::Halted,
+        }
+    }
+
+    /// Goes on to a later phase and wakes everybody.
+    pub(crate) fn advance(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u8, AcqRel);
+        self.sync.wake();
+        for handle in &self.loops {
+            handle.wake();
+        }
+    }
+
+    /// Stops at once because something could not be made durable.
+    pub(crate) fn halt(&self, why: String) {
+        self.core.lock().halt(why);
+        self.advance(Phase::Halted);
+    }
+
+    /// Counters of threads that are no event loop.
+    pub(crate) fn other_stats(&self) -> &Stats {
+        &self.stats[self.loops.len()]
+    }
+
+    /// Counts a connection, or refuses it where there are too many.
+    pub(crate) fn admit_connection(&self) -> bool {
+        let most = usize::try_from(self.limits.connections).unwrap_or(usize::MAX);
+        self.connections.fetch_update(Relaxed, Relaxed, |n| (n < most).then_some(n + 1)).is_ok()
+    }
+
+    /// A connection is gone.
+    pub(crate) fn forget_connection(&self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl LoopHandle {
+    pub(crate) fn new(waker: mio::Waker) -> LoopHandle {
+        LoopHandle { waker, commands: Mutex::new(Vec::new()) }
+    }
+
+    pub(crate) fn wake(&self) {
+        // An eventfd that cannot be written is full: then the event loop is awake already.
+        let _ = self.waker.wake();
+    }
+}
