@@ -245,11 +245,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if !self.released {
-            let release = ReleaseRequest { lock: self.lock, flags: Flags::FORCEUNLOCK, value: None };
-            self.link.post(Op::Release { release, one_way: true });
-        }
-        self.link.with_desk(|desk| desk.forget(self.lock));
+        self.link.drop_lock(self.lock, !self.released);
     }
 }
 

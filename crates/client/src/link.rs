@@ -8,7 +8,7 @@ use std::{
 
 use lockstead_client_core::Lease;
 use lockstead_types::{
-    Refusal, Span,
+    LockId, Refusal, Span,
     reply::Reply,
     request::{Op, Target},
 };
@@ -31,15 +31,31 @@ impl Link {
     /// Asks; the answer comes to the returned [`Pending`].
     pub(crate) fn submit(&self, op: Op<'_>) -> Result<Pending, Refusal> {
         let undo = undo_of(&op);
-        let asked = match self {
-            Link::Remote(remote) => remote.submit(op)?,
-            Link::Embedded(session) => session.submit(op)?,
-        };
+        Ok(self.pending(self.ask_now(op)?, undo))
+    }
+
+    /// Asks; gives the answer itself where it is there at once.
+    pub(crate) fn ask_now(&self, op: Op<'_>) -> Result<Asked, Refusal> {
+        match self {
+            Link::Remote(remote) => remote.submit(op),
+            Link::Embedded(session) => session.submit(op),
+        }
+    }
+
+    pub(crate) fn pending(&self, asked: Asked, undo: Undo) -> Pending {
         let state = match asked {
             Asked::Answered(reply) => State::Answered(reply),
             Asked::Ticket(ticket) => State::Waiting { ticket, undo },
         };
-        Ok(Pending { link: self.clone(), state })
+        Pending { link: self.clone(), state }
+    }
+
+    /// The guard of a lock is gone; `held` where it was not released before.
+    pub(crate) fn drop_lock(&self, lock: LockId, held: bool) {
+        match self {
+            Link::Remote(remote) => remote.drop_lock(lock, held),
+            Link::Embedded(session) => session.drop_lock(lock, held),
+        }
     }
 
     /// Asks, and waits for the last answer.
@@ -204,10 +220,6 @@ impl Pending {
             State::Waiting { ticket, .. } => Some(ticket.request),
             State::Answered(_) | State::Over => None,
         }
-    }
-
-    pub(crate) fn link(&self) -> &Link {
-        &self.link
     }
 }
 

@@ -16,7 +16,8 @@ use lockstead_types::{
 use crate::{
     Error, Guard, Space,
     client::unexpected,
-    link::{Link, Pending},
+    desk::Undo,
+    link::{Asked, Link, Pending},
     space::default_modes,
 };
 
@@ -256,19 +257,18 @@ impl<N: AsRef<[u8]>> Future for Acquire<'_, N> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let Some(name) = &this.name else { return Poll::Ready(Err(Error::Config("polled after it was done".into()))) };
-        let pending = match &mut this.pending {
-            Some(pending) => pending,
-            empty => {
+        let reply = match &mut this.pending {
+            Some(pending) => ready!(last_reply(pending, cx)),
+            None => {
                 let claim = this.ask.claim()?;
                 let op = Op::Lock(this.ask.request(name.as_ref(), claim));
-                empty.insert(this.link.submit(op).map_err(|why| this.link.explain(why))?)
-            }
-        };
-        let reply = loop {
-            match ready!(pending.poll_next(cx)) {
-                Some(Reply::Queued(_)) => {}
-                Some(reply) => break reply,
-                None => break Reply::Refused(Refusal::Lost),
+                match this.link.ask_now(op).map_err(|why| this.link.explain(why))? {
+                    Asked::Answered(reply) => reply,
+                    ticket => {
+                        let pending = this.pending.insert(this.link.pending(ticket, Undo::Release));
+                        ready!(last_reply(pending, cx))
+                    }
+                }
             }
         };
         let granted = match reply {
@@ -282,6 +282,16 @@ impl<N: AsRef<[u8]>> Future for Acquire<'_, N> {
         };
         this.name = None;
         Poll::Ready(granted)
+    }
+}
+
+fn last_reply(pending: &mut Pending, cx: &mut Context<'_>) -> Poll<Reply> {
+    loop {
+        match ready!(pending.poll_next(cx)) {
+            Some(Reply::Queued(_)) => {}
+            Some(reply) => return Poll::Ready(reply),
+            None => return Poll::Ready(Reply::Refused(Refusal::Lost)),
+        }
     }
 }
 

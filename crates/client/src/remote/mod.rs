@@ -19,7 +19,7 @@ use std::{
 
 use lockstead_client_core::{Config, Ending, Input, Lease, Output, Session};
 use lockstead_types::{
-    Flags, Refusal, RequestId, SessionId, Span, Time,
+    Flags, LockId, Refusal, RequestId, SessionId, Span, Time,
     message::{ClientMessage, Rejection},
     report::Meta,
     request::{Op, ReleaseRequest},
@@ -143,6 +143,17 @@ impl Remote {
     pub(crate) fn post(&self, op: Op<'_>) {
         // Refused only where there is nothing to do any more: the lock or the session is gone.
         self.shared.act(|inner, now| inner.core.request(now, &op, NOBODY).ok());
+    }
+
+    /// The guard of a lock is gone: it is released, where it was not, and its news forgotten.
+    pub(crate) fn drop_lock(&self, lock: LockId, held: bool) {
+        self.shared.act(|inner, now| {
+            if held {
+                let release = ReleaseRequest { lock, flags: Flags::FORCEUNLOCK, value: None };
+                inner.core.request(now, &Op::Release { release, one_way: true }, NOBODY).ok();
+            }
+            inner.desk.forget(lock);
+        });
     }
 
     pub(crate) fn abandon(&self, ticket: Ticket, undo: Undo) {
