@@ -11,10 +11,10 @@ pub(crate) enum Decision {
     Deny,
 }
 
-/// Whether `principal` may do `op`. There is no default arm: a new operation does not compile until somebody has decided
-/// here who may do it ([AUTH-1]).
+/// Whether `principal` may do `op`.
 pub(crate) fn decide(principal: &Principal, op: &Op<'_>) -> Decision {
     let _everybody = principal;
+    // [AUTH-1] No default arm: a new operation does not compile until somebody has decided here who may do it.
     match op {
         Op::Lock(_)
         | Op::LockMany(_)

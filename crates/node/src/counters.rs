@@ -17,8 +17,8 @@ macro_rules! counters {
         impl Counters {
             /// All of them with their names, always in the same order.
             pub(crate) fn rows(&self, waits_in_progress: u64) -> Vec<(String, u64)> {
-                let mut rows: Vec<(String, u64)> = Vec::new();
-                $(rows.push((stringify!($name).to_owned(), self.$name));)*
+                let named = [$((stringify!($name), self.$name),)*];
+                let mut rows: Vec<(String, u64)> = named.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
                 for (why, count) in REFUSALS.iter().zip(self.refused) {
                     rows.push((String::from("refused_") + &why.word().replace('-', "_"), count));
                 }

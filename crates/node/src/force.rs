@@ -7,7 +7,6 @@ use lockstead_types::{RequestId, SessionId, SpaceId, Time, Token, name::escape, 
 use crate::{ending::Cause, node::Node};
 
 impl Node {
-    #[expect(clippy::too_many_arguments, reason = "the fields of the request")]
     pub(crate) fn on_force_release(
         &mut self,
         now: Time,

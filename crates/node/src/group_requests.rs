@@ -320,7 +320,7 @@ impl Node {
         self.table.read_value(owner, lock)
     }
 
-    /// [RESTART-7] Claims of members merge: the first brings the lock back, the others become users of it.
+    /// A claim of a member.
     pub(crate) fn reclaim_for_group(
         &mut self,
         now: Time,
@@ -336,6 +336,7 @@ impl Node {
                 self.add_shared(group, grant.lock, claim.space, Some(grant.claim));
                 grant
             }
+            // [RESTART-12] Claims of members merge: the first brings the lock back, the others become users of it.
             Some(found) => {
                 let modes = self.table.space(claim.space).ok_or(Refusal::NoLockspace)?.modes.clone();
                 let held = found.held.filter(|held| covers(&modes, *held, claim.held)).ok_or(Refusal::Lost)?;

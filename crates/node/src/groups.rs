@@ -270,9 +270,9 @@ impl Node {
         *count = count.saturating_add(1);
     }
 
-    /// [GROUP-4] Every user of a lock is told whom it keeps waiting: any of them may be the one that can let go.
     pub(crate) fn tell_group_blocking(&mut self, group: u32, lock: LockId, claim: Claim) {
         let Some(shared) = self.groups.map.get(&group).and_then(|g| g.locks.get(&lock)) else { return };
+        // [GROUP-4] Every user is told: any of them may be the one that can let go.
         let users: Vec<u32> = shared.users.iter().copied().collect();
         for user in users {
             self.notify_blocking(user, lock, claim);

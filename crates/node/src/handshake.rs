@@ -66,12 +66,13 @@ impl Node {
         }
     }
 
-    /// Turns a connection away. [SESS-8] Its session stays, also a local one: it is the node that closes, its client is alive
-    /// and may believe in its locks until its lease ends.
+    /// Turns a connection away.
     pub(crate) fn reject(&mut self, conn: ConnId, why: Rejection) {
         if self.conns.get(conn).is_none() {
             return;
         }
+        // [SESS-8] Its session stays, also a local one: it is the node that closes, the client is alive and may believe in its
+        // locks until its lease ends.
         self.detach(conn);
         self.counters.connections_rejected += 1;
         self.send(conn, ServerMessage::Rejected { why });
@@ -116,6 +117,7 @@ impl Node {
             return self.reject(conn, Rejection::Protocol);
         }
         if let Some(at) = self.sessions.find(id) {
+            // [SESS-15] A repeated open is the same session: the answer to the first was lost.
             return self.on_open_again(now, conn, at, meta);
         }
         if self.stopping {
@@ -128,7 +130,7 @@ impl Node {
             return self.reject(conn, Rejection::Full);
         }
         let ttl = self.grant_ttl(ttl);
-        // [SESS-3] A remote session is open only once it would survive a crash of this node; a local one dies with its host,
+        // [SESS-14] A remote session is open only once it would survive a crash of this node; a local one dies with its host,
         // so a written record is enough.
         let durable = self.config.durable && !local;
         let record = SessionRecord { session: id, ttl, local, principal: alloc::format!("{principal}") };
@@ -161,7 +163,6 @@ impl Node {
         }
     }
 
-    /// [SESS-4] A repeated open is the same session: the answer to the first was lost.
     fn on_open_again(&mut self, now: Time, conn: ConnId, at: u32, meta: Meta) {
         if !self.try_take_over(now, conn, at, meta) {
             return;
@@ -215,7 +216,7 @@ impl Node {
             self.tell_ended(now, conn);
             return false;
         }
-        // [SESS-5] The newest connection has the session; the older one, of whose end the node has not heard, is closed.
+        // [SESS-16] The newest connection has the session; the older one, of whose end the node has not heard, is closed.
         if let Some(older) = session.conn {
             self.reject(older, Rejection::Superseded);
         }

@@ -30,7 +30,7 @@ impl Node {
         let Some(session) = self.sessions.get_mut(at) else { return };
         match message {
             ClientMessage::Goodbye => self.on_goodbye(now, conn, at),
-            // [SESS-3] Not open yet.
+            // [SESS-14] Not open yet.
             _ if session.stage == Stage::Opening => self.reject(conn, Rejection::Protocol),
             ClientMessage::Request { id, op } => self.on_request(now, conn, at, id, &op),
             ClientMessage::Ack { answers } => {
@@ -74,7 +74,7 @@ impl Node {
             self.counters.requests_repeated += 1;
             return;
         }
-        // [LIMIT-1] Credit. The client was told how much it has, so this is an offender.
+        // [SESS-13] Credit. The client was told how much it has, so this is an offender.
         let over = session.ledger.in_flight() >= u64::from(limits.in_flight);
         if over || session.ledger.weight() > u64::from(limits.output_bytes) {
             return self.reject(conn, Rejection::Credit);
@@ -84,7 +84,7 @@ impl Node {
         self.counters.on_request(op);
         match decision {
             Decision::Allow => self.apply(now, at, id, op),
-            Decision::Deny => self.answer(at, id, Reply::Refused(Refusal::Denied)),
+            Decision::Deny => self.refuse(at, id, Refusal::Denied),
         }
     }
 

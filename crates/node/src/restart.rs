@@ -5,7 +5,7 @@
 //! where its client does not come. Its client attaches, claims what it holds, and says so.
 
 use lockstead_types::{
-    ConnId, RequestId, SessionId, Span, Time,
+    ConnId, RequestId, Span, Time,
     message::{Reclaim, ServerMessage},
     refusal::Refusal,
     reply::{Grant, Reply},
@@ -69,18 +69,18 @@ impl Node {
     }
 
     /// Whether a renewal of this session counts.
-    ///
-    /// [RESTART-4] A session that has attached but not claimed all its locks keeps the freeze up. It cannot be ended before its
-    /// lease is over, since its client may act on an unclaimed lock until then: s1 attaches, is slow to claim a, s2 is granted a
-    /// when "the time is up", s1 writes. So its lease is no longer renewed once the time is up, and the freeze ends with it.
     pub(crate) fn may_renew(&self, now: Time, session: &Session) -> bool {
+        // [RESTART-9] A session that has attached but not claimed all its locks keeps the freeze up, and cannot be ended before
+        // its lease is over, since its client may act on an unclaimed lock until then: s1 attaches, is slow to claim a, s2 is
+        // granted a when "the time is up", s1 writes. So its lease is no longer renewed once the time is up, and the freeze
+        // ends with it.
         session.stage != Stage::Returning || now < self.restart.renew_until
     }
 
     /// A session of before has claimed all its locks, or has ended.
     pub(crate) fn on_returned(&mut self, now: Time) {
         self.restart.missing = self.restart.missing.saturating_sub(1);
-        // [RESTART-2] The freeze ends when every recorded session has reported or ended.
+        // [RESTART-3] The freeze ends when every recorded session has reported or ended.
         if self.restart.missing == 0 && self.table.is_frozen() {
             self.table.thaw(now, &mut self.fx);
             self.tell_effects(now);
@@ -114,12 +114,12 @@ impl Node {
 
     fn try_reclaim(&mut self, now: Time, at: u32, claim: &Reclaim<'_>) -> Result<Grant, Refusal> {
         let session = self.sessions.get(at).ok_or(Refusal::Lost)?;
-        // [RESTART-6] A repeated claim has one effect. Without this a client whose connection broke between the claim and
+        // [RESTART-10] A repeated claim has one effect. Without this a client whose connection broke between the claim and
         // the answer would claim twice, and conflict with itself.
         if let Some(grant) = session.extra().and_then(|e| e.claimed.get(&claim.lock)) {
             return Ok(grant.clone());
         }
-        // [RESTART-5] Only while this session returns, and only tokens of before: later, others may have been granted what is
+        // [RESTART-4] [RESTART-5] Only while this session returns, and only tokens of before: later, others may have been granted what is
         // claimed.
         if session.stage != Stage::Returning || claim.token.epoch() >= self.config.epoch {
             return Err(Refusal::Lost);
@@ -149,15 +149,11 @@ impl Node {
         let limits = &self.config.limits;
         // [SESS-2] Within the node's limits; the lower one wins where they cross.
         let ttl = asked.max(limits.ttl_min).min(limits.ttl_max);
-        // [RESTART-3] A larger lease is durable before it is used.
+        // [RESTART-11] A larger lease is durable before it is used.
         if ttl > self.restart.ttl_max {
             self.restart.ttl_max = ttl;
             self.record(Record::TtlMax { ttl });
         }
         ttl
-    }
-
-    pub(crate) fn session_is_returning(&self, id: SessionId) -> bool {
-        self.sessions.find(id).and_then(|at| self.sessions.get(at)).is_some_and(|s| s.stage == Stage::Returning)
     }
 }

@@ -8,10 +8,12 @@ use crate::node::Node;
 
 /// All watches.
 pub(crate) struct Watches {
-    /// By lockspace and session.
-    map: BTreeMap<SpaceId, BTreeMap<u32, Vec<Box<[u8]>>>>,
+    map: BTreeMap<SpaceId, BySession>,
     count: u32,
 }
+
+/// The prefixes each session watches.
+type BySession = BTreeMap<u32, Vec<Box<[u8]>>>;
 
 impl Watches {
     pub(crate) fn new() -> Watches {

@@ -1,0 +1,10 @@
+//! The node by its surface: one input, the outputs, the proof of the whole state.
+
+mod rig;
+
+mod groups;
+mod handshake;
+mod many;
+mod operators;
+
+mod restart;
