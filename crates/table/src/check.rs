@@ -37,8 +37,8 @@ struct Seen {
 }
 
 impl Table {
-    /// Proves the whole state: the rings and lists, the summaries, that what is granted together is compatible, and that
-    /// nothing waits that could be granted.
+    /// Proves the whole state: the rings and lists, the summaries, that what is granted together is compatible, that
+    /// nothing waits that could be granted, and that no deadlock is left.
     ///
     /// # Errors
     /// What is broken.
@@ -50,6 +50,7 @@ impl Table {
             }
         }
         self.check_owners()?;
+        self.check_cycles()?;
         let locks = seen.granted + seen.converting + seen.waiting;
         ensure!(u64::from(self.locks.used()) == locks, "{} places for {locks} locks", self.locks.used());
         let counts = (self.granted, self.converting, self.waiting);
@@ -192,6 +193,17 @@ impl Table {
                 let place = if l == head { Place::Head } else { Place::Behind };
                 let mode = self.grantable(l, place);
                 ensure!(mode.is_none(), "lock {l} on resource {r} waits, but may be granted {mode:?}");
+            }
+        }
+        Ok(())
+    }
+
+    /// No cycle of waits is left that a search would find: nothing that can close one was forgotten.
+    fn check_cycles(&self) -> Result<(), String> {
+        for (_, owner) in self.owners.iter() {
+            for l in self.owner_ring(owner.first).take(owner.pending as usize) {
+                let cycle = self.cycle_through(l);
+                ensure!(cycle.is_none(), "a cycle of waits was not broken: {cycle:?}");
             }
         }
         Ok(())

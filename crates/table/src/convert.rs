@@ -35,6 +35,7 @@ impl Table {
     ) -> Result<Outcome, Refusal> {
         let l = self.find_lock(owner, req.lock).ok_or(Refusal::NotHeld)?;
         self.check_conversion(l, req)?;
+        let before = self.locks[l].traits;
         let mut call = Call::new(now, fx);
         call.caller = l;
         let (resource, ticket) = (self.locks[l].resource, self.next_ticket());
@@ -71,7 +72,10 @@ impl Table {
         self.resolve(&mut call);
         match call.answer {
             Some(Ok(grant)) => Ok(Outcome::Granted(grant)),
-            Some(Err(why)) => Err(why),
+            Some(Err(why)) => {
+                self.set_traits(l, before);
+                Err(why)
+            }
             None => Ok(Outcome::Queued(req.lock)),
         }
     }
@@ -224,11 +228,13 @@ impl Table {
         true
     }
 
-    /// [FLAG-8] The flags a lock keeps are those of its last request or conversion that was not refused.
+    /// [FLAG-8] The flags a lock keeps are those of its last request or conversion that was granted or queued.
     pub(crate) fn set_flags(&mut self, l: u32, flags: Flags) {
-        let old = self.locks[l].traits;
-        let new = old.replaced(flags);
-        self.locks[l].traits = new;
+        self.set_traits(l, self.locks[l].traits.replaced(flags));
+    }
+
+    fn set_traits(&mut self, l: u32, new: Traits) {
+        let old = core::mem::replace(&mut self.locks[l].traits, new);
         self.persistent += u32::from(new.has(Traits::PERSISTENT));
         self.persistent -= u32::from(old.has(Traits::PERSISTENT));
     }

@@ -163,7 +163,7 @@ impl Table {
                         blocks(wait.want) && alternative.is_none_or(blocks)
                     }
                     // [DEAD-7] Permits may come from several: one holder is an edge only if all others' are too few.
-                    Some(pool) => pool.of.saturating_sub(self.taken_by(resource, held.owner)) < take,
+                    Some(pool) => pool.of.saturating_sub(self.taken_by(resource, h)) < take,
                 };
                 // [DEAD-6] NODLCKBLK: this lock, held, is no edge.
                 if blocks && !held.traits.has(Traits::NODLCKBLK) {
@@ -173,8 +173,10 @@ impl Table {
         }
     }
 
-    fn taken_by(&self, resource: u32, owner: u32) -> u32 {
-        let own = self.ring(resource, Ring::Granted).filter(|l| self.locks[*l].owner == owner);
+    /// The permits of a resource held by whoever `holder` acts for.
+    fn taken_by(&self, resource: u32, holder: u32) -> u32 {
+        let actor = self.actor_of(holder);
+        let own = self.ring(resource, Ring::Granted).filter(|l| *l == holder || self.actor_of(*l) == actor);
         own.fold(0, |sum, l| sum.saturating_add(self.take(l)))
     }
 
@@ -217,6 +219,11 @@ impl Table {
     }
 
     // ----------------------------------------------------------------- search
+
+    /// A cycle of waits through whoever this lock acts for.
+    pub(crate) fn cycle_through(&self, l: u32) -> Option<Vec<Edge>> {
+        self.find_cycle(self.actor_of(l)?)
+    }
 
     /// A cycle of waits through an actor.
     fn find_cycle(&self, start: Actor) -> Option<Vec<Edge>> {

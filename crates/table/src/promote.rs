@@ -194,9 +194,10 @@ impl Table {
         self.queue_mut(resource).told_for = None;
         if !down {
             self.count_overtakes(call, l, ticket, old);
-            // Whoever waits here may wait for this owner now, which may wait elsewhere.
-            self.suspect(call, l);
         }
+        // Whoever waits here may wait for this owner now, which may wait elsewhere. A conversion down can do that too:
+        // it may have come without the NODLCKBLK the lock had.
+        self.suspect(call, l);
     }
 
     /// The mode a lock holds. One that has just left CONVERTING, and is in no queue, still holds.

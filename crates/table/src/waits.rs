@@ -195,7 +195,8 @@ impl Table {
     }
 }
 
-/// Whether one that waits can be served from behind another: NOORDER may be granted, CONVDEADLK demoted.
+/// Whether one that waits can be served from behind another: NOORDER, and EXPEDITE that came during a freeze, may be
+/// granted, CONVDEADLK demoted.
 pub(crate) fn is_irregular(flags: Flags) -> bool {
-    flags.has(Flags::NOORDER) || flags.has(Flags::CONVDEADLK)
+    flags.has(Flags::NOORDER) || flags.has(Flags::CONVDEADLK) || flags.has(Flags::EXPEDITE)
 }
