@@ -1,0 +1,290 @@
+//! `lockstead lockspace create|ls|show|drop`.
+
+use clap::{Subcommand, ValueEnum};
+use lockstead_types::{
+    Span,
+    mode::ModeTable,
+    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    tables::BUILT_IN,
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use crate::{
+    args::{ConnectArgs, seconds},
+    connect::{About, connect, explain, space},
+    exit::{Exit, Outcome},
+    output::{OutputArgs, json, table::Table},
+    runtime,
+};
+
+/// Options of `lockstead lockspace`.
+#[derive(Debug, clap::Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    long_about = "Create, list, show and drop lockspaces.\n\nA lockspace is a named set of resources with its own mode table \
+                  and policies. `default` exists from the start, with `vms` modes.",
+    after_long_help = "Examples:\n  lockstead lockspace create tables --modes granular --policy fair\n  \
+                       lockstead lock -L tables -m IX db1 -- batch\n  lockstead lockspace show tables\n  \
+                       lockstead lockspace drop tables"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Create a lockspace
+    Create(CreateArgs),
+    /// List lockspaces: with -o json an array of what `show` prints, without the matrix
+    Ls(LsArgs),
+    /// Show a lockspace with its modes and who is compatible with whom
+    Show(ShowArgs),
+    /// Drop a lockspace
+    Drop(DropArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct CreateArgs {
+    /// Its name, 1 to 64 bytes
+    name: String,
+    /// Its modes: a built-in table (tables of one's own are named in the node's configuration)
+    #[arg(long, value_name = "TABLE", default_value = "vms", value_parser = clap::builder::PossibleValuesParser::new(BUILT_IN))]
+    modes: String,
+    /// How queues are served
+    #[arg(long, value_enum, default_value = "vms")]
+    policy: PolicyArg,
+    /// With `--policy fair`: grants that may pass one that waits
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    overtakes: u16,
+    /// With `--policy fair`: how much waiting one step of priority is worth
+    #[arg(long, value_name = "SEC", value_parser = seconds, default_value = "1")]
+    ageing: Duration,
+    /// What is done about deadlocks
+    #[arg(long, value_enum, default_value = "detect")]
+    deadlock: DeadlockArg,
+    /// Who is refused in a deadlock
+    #[arg(long, value_enum, default_value = "requester")]
+    victim: VictimArg,
+    /// Bytes of value blocks; 0 is the node's default
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    value_bytes: u32,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Copy, Clone, Debug, ValueEnum)]
+enum PolicyArg {
+    /// As VMS: a compatible conversion overtakes whoever waits
+    Vms,
+    /// Bounded overtaking, priorities with ageing
+    Fair,
+}
+
+#[derive(Copy, Clone, Debug, ValueEnum)]
+enum DeadlockArg {
+    /// Cycles are found and broken
+    Detect,
+    /// Waits end by their own deadline
+    Timeout,
+    /// What would wait is refused
+    NoWait,
+}
+
+#[derive(Copy, Clone, Debug, ValueEnum)]
+enum VictimArg {
+    /// Whose waiting closed the cycle
+    Requester,
+    /// Who began to wait last
+    Youngest,
+    /// Who has the fewest locks
+    FewestLocks,
+    /// Who has the lowest priority
+    LowestPriority,
+}
+
+#[derive(Debug, clap::Args)]
+struct LsArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// Its name
+    name: String,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct DropArgs {
+    /// Its name
+    name: String,
+    /// Also if locks are held: their holders are told that they lost them
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    match &args.verb {
+        Verb::Create(args) => runtime::run(create(args)),
+        Verb::Ls(args) => runtime::run(ls(args)),
+        Verb::Show(args) => runtime::run(show(args)),
+        Verb::Drop(args) => runtime::run(remove(args)),
+    }
+}
+
+async fn create(args: &CreateArgs) -> Outcome {
+    let spec = args.spec();
+    let client = connect(&args.connect).await?;
+    let created = client.create_space(spec.clone()).await;
+    created.map_err(|error| explain(error, &About::Space(&args.name)))?;
+    args.output.print(|| json::space(&spec), || format!("lockspace {} created", args.name))?;
+    Ok(Exit::Success)
+}
+
+async fn ls(args: &LsArgs) -> Outcome {
+    let client = connect(&args.connect).await?;
+    let spaces = client.spaces().await.map_err(|error| explain(error, &About::Service))?;
+    args.output.print(
+        || spaces.iter().map(|(_, spec)| json::space(spec)).collect(),
+        || {
+            let mut table = Table::new(&["LOCKSPACE", "MODES", "POLICY", "DEADLOCK", "VICTIM", ">VALUE BYTES"]);
+            for (_, spec) in &spaces {
+                table.row(row(spec));
+            }
+            table.text()
+        },
+    )?;
+    Ok(Exit::Success)
+}
+
+async fn show(args: &ShowArgs) -> Outcome {
+    let client = connect(&args.connect).await?;
+    let space = space(&client, &args.name).await?;
+    let spaces = client.spaces().await.map_err(|error| explain(error, &About::Service))?;
+    let Some((_, spec)) = spaces.into_iter().find(|(id, _)| *id == space.id()) else {
+        return Err(Exit::Usage.because(format!("lockspace {:?} was dropped just now", args.name)));
+    };
+    let mut spec = spec;
+    spec.value_bytes = space.value_bytes();
+    args.output.print(
+        || {
+            let mut shown = json::space(&spec);
+            shown["relation"] = relation(space.modes());
+            shown
+        },
+        || {
+            let cells = row(&spec);
+            let heads = ["lockspace", "modes", "policy", "deadlock", "victim", "value bytes"];
+            let facts: String = heads.iter().zip(cells).map(|(head, cell)| format!("{head:12} {cell}\n")).collect();
+            format!("{facts}\nMay the mode on the left be granted beside the one above?\n\n{}", matrix(space.modes()))
+        },
+    )?;
+    Ok(Exit::Success)
+}
+
+async fn remove(args: &DropArgs) -> Outcome {
+    let client = connect(&args.connect).await?;
+    let dropped = client.drop_space(&args.name, args.force).await;
+    dropped.map_err(|error| explain(error, &About::Space(&args.name)))?;
+    let name = &args.name;
+    args.output.print(|| json!({ "lockspace": name, "dropped": true }), || format!("lockspace {name} dropped"))?;
+    Ok(Exit::Success)
+}
+
+impl CreateArgs {
+    fn spec(&self) -> SpaceSpec {
+        SpaceSpec {
+            name: self.name.clone(),
+            modes: ModeChoice::BuiltIn(self.modes.clone()),
+            policy: match self.policy {
+                PolicyArg::Vms => QueuePolicy::Vms,
+                PolicyArg::Fair => QueuePolicy::Fair { overtakes: self.overtakes, ageing: Span::from(self.ageing) },
+            },
+            deadlock: match self.deadlock {
+                DeadlockArg::Detect => DeadlockPolicy::Detect,
+                DeadlockArg::Timeout => DeadlockPolicy::Timeout,
+                DeadlockArg::NoWait => DeadlockPolicy::NoWait,
+            },
+            victim: match self.victim {
+                VictimArg::Requester => VictimPolicy::Requester,
+                VictimArg::Youngest => VictimPolicy::Youngest,
+                VictimArg::FewestLocks => VictimPolicy::FewestLocks,
+                VictimArg::LowestPriority => VictimPolicy::LowestPriority,
+            },
+            value_bytes: self.value_bytes,
+        }
+    }
+}
+
+fn row(spec: &SpaceSpec) -> Vec<String> {
+    let policy = match spec.policy {
+        QueuePolicy::Vms => "vms".to_owned(),
+        QueuePolicy::Fair { overtakes, ageing } => {
+            format!("fair overtakes={overtakes} ageing={}", crate::output::text::span(ageing))
+        }
+    };
+    let value_bytes = if spec.value_bytes == 0 { "node's".to_owned() } else { spec.value_bytes.to_string() };
+    vec![
+        spec.name.clone(),
+        json::modes_name(&spec.modes).to_owned(),
+        policy,
+        json::deadlock_policy(spec.deadlock).to_owned(),
+        json::victim_policy(spec.victim).to_owned(),
+        value_bytes,
+    ]
+}
+
+/// `{"EX": {"PR": "-", ...}, ...}`: requested, then held.
+fn relation(modes: &ModeTable) -> Value {
+    let sign = |requested, held| sign(modes, requested, held);
+    let row = |requested| {
+        let cells = modes.modes().map(|held| (modes.mode_name(held).to_owned(), sign(requested, held).into()));
+        Value::Object(cells.collect())
+    };
+    Value::Object(modes.modes().map(|requested| (modes.mode_name(requested).to_owned(), row(requested))).collect())
+}
+
+fn matrix(modes: &ModeTable) -> String {
+    let names: Vec<&str> = modes.modes().map(|mode| modes.mode_name(mode)).collect();
+    let wide = names.iter().map(|name| name.len()).max().unwrap_or(0);
+    let mut text = format!("{:wide$}", "");
+    for name in &names {
+        text.push_str(&format!("  {name}"));
+    }
+    text.push('\n');
+    for requested in modes.modes() {
+        text.push_str(&format!("{:wide$}", modes.mode_name(requested)));
+        for (held, name) in modes.modes().zip(&names) {
+            text.push_str(&format!("  {:width$}", sign(modes, requested, held), width = name.len()));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
+}
+
+fn sign(modes: &ModeTable, requested: lockstead::Mode, held: lockstead::Mode) -> &'static str {
+    if modes.illegal_with(requested).contains(held) {
+        "!"
+    } else if modes.compatible(requested, held) {
+        "+"
+    } else {
+        "-"
+    }
+}

@@ -1,0 +1,4 @@
+//! Commands that change what others have.
+
+pub(crate) mod lockspace;
+pub(crate) mod release;

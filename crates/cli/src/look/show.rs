@@ -1,0 +1,83 @@
+//! `lockstead show`.
+
+use lockstead::Space;
+use lockstead_types::report::ResourceDetail;
+use serde_json::{Value, json};
+
+use super::{
+    failed,
+    ls::{lock_cells, queues},
+};
+use crate::{
+    args::{ConnectArgs, Name, SpaceArgs, name},
+    connect::{connect, space},
+    exit::{Exit, Outcome},
+    output::{OutputArgs, json, table::Table, text},
+    runtime,
+};
+
+/// Options of `lockstead show`.
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Show one resource: who holds it, who converts, who waits, in the order in which they will be granted, and \
+                  its value block. Exits 1 where no lock is on it.",
+    after_long_help = "Examples:\n  lockstead show orders\n  lockstead show -L tables db1/page:5 -o json\n\n\
+        With -o json an object {\"lockspace\", \"name\", \"master\", \"granted\": [...], \"converting\": [...], \"waiting\": \
+        [...], \"value\": null or {\"text\", \"hex\", \"invalid\"}}; each lock is {\"lock\", \"held\", \"wanted\", \
+        \"token\", \"session\", \"group\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"since_ms\"}."
+)]
+pub(crate) struct Args {
+    /// The resource; %XX is any byte
+    #[arg(value_parser = name)]
+    name: Name,
+    #[command(flatten)]
+    space: SpaceArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    runtime::run(show(args))
+}
+
+async fn show(args: &Args) -> Outcome {
+    let client = connect(&args.connect).await?;
+    let space = space(&client, &args.space.space).await?;
+    let detail = client.show(space.id(), &args.name.0).await.map_err(failed)?;
+    let Some(detail) = detail else {
+        args.output.print(|| nothing(&args.name, &space), || format!("{}: no lock is on it", args.name))?;
+        return Ok(Exit::NotObtained(1));
+    };
+    args.output.print(|| json::detail(space.name(), &detail, space.modes()), || picture(&detail, &space))?;
+    Ok(Exit::Success)
+}
+
+fn nothing(name: &Name, space: &Space) -> Value {
+    json!({
+        "lockspace": space.name(), "name": name.to_string(), "master": null, "granted": [], "converting": [],
+        "waiting": [], "value": null,
+    })
+}
+
+fn picture(detail: &ResourceDetail, space: &Space) -> String {
+    let mut table = Table::new(&["QUEUE", "MODE", ">TOKEN", ">SINCE", "WHO"]);
+    for (queue, row) in queues(detail) {
+        let mut cells = vec![queue.to_owned()];
+        cells.extend(lock_cells(row, space));
+        table.row(cells);
+    }
+    let head = format!(
+        "{} in lockspace {}, master={}\n",
+        text::bytes(&detail.name),
+        text::line(space.name()),
+        detail.master.0
+    );
+    let value = detail.value.as_ref().map(|value| {
+        let invalid = if value.invalid { " (invalid: its last writer died)" } else { "" };
+        format!("value {}{invalid}\n", text::bytes(&value.bytes))
+    });
+    head + &table.text() + &value.unwrap_or_default()
+}

@@ -1,0 +1,74 @@
+//! `lockstead status`.
+
+use lockstead_types::{Span, report::NodeStatus};
+
+use super::failed;
+use crate::{
+    args::ConnectArgs,
+    connect::connect,
+    exit::{Exit, Outcome},
+    output::{OutputArgs, json, text},
+    runtime,
+};
+
+/// Options of `lockstead status`.
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Show what a node says of itself: its epoch, what it holds, its counters since the start.",
+    after_long_help = "With -o json an object {\"node\", \"epoch\", \"version\", \"uptime_ms\", \"frozen_for_ms\", \
+                       \"sessions\", \"groups\", \"lockspaces\", \"resources\", \"granted\", \"converting\", \"waiting\", \
+                       \"orphans\", \"token\", \"counters\": {NAME: NUMBER}}."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    runtime::run(status(args))
+}
+
+async fn status(args: &Args) -> Outcome {
+    let client = connect(&args.connect).await?;
+    let status = client.status().await.map_err(failed)?;
+    args.output.print(|| json::status(&status), || page(&status))?;
+    Ok(Exit::Success)
+}
+
+/// `open`, or for how long it takes back only locks of before its restart.
+pub(super) fn state(status: &NodeStatus) -> String {
+    if status.frozen_for == Span::ZERO {
+        return "open".to_owned();
+    }
+    format!("restarted: takes back locks of before for {} at most", text::span(status.frozen_for))
+}
+
+fn page(status: &NodeStatus) -> String {
+    let mut page = String::new();
+    let mut fact = |name: &str, value: &dyn std::fmt::Display| page.push_str(&format!("{name:12} {value}\n"));
+    fact("node", &status.node.0);
+    fact("state", &state(status));
+    fact("version", &text::line(&status.version));
+    fact("epoch", &status.epoch);
+    fact("uptime", &text::span(status.uptime));
+    fact("sessions", &status.sessions);
+    fact("groups", &status.groups);
+    fact("lockspaces", &status.spaces);
+    fact("resources", &status.resources);
+    fact("granted", &status.granted);
+    fact("converting", &status.converting);
+    fact("waiting", &status.waiting);
+    fact("orphans", &status.orphans);
+    fact("token", &status.token);
+    if !status.counters.is_empty() {
+        page.push_str("\nsince the start\n");
+    }
+    let wide = status.counters.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, count) in &status.counters {
+        page.push_str(&format!("{:wide$}  {count}\n", text::line(name)));
+    }
+    page
+}

@@ -1,0 +1,44 @@
+//! `lockstead tree`.
+
+use lockstead_types::report::WaitEdge;
+
+use super::{failed, spaces::Spaces, tree_picture};
+use crate::{
+    args::ConnectArgs,
+    connect::connect,
+    exit::{Exit, Outcome},
+    output::{OutputArgs, json},
+    runtime,
+};
+
+/// Options of `lockstead tree`.
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Show who waits for whom.\n\nAt the root stands who waits for nobody and is waited for; beneath, what it \
+                  blocks and who waits for that, and what those block in their turn. `(soft)` means that the blocker has \
+                  not got the lock either, but asked earlier.",
+    after_long_help = "Example:\n  db1:4711 backup \"nightly\"\n  └─ orders EX 12.3s, token 1099511627777\n     \
+        ├─ wants PR 3.2s: db2:99 report\n     └─ wants EX 1.1s: db3:12 sh\n\n\
+        With -o json an array of edges {\"lockspace\", \"name\", \"hard\", \"waiter\": LOCK, \"blocker\": LOCK}; a LOCK is as \
+        in `lockstead show`."
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    runtime::run(tree(args))
+}
+
+async fn tree(args: &Args) -> Outcome {
+    let client = connect(&args.connect).await?;
+    let edges = client.waits().await.map_err(failed)?;
+    let spaces = Spaces::load(&client).await?;
+    let edge = |edge: &WaitEdge| json::edge(edge, spaces.name(edge.space), spaces.modes(edge.space));
+    args.output.print(|| edges.iter().map(edge).collect(), || tree_picture::draw(&edges, &spaces))?;
+    Ok(Exit::Success)
+}

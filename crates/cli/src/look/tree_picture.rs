@@ -1,0 +1,128 @@
+//! Wait-for edges as an indented picture.
+//!
+//! The edges are between locks; the picture is between parties (sessions, groups), because a party that waits with one
+//! lock is why another of its locks is not released: so chains over several resources become visible.
+
+use std::collections::{HashMap, HashSet};
+
+use lockstead::{LockId, SessionId, SpaceId};
+use lockstead_types::{
+    GroupId, Token,
+    report::{Holder, LockRow, WaitEdge},
+};
+
+use super::spaces::Spaces;
+use crate::output::text;
+
+/// Chains longer than this are cut: nobody reads them, and the picture recurses.
+const DEPTH_MAX: usize = 64;
+
+/// Draws the edges.
+pub(super) fn draw(edges: &[WaitEdge], spaces: &Spaces) -> String {
+    if edges.is_empty() {
+        return "nobody waits".to_owned();
+    }
+    let mut picture = Picture { spaces, blocks: blocks(edges), drawn: HashSet::new(), text: String::new() };
+    let waiting: HashSet<Party> = edges.iter().map(|edge| Party::of(&edge.waiter)).collect();
+    let heads = edges.iter().filter(|edge| !waiting.contains(&Party::of(&edge.blocker)));
+    // Whoever is left after those stands in a cycle, or behind one.
+    for edge in heads.chain(edges) {
+        let party = Party::of(&edge.blocker);
+        if picture.blocks.contains_key(&party) {
+            picture.text.push_str(&format!("{}\n", text::who(&edge.blocker.holder)));
+            picture.draw_blocked_by(party, "", 0);
+        }
+    }
+    picture.text
+}
+
+/// Who waits or is waited for.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+enum Party {
+    Session(SessionId),
+    Group(GroupId),
+    /// An orphan.
+    Lock(LockId),
+}
+
+impl Party {
+    fn of(row: &LockRow) -> Party {
+        let Holder { session, group, .. } = row.holder;
+        let session = session.map(Party::Session);
+        group.map(Party::Group).or(session).unwrap_or(Party::Lock(row.lock))
+    }
+}
+
+/// One lock of a party, and those who wait for it.
+struct Block<'a> {
+    edge: &'a WaitEdge,
+    waiters: Vec<&'a LockRow>,
+}
+
+/// What each party blocks. A waiter stands beneath those who hold what it wants; beneath an earlier waiter only where
+/// nobody else is in its way, or it would be drawn beneath everybody before it.
+fn blocks(edges: &[WaitEdge]) -> HashMap<Party, Vec<Block<'_>>> {
+    let hard: HashSet<(SpaceId, LockId)> =
+        edges.iter().filter(|edge| edge.hard).map(|edge| (edge.space, edge.waiter.lock)).collect();
+    let mut blocks: HashMap<Party, Vec<Block<'_>>> = HashMap::new();
+    for edge in edges.iter().filter(|edge| edge.hard || !hard.contains(&(edge.space, edge.waiter.lock))) {
+        let of_party = blocks.entry(Party::of(&edge.blocker)).or_default();
+        let same =
+            |block: &&mut Block<'_>| block.edge.space == edge.space && block.edge.blocker.lock == edge.blocker.lock;
+        match of_party.iter_mut().find(same) {
+            Some(block) => block.waiters.push(&edge.waiter),
+            None => of_party.push(Block { edge, waiters: vec![&edge.waiter] }),
+        }
+    }
+    blocks
+}
+
+struct Picture<'a> {
+    spaces: &'a Spaces,
+    blocks: HashMap<Party, Vec<Block<'a>>>,
+    drawn: HashSet<Party>,
+    text: String,
+}
+
+impl Picture<'_> {
+    /// Everything beneath a party, once: where it comes up again the reader finds it above, which also ends cycles.
+    fn draw_blocked_by(&mut self, party: Party, indent: &str, depth: usize) {
+        let Some(blocks) = self.blocks.remove(&party) else { return };
+        self.drawn.insert(party);
+        for (i, block) in blocks.iter().enumerate() {
+            let (branch, below) = signs(i + 1 == blocks.len());
+            self.text.push_str(&format!("{indent}{branch}{}\n", self.resource(block.edge)));
+            let indent = format!("{indent}{below}");
+            for (j, waiter) in block.waiters.iter().enumerate() {
+                let (branch, below) = signs(j + 1 == block.waiters.len());
+                let next = Party::of(waiter);
+                let note = if self.drawn.contains(&next) { "  (see above)" } else { "" };
+                self.text.push_str(&format!("{indent}{branch}{}{note}\n", self.waiter(block.edge, waiter)));
+                if note.is_empty() && depth < DEPTH_MAX {
+                    self.draw_blocked_by(next, &format!("{indent}{below}"), depth + 1);
+                }
+            }
+        }
+    }
+
+    fn resource(&self, edge: &WaitEdge) -> String {
+        let modes = self.spaces.modes(edge.space);
+        let name = self.spaces.resource(edge.space, &edge.name);
+        let (row, since) = (&edge.blocker, text::span(edge.blocker.since));
+        if !edge.hard {
+            return format!("{name} wanted as {} {since} (soft)", text::held_and_wanted(row, modes));
+        }
+        let token = if row.token == Token::NONE { String::new() } else { format!(", token {}", row.token) };
+        format!("{name} {} {since}{token}", text::held_and_wanted(row, modes))
+    }
+
+    fn waiter(&self, edge: &WaitEdge, row: &LockRow) -> String {
+        let wants = text::held_and_wanted(row, self.spaces.modes(edge.space));
+        format!("wants {wants} {}: {}", text::span(row.since), text::who(&row.holder))
+    }
+}
+
+/// The sign before a line, and what stands beneath it.
+fn signs(last: bool) -> (&'static str, &'static str) {
+    if last { ("└─ ", "   ") } else { ("├─ ", "│  ") }
+}
