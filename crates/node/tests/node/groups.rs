@@ -110,7 +110,7 @@ fn the_last_to_stop_waiting_leaves_the_queue() {
     let out = rig.ask(&mut b, Op::Release { release: forced, one_way: false });
     assert_eq!(replies(&out, b.conn).last(), Some(&(4, Reply::Released)));
     let out = rig.ask(&mut a, Op::GroupDetach(group));
-    assert_eq!(replies(&out, a.conn), [(5, Reply::Done), (4, Reply::Cancelled)]);
+    assert_eq!(replies(&out, a.conn), [(6, Reply::Done), (5, Reply::Cancelled)]);
     assert_eq!(rig.node.status(rig.now).waiting, 0);
     rig.reply(&mut c, release(held.lock));
 }
@@ -131,7 +131,8 @@ fn a_lock_is_not_weakened_under_another_users_feet() {
     rig.granted(&mut b, group_lock(group, "x", PR, Wait::Never));
     rig.queued(&mut b, convert(held.lock, EX));
     assert_eq!(rig.refused(&mut a, convert(held.lock, EX)), Refusal::Busy, "one conversion at a time");
-    let out = rig.ask(&mut b, cancel(b.asked));
+    let converting = b.asked;
+    let out = rig.ask(&mut b, cancel(converting));
     assert_eq!(replies(&out, b.conn).len(), 2);
     let falling = ConvertRequest {
         lock: held.lock,

@@ -77,6 +77,8 @@ fn lockspaces_are_checked() {
 fn lockspaces_survive_a_restart() {
     let spaces = vec![(SpaceId(700), SpaceSpec::named("kept")), (SpaceId(5), SpaceSpec::named("not valid"))];
     let mut rig = Rig::with(NodeConfig { epoch: 2, spaces, ..config() });
+    let out = rig.handle(Input::Tick);
+    assert!(audits(&out)[0].contains("left out"), "nothing is dropped silently");
     let mut a = rig.local(1);
     let Reply::Space(info) = rig.reply(&mut a, Op::SpaceOpen { name: "kept" }) else { panic!("found") };
     assert_eq!(info.space, SpaceId(700));

@@ -26,16 +26,16 @@ fn come_back(rig: &mut Rig, session: u128, local: bool) -> Seat {
     let conn = rig.greet(local);
     let out = rig.say(conn, attach(SessionId(session), 17));
     let attached = Attached { ttl: TTL, seen: RequestId(0), reclaim: true, groups: Vec::new() };
-    assert_eq!(sent(&out), [ServerMessage::Attached(attached)]);
+    assert_eq!(sent_to(&out, conn), [ServerMessage::Attached(attached)]);
     Seat { conn, session: SessionId(session), asked: 100 }
 }
 
 fn claim(rig: &mut Rig, seat: &Seat, claim: Reclaim<'_>) -> Result<Grant, Refusal> {
     let id = RequestId(1 << 63);
     let out = rig.say(seat.conn, ClientMessage::Reclaim { id, claim });
-    match &sent_to(&out, seat.conn)[..] {
-        [ServerMessage::Reply { id: same, reply: Reply::Granted(grant) }] if *same == id => Ok(grant.clone()),
-        [ServerMessage::Reply { id: same, reply: Reply::Refused(why) }] if *same == id => Err(*why),
+    match &replies(&out, seat.conn)[..] {
+        [(same, Reply::Granted(grant))] if *same == id.0 => Ok(grant.clone()),
+        [(same, Reply::Refused(why))] if *same == id.0 => Err(*why),
         other => panic!("not one answer: {other:?}"),
     }
 }
@@ -57,15 +57,17 @@ fn amnesia_restart() {
     assert_eq!(rig.refused(&mut other, Op::Lock(request("y", EX, Wait::Never))), Refusal::WouldWait);
     assert!(matches!(rig.reply(&mut other, Op::Query(Query::Status)), Reply::Report(_)), "one may look");
     let mut a = come_back(&mut rig, 1, true);
-    let grant = claim(&mut rig, &a, reclaim("x", EX, token(5), LockId(9))).expect("granted");
+    let out = rig.say(a.conn, ClientMessage::Reclaim { id: RequestId(7), claim: reclaim("x", EX, token(5), LockId(9)) });
+    let [(7, Reply::Granted(grant))] = &replies(&out, a.conn)[..] else { panic!("not granted: {out:?}") };
     assert_eq!((grant.token, grant.claim), (token(5), EX), "the lock it had, under the token it had");
+    assert_eq!(notices(&out, a.conn), [Notice::Blocking { lock: grant.lock, claim: EX }], "one waits already");
+    let grant = grant.clone();
     assert_eq!(rig.say(a.conn, ClientMessage::ReclaimDone), []);
     assert!(!rig.node.is_ready(), "session 2 may hold anything");
     let b = come_back(&mut rig, 2, false);
     let out = rig.say(b.conn, ClientMessage::Goodbye);
     assert!(rig.node.is_ready());
     assert_eq!(replies(&out, other.conn), [], "x is held");
-    assert_eq!(notices(&out, a.conn), [Notice::Blocking { lock: grant.lock, claim: EX }]);
     let out = rig.ask(&mut a, release(grant.lock));
     let granted = replies(&out, other.conn);
     assert!(matches!(&granted[..], [(1, Reply::Granted(g))] if g.token > grant.token), "{granted:?}");

@@ -65,14 +65,8 @@ impl Rig {
     pub(crate) fn with(config: NodeConfig) -> Rig {
         let now = Time::from_nanos(1_000_000_000_000);
         let rig = Rig { node: Node::new(config, now), now, conns: 0 };
-        rig.check();
+        assert_eq!(rig.node.check(), Ok(()));
         rig
-    }
-
-    pub(crate) fn check(&self) {
-        if let Err(what) = self.node.check() {
-            panic!("the node is broken: {what}");
-        }
     }
 
     pub(crate) fn handle(&mut self, input: Input<'_>) -> Vec<Output> {
