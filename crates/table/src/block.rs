@@ -28,6 +28,7 @@ impl Table {
 
     /// [BLOCK-6] NOQUEUEBAST: a request that was refused still tells holders, those that convert included.
     pub(crate) fn notify_refused(&mut self, call: &mut Call<'_>, resource: u32, claim: Claim) {
+        // [BLOCK-6] Holders that convert too.
         let wanted = ModeSet::EMPTY.with(mode_of(claim));
         for ring in [Ring::Granted, Ring::Converting] {
             let mut l = self.head(resource, ring);
@@ -87,6 +88,7 @@ impl Table {
     /// The blocking notices that hold now for every lock of an owner: for one that comes back after its connection broke
     /// ([BLOCK-7]).
     pub fn repeat_blocking(&self, owner: OwnerId, fx: &mut Vec<Effect>) {
+        // [BLOCK-7] Whatever it was told before, it may not have heard.
         for l in self.locks_of(owner) {
             let Some(queue) = self.queue(self.locks[l].resource) else { continue };
             // [BLOCK-4] A lock that converts gets none.

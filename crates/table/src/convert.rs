@@ -24,7 +24,7 @@ impl Table {
     /// Converts a lock that is held.
     ///
     /// # Errors
-    /// The refusal; the lock is held as before then, and no value was written ([CONV-7]).
+    /// The refusal; the lock is held as before then, and no value was written ([CONV-5]).
     pub fn convert(
         &mut self,
         now: Time,
@@ -82,7 +82,7 @@ impl Table {
 
     fn check_conversion(&self, l: u32, req: &ConvertRequest<'_>) -> Result<(), Refusal> {
         let lock = &self.locks[l];
-        // [CONV-8] One operation on a lock at a time: neither a waiting nor a converting lock can be converted.
+        // [CONV-6] One operation on a lock at a time: neither a waiting nor a converting lock can be converted.
         if lock.state != State::Granted {
             return Err(Refusal::Busy);
         }
@@ -151,7 +151,7 @@ impl Table {
         if req.flags.has(Flags::NOQUEUEBAST) {
             self.notify_refused(call, resource, Claim::Mode(req.mode));
         }
-        // [CONV-7] It would have to wait, and was not to: the old mode stays, no value is written.
+        // [CONV-5] It would have to wait, and was not to: the old mode stays, no value is written.
         Err(Refusal::WouldWait)
     }
 
@@ -230,6 +230,7 @@ impl Table {
 
     /// [FLAG-8] The flags a lock keeps are those of its last request or conversion that was granted or queued.
     pub(crate) fn set_flags(&mut self, l: u32, flags: Flags) {
+        // [FLAG-8] Those of this operation, all of them.
         self.set_traits(l, self.locks[l].traits.replaced(flags));
     }
 

@@ -299,6 +299,7 @@ impl Table {
         };
         let waiters = || cycle.iter().map(|e| e.waiter);
         let youngest = || waiters().max_by_key(|l| age(*l)).map(|l| (l, VictimReason::Youngest));
+        // [DEAD-11] The first edge is of whoever the search began with.
         let first = cycle.first()?;
         match self.space_of(self.locks[first.waiter].resource).space.victim {
             VictimPolicy::Requester => {

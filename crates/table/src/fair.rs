@@ -39,6 +39,7 @@ impl Table {
     pub(crate) fn passes(&self, resource: u32, w: u32, ticket: u64, held: Option<Mode>, mode: Mode) -> bool {
         let Some(wait) = self.wait(w) else { return false };
         let entry = self.space_of(resource);
+        // [FAIR-4] What is no overtaking.
         let harmless = entry.null == Some(mode) && self.pool(resource).is_none();
         let in_the_way = held.is_some_and(|h| entry.space.modes.conflicts_of(wait.want).contains(h));
         wait.ticket < ticket && !harmless && !in_the_way
@@ -82,6 +83,7 @@ impl Table {
             QueuePolicy::Vms => 0,
             QueuePolicy::Fair { ageing, .. } => ageing.as_nanos(),
         };
+        // [FAIR-3] Static: it never has to be sorted again.
         i128::from(now.as_nanos()) - i128::from(priority) * i128::from(ageing)
     }
 

@@ -56,7 +56,7 @@ pub(crate) fn may_grant(modes: &ModeTable, ask: &Ask, standing: &Standing) -> bo
         // [CONV-2] A conversion down, or to the mode held, disturbs nobody: granted in place, always.
         return true;
     }
-    // [RESTART-2] [TOKEN-4] While closed nothing new is granted.
+    // [FREEZE-1] [TOKEN-4] While closed nothing new is granted.
     if standing.closed {
         return false;
     }
@@ -65,7 +65,7 @@ pub(crate) fn may_grant(modes: &ModeTable, ask: &Ask, standing: &Standing) -> bo
         return true;
     }
     let fits = match ask.what {
-        // [GRANT-1] Compatible with what every other lock holds, [GRANT-6] those that convert included.
+        // [MODE-1] [GRANT-1] Compatible with what every other lock holds, [GRANT-6] those that convert included.
         What::Mode(mode) => modes.conflicts_of(mode).is_disjoint(standing.others),
         // [PERMIT-3] So many permits are free.
         What::Permits(take) => take <= standing.free,

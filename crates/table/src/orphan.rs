@@ -19,6 +19,7 @@ use crate::{
 impl Table {
     /// [ORPHAN-1] A PERSISTENT lock outlives its owner, in the mode it held.
     pub(crate) fn make_orphan(&mut self, l: u32, label: Option<SessionId>) {
+        // [ORPHAN-1] Nobody's, and held.
         self.give_to(l, ORPHANS);
         self.labels.insert(l, label);
     }

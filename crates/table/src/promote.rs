@@ -40,6 +40,7 @@ impl Table {
 
     /// [GRANT-8] CONVERTING from its head until nothing more is granted, then WAITING.
     fn promote(&mut self, call: &mut Call<'_>, resource: u32) {
+        // [GRANT-8] In this order: a conversion comes before every new request.
         loop {
             while self.promote_ring(call, resource, Ring::Converting) {}
             if !self.promote_ring(call, resource, Ring::Waiting) {

@@ -20,11 +20,12 @@ use crate::{
 };
 
 impl Table {
-    /// Ends the freeze and serves every queue ([RESTART-3]).
+    /// Ends the freeze and serves every queue ([FREEZE-2]).
     pub fn thaw(&mut self, now: Time, fx: &mut Vec<Effect>) {
         if !core::mem::take(&mut self.frozen) {
             return;
         }
+        // [FREEZE-2] All that waited through the freeze.
         let mut call = Call::new(now, fx);
         for place in 0..self.extras.places() {
             let resource = self.extras[place].resource;
@@ -52,7 +53,7 @@ impl Table {
         fx: &mut Vec<Effect>,
     ) -> Result<Grant, Refusal> {
         let space = self.spaces.find(claim.space).ok_or(Refusal::NoLockspace)?;
-        // [RESTART-4] Only while frozen: later, others may have been granted it.
+        // [FREEZE-3] Only while frozen: later, others may have been granted it.
         if !self.frozen || self.owners.find(owner).is_none() {
             return Err(Refusal::Lost);
         }
@@ -72,7 +73,7 @@ impl Table {
         self.enter(l, State::Granted, NIL);
         self.add_held(l, mode_of(claim.held));
         self.set_token(l, claim.token);
-        // [RESTART-6] The bytes of the value block went with the node.
+        // [FREEZE-5] The bytes of the value block went with the node.
         self.invalidate(resource);
         for rival in rivals {
             self.revoke(&mut call, rival, Revoked::Superseded);
@@ -98,7 +99,7 @@ impl Table {
             Claim::Mode(_) => true,
             Claim::Permits { take, of } => take > 0 && take <= of,
         };
-        // [RESTART-5] A token of an earlier epoch: a client cannot make one up that would beat those of this one.
+        // [FREEZE-4] A token of an earlier epoch: a client cannot make one up that would beat those of this one.
         let old = claim.token.epoch() < self.epoch && claim.token.as_u64() > 0;
         if sense && old && !claim.name.is_empty() { Ok(()) } else { Err(Refusal::Invalid) }
     }
@@ -124,7 +125,7 @@ impl Table {
         if busy { Err(Refusal::Busy) } else { Ok(None) }
     }
 
-    /// [RESTART-7] Of conflicting claims the higher token wins: the locks this one drives out, or `Lost` if it must yield.
+    /// [FREEZE-6] Of conflicting claims the higher token wins: the locks this one drives out, or `Lost` if it must yield.
     fn rivals(&self, resource: u32, claim: &Reclaim<'_>) -> Result<Vec<u32>, Refusal> {
         let holders = self.ring(resource, Ring::Granted).chain(self.ring(resource, Ring::Converting));
         let rivals: Vec<u32> = match (claim.held, self.pool(resource)) {
@@ -149,6 +150,7 @@ impl Table {
             }
             _ => return Err(Refusal::Invalid),
         };
+        // [FREEZE-6] The newer grant is the one that was in force.
         if rivals.iter().any(|l| self.token(*l) > claim.token) { Err(Refusal::Lost) } else { Ok(rivals) }
     }
 

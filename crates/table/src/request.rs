@@ -151,6 +151,7 @@ impl Table {
 
     /// [MODE-3] Some modes cannot even be asked beside what is held or wanted there.
     pub(crate) fn check_legal(&self, resource: u32, mode: Mode) -> Result<(), Refusal> {
+        // [MODE-3] Illegal beside what is held, and beside what is wanted: it may be held soon.
         let illegal = self.modes_of(resource).illegal_with(mode);
         let wanted = self.queue(resource).map_or(Default::default(), |q| q.wanted_set);
         let there = self.resources[resource].held.union(wanted);
@@ -189,6 +190,7 @@ impl Table {
     /// [ORPHAN-6] Every PERSISTENT lock may become an orphan: the bound is on all of them, so that none has to be dropped
     /// when its owner ends.
     pub(crate) fn check_orphans(&self, flags: Flags, counted: bool) -> Result<(), Refusal> {
+        // [ORPHAN-6] One more that may be left behind.
         let one_more = flags.has(Flags::PERSISTENT) && !counted;
         if one_more && self.persistent >= self.limits.orphans {
             return Err(Refusal::Limit(LimitName::Orphans));
@@ -198,6 +200,7 @@ impl Table {
 
     /// [LIMIT-8] Whether one more may wait at a resource.
     pub(crate) fn check_queue(&self, resource: u32) -> Result<(), Refusal> {
+        // [LIMIT-8] Conversions count as well.
         if self.queue(resource).is_some_and(|q| q.len() >= self.limits.waiters_per_resource) {
             return Err(Refusal::Limit(LimitName::WaitersPerResource));
         }
@@ -255,11 +258,12 @@ impl Table {
     }
 }
 
-/// [FLAG-6] ALTPR and ALTCW need such a mode in the lockspace, and a mode to be the alternative of; [PERMIT-5] permits
+/// [FLAG-9] ALTPR and ALTCW need such a mode in the lockspace, and a mode to be the alternative of; [PERMIT-5] permits
 /// have none.
 pub(crate) fn check_alternatives(entry: &SpaceEntry, is_mode: bool, flags: Flags) -> Result<(), Refusal> {
     let [pr, cw] = entry.alternatives;
     let missing = (flags.has(Flags::ALTPR) && pr.is_none()) || (flags.has(Flags::ALTCW) && cw.is_none());
     let of_permits = !is_mode && (flags.has(Flags::ALTPR) || flags.has(Flags::ALTCW));
+    // [FLAG-9] No such mode; [PERMIT-5] or permits.
     if missing || of_permits { Err(Refusal::Invalid) } else { Ok(()) }
 }

@@ -69,6 +69,7 @@ impl Table {
         if let Ok(entry) = self.names[index_of(hash)].find_entry(hash, |r| *r == index) {
             entry.remove();
         }
+        // [VALUE-10] The value block goes with the last lock.
         let extra = self.resources[index].extra;
         if extra != NIL {
             self.extras[extra] = Extra::of(NIL);

@@ -194,7 +194,7 @@ impl Table {
         }
     }
 
-    /// Starts the freeze after a restart: until the thaw nothing new is granted ([RESTART-2]).
+    /// Starts the freeze after a restart: until the thaw nothing new is granted ([FREEZE-1]).
     pub fn freeze(&mut self) {
         self.frozen = true;
     }
@@ -209,6 +209,11 @@ impl Table {
     #[must_use]
     pub fn last_token(&self) -> Token {
         if self.sequence == 0 { Token::NONE } else { Token::new(self.epoch, self.sequence).unwrap_or(Token::NONE) }
+    }
+
+    /// Leaves so many tokens in the epoch: what is decided when they run out could not be tried otherwise.
+    pub fn use_up_tokens_but(&mut self, left: u64) {
+        self.sequence = self.sequence.max(Token::SEQUENCE_MAX.saturating_sub(left));
     }
 
     /// Whether to report every change of every lock.
@@ -236,6 +241,7 @@ impl Table {
 
     /// [TOKEN-1] The next token: one above every token of this epoch.
     pub(crate) fn next_token(&mut self, now: Time) -> Token {
+        // [TOKEN-1] No number is given twice, and none goes back.
         debug_assert!(!self.is_exhausted());
         self.sequence += 1;
         self.grant_times.note(self.sequence, now);

@@ -46,11 +46,13 @@ impl Table {
     pub fn read_value(&self, owner: OwnerId, lock: LockId) -> Result<Value, Refusal> {
         let index = self.find_lock(owner, lock).ok_or(Refusal::NotHeld)?;
         let lock = &self.locks[index];
+        // [VALUE-11] Whatever is held, even while it converts.
         if lock.is_held() { Ok(self.value(lock.resource)) } else { Err(Refusal::NotHeld) }
     }
 
     /// The value block; empty and valid where nothing was ever written ([VALUE-1]).
     pub(crate) fn value(&self, resource: u32) -> Value {
+        // [VALUE-1] Empty and valid.
         self.extra(resource).and_then(|e| e.value.clone()).unwrap_or_default()
     }
 
