@@ -57,7 +57,8 @@ fn amnesia_restart() {
     assert_eq!(rig.refused(&mut other, Op::Lock(request("y", EX, Wait::Never))), Refusal::WouldWait);
     assert!(matches!(rig.reply(&mut other, Op::Query(Query::Status)), Reply::Report(_)), "one may look");
     let mut a = come_back(&mut rig, 1, true);
-    let out = rig.say(a.conn, ClientMessage::Reclaim { id: RequestId(7), claim: reclaim("x", EX, token(5), LockId(9)) });
+    let out =
+        rig.say(a.conn, ClientMessage::Reclaim { id: RequestId(7), claim: reclaim("x", EX, token(5), LockId(9)) });
     let [(7, Reply::Granted(grant))] = &replies(&out, a.conn)[..] else { panic!("not granted: {out:?}") };
     assert_eq!((grant.token, grant.claim), (token(5), EX), "the lock it had, under the token it had");
     assert_eq!(notices(&out, a.conn), [Notice::Blocking { lock: grant.lock, claim: EX }], "one waits already");
