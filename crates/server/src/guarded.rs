@@ -64,6 +64,11 @@ impl Core {
         }
     }
 
+    /// Lets go of all connections, without a word: for the end of the server.
+    pub(crate) fn forget_connections(&mut self) {
+        self.routes = Routes::default();
+    }
+
     /// Takes in a connection that was accepted. `outbox` makes its outbox once its number is known.
     pub(crate) fn connect(
         &mut self,

@@ -1,11 +1,15 @@
 //! A server: everything put together, started and stopped.
 
-use core::{fmt, mem, num::NonZeroUsize};
+use core::{
+    fmt,
+    hash::{BuildHasher, Hasher},
+    mem,
+    net::SocketAddr,
+    num::NonZeroUsize,
+};
 use std::{
     collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
     io,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -260,6 +264,11 @@ impl Drop for Running {
             let _ = thread.join();
         }
         self.admin = None;
+        // A stopper may keep the shared part alive; its connections must not stay open with it.
+        for index in 0..self.shared.loops.len() {
+            drop(self.shared.take_commands(index));
+        }
+        self.shared.core.lock().forget_connections();
     }
 }
 

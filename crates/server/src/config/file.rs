@@ -1,7 +1,8 @@
 //! The written form of the configuration. Every key is optional, so that a file, the environment and flags have one type
 //! and are laid over each other.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use core::net::SocketAddr;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use lockstead_types::Limits;
 use serde::Deserialize;

@@ -5,8 +5,8 @@ mod file;
 mod limits;
 mod spaces;
 
-use core::fmt;
-use std::{net::SocketAddr, path::PathBuf};
+use core::{fmt, net::SocketAddr};
+use std::path::PathBuf;
 
 use lockstead_types::{Limits, Span, mode::ModeTableSpec, space::SpaceSpec};
 

@@ -210,8 +210,8 @@ impl LockspaceConfig {
             policy: Some(policy.to_owned()),
             overtakes,
             ageing,
-            deadlock: word(&DEADLOCK, spec.deadlock),
-            victim: word(&VICTIM, spec.victim),
+            deadlock: word(&DEADLOCK, &spec.deadlock),
+            victim: word(&VICTIM, &spec.victim),
             value_bytes: Some(spec.value_bytes),
         }
     }
@@ -223,6 +223,6 @@ fn choose<T: Copy>(key: &str, text: &str, of: &[(&str, T)]) -> Result<T, ConfigE
     found.ok_or_else(|| ConfigError::new(key, format!("{text:?} is none of {}", names())))
 }
 
-fn word<T: PartialEq>(of: &[(&str, T)], choice: T) -> Option<String> {
-    of.iter().find(|(_, c)| *c == choice).map(|(name, _)| (*name).to_owned())
+fn word<T: PartialEq>(of: &[(&str, T)], choice: &T) -> Option<String> {
+    of.iter().find(|(_, c)| c == choice).map(|(name, _)| (*name).to_owned())
 }

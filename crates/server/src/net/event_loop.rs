@@ -3,16 +3,17 @@
 //! A turn: wait, read every ready connection once, decode everything, let the node handle it under its lock, write every
 //! connection that got something (`Shared::turn`). The first loop also accepts, and hands connections round.
 
+use core::{
+    sync::atomic::Ordering::{AcqRel, Acquire, Release},
+    time::Duration,
+};
 use std::{
     collections::{HashMap, VecDeque},
     io::{self, ErrorKind},
     os::fd::AsRawFd,
     sync::Arc,
     thread,
-    time::Duration,
 };
-
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use lockstead_node::Input;
 use lockstead_types::{ConnId, Span, Time, message::Rejection};

@@ -1,9 +1,10 @@
 //! Listening sockets: TCP on loopback, Unix sockets in a folder of our own.
 
+use core::{net::SocketAddr, time::Duration};
 use std::{
     fs,
     io::{self, ErrorKind},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{TcpListener, TcpStream},
     os::{
         fd::OwnedFd,
         unix::{
@@ -12,7 +13,6 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use lockstead_node::Principal;

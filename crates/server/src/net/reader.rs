@@ -1,6 +1,7 @@
 //! From ready sockets to a batch of inputs for the node: one read for each, then all frames that are whole.
 
-use std::{mem, os::fd::OwnedFd};
+use core::mem;
+use std::os::fd::OwnedFd;
 
 use lockstead_node::Input;
 use lockstead_types::{ConnId, message::ClientMessage, mode::ModeTableSpec, request::Op, space::ModeChoice};
@@ -206,6 +207,7 @@ fn receive(fd: &OwnedFd, bytes: &mut Vec<u8>) -> Result<usize, Errno> {
 }
 
 /// An empty list for inputs that borrow from another turn's bytes, with the memory of `used`.
+#[expect(clippy::unnecessary_filter_map, reason = "a filter would not change the type")]
 pub(crate) fn recycle<'b>(mut used: Vec<Input<'_>>) -> Vec<Input<'b>> {
     used.clear();
     // The standard library collects in place here, since both types have the same layout.
