@@ -75,9 +75,9 @@ impl Event {
         match self {
             Event::Lock { name, tag, what } => {
                 let tag = if *tag == 0 { String::new() } else { format!(" as={tag}") };
-                vec![format!("{} {what}{tag}", name::escape(name))]
+                vec![format!("{} {what}{tag}", shown_name(name))]
             }
-            Event::Refused { word, why } => vec![format!("{} refused {why}", name::escape(word.as_bytes()))],
+            Event::Refused { word, why } => vec![format!("{} refused {why}", shown_name(word.as_bytes()))],
             Event::Purged(count) => vec![format!("purged {count}")],
             Event::Shown(queues) => queues.lines(),
             Event::SessionLost => vec!["session lost".to_owned()],
@@ -105,6 +105,11 @@ impl fmt::Display for LockEvent {
             LockEvent::Lost(why) => write!(f, "lost {}", revoked_word(*why)),
         }
     }
+}
+
+/// A name as it is printed: escaped, `""` where it is empty, which only a refused request can have.
+fn shown_name(name: &[u8]) -> String {
+    if name.is_empty() { "\"\"".to_owned() } else { name::escape(name) }
 }
 
 /// A value block as it is printed: escaped, `""` where it is empty, `invalid` behind it where it is.

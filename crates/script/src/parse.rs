@@ -180,7 +180,7 @@ impl<'a> Args<'a> {
         while self.words.first().is_some_and(|w| !Options::looks_like_one(w.text)) {
             wants.push(self.want()?);
         }
-        let options = Options::read(self, Options::LOCK)?;
+        let options = Options::read(self, Options::LOCK_ALL)?;
         Ok(Verb::LockAll { wants, options: options.of_lock() })
     }
 
@@ -233,6 +233,7 @@ struct Options {
 impl Options {
     const KEYS: [&'static str; 7] = ["as", "nowait", "wait", "value", "group", "alone", "priority"];
     const LOCK: &'static [&'static str] = &Self::KEYS;
+    const LOCK_ALL: &'static [&'static str] = &["as", "nowait", "wait", "value", "alone", "priority"];
     const CONVERT: &'static [&'static str] = &["as", "nowait", "wait", "value", "group"];
     const UNLOCK: &'static [&'static str] = &["as", "value", "group"];
     const NAME: &'static [&'static str] = &["as", "group"];
@@ -389,6 +390,7 @@ mod tests {
             ("a: cancel x nowait", 13, "nowait"),
             ("a: cancel x valblk", 13, "valblk"),
             ("a: convert x PR priority=1", 17, "priority=1"),
+            ("a: lockall x EX group=g", 17, "group=g"),
             ("a: unlock x as=+1", 13, "as=+1"),
             ("a: sync now", 9, "now"),
             ("a: lock x EX alone group=g", 20, "group=g"),

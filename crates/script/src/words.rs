@@ -36,7 +36,7 @@ Names and values are percent-escaped: `a%20b` is `a b`. A `#` at the start of a 
 
   lock NAME MODE [as=ID] [nowait | wait=DUR] [value=TEXT] [priority=N] [group=NAME | alone] [FLAG ...]
   lock NAME permits=TAKE/OF ...          some of OF permits
-  lockall NAME MODE NAME MODE ... [nowait | wait=DUR] [priority=N] [group=NAME | alone]
+  lockall NAME MODE NAME MODE ... [as=ID] [nowait | wait=DUR] [value=TEXT] [priority=N] [alone] [FLAG ...]
                                          all or none
   convert NAME MODE [as=ID] [nowait | wait=DUR] [value=TEXT] [FLAG ...]
   unlock NAME [as=ID] [value=TEXT] [FLAG ...]

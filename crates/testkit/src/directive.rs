@@ -28,6 +28,8 @@ pub enum Directive {
     Remote(Vec<String>),
     /// `ttl SESSION DUR`: the lease it will ask for.
     Ttl(String, Span),
+    /// `open SESSION`: opens it, though it has nothing to do yet.
+    Open(String),
     /// `disconnect SESSION`: its connection breaks.
     Disconnect(String),
     /// `attach SESSION`: it connects again; after a restart it claims its locks.
@@ -101,6 +103,7 @@ impl Directive {
                 [session, span] => Directive::Ttl((*session).to_owned(), duration(span)?),
                 _ => return Err("`ttl SESSION DUR`".to_owned()),
             },
+            "open" => Directive::Open(one()?),
             "disconnect" => Directive::Disconnect(one()?),
             "attach" => Directive::Attach(one()?),
             "cut" => match args {

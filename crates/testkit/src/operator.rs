@@ -40,6 +40,10 @@ impl World {
                 let seat = self.seat(name);
                 self.seats[seat].ttl = *ttl;
             }
+            Directive::Open(name) => {
+                let seat = self.seat(name);
+                self.open(seat)?;
+            }
             Directive::Disconnect(name) => {
                 let seat = self.seat(name);
                 self.disconnect(seat)?;

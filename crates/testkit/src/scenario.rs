@@ -1,8 +1,8 @@
 //! A scenario file: lines to do, `----`, the output they must have, a blank line, and so on.
 //!
-//! What stands above a `----` is done in order; blank lines and comments there mean nothing. What stands beneath it, up to
-//! the next blank line, is the output of all those lines together, with tokens numbered as they appear. Lines that no
-//! `----` follows must have no output.
+//! A block is done in order, and what stands beneath its `----`, up to the next blank line, is the output of all its lines
+//! together, with tokens numbered as they appear. A block that ends in a blank line, without a `----`, must have no output.
+//! Blank lines and comments before the first line to do mean nothing.
 
 use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
@@ -63,11 +63,16 @@ impl Scenario {
         let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line)).peekable();
         while let Some(&(start, _)) = lines.peek() {
             let mut block = Block { lines: Vec::new(), start, expected: None };
+            let mut begun = false;
             for (_, line) in lines.by_ref() {
                 if line.trim_end() == RULE {
                     block.expected = Some(Vec::new());
                     break;
                 }
+                if begun && line.trim().is_empty() {
+                    break;
+                }
+                begun |= !matches!(line.trim_start().chars().next(), None | Some('#'));
                 block.lines.push(line.to_owned());
             }
             if let Some(expected) = &mut block.expected {
@@ -127,9 +132,7 @@ impl Block {
             text.push_str(line);
             text.push('\n');
         }
-        if rule.is_some() {
-            text.push('\n');
-        }
+        text.push('\n');
     }
 }
 
@@ -206,12 +209,17 @@ mod tests {
 
     #[test]
     fn a_file_is_read_and_written_back() {
-        let text = "# aim\n\nnew\na: sync\n----\n\na: sync # twice\nb: sync\n----\nx\ny\n\n# the end\n";
+        let text = "# aim\n\nnew\na: sync\n----\n\na: sync # twice\nb: sync\n----\nx\ny\n\nnew\n\n# the end\n";
         let scenario = Scenario::parse(text);
-        assert_eq!(scenario.blocks.len(), 3);
+        assert_eq!(scenario.blocks.len(), 4);
         assert_eq!(scenario.blocks[0].expected, Some(Vec::new()));
         assert_eq!((scenario.blocks[1].start, scenario.blocks[1].expected.as_ref().map(Vec::len)), (7, Some(2)));
-        assert_eq!(scenario.blocks[2].expected, None);
+        assert_eq!((&scenario.blocks[2].lines, &scenario.blocks[2].expected), (&vec!["new".to_owned()], &None));
+        let mut written = String::new();
+        for block in &scenario.blocks {
+            block.write(block.expected.as_deref().unwrap_or_default(), &mut written);
+        }
+        assert_eq!(written.trim_end(), text.trim_end());
     }
 
     #[test]

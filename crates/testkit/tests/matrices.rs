@@ -217,7 +217,7 @@ fn keeper_reads(f: &mut File, value: &str) {
 /// Every cell of the value block's table.
 fn values() -> String {
     let mut f = File::new(
-        "[VALUE-1] Which grants read the value block, which write it, by the mode before and after.",
+        "[VALUE-2] [VALUE-3] [VALUE-4] Which grants read the value block, which write it, by the mode before and after.",
         "`k` keeps it alive in NL and reads what is in it at the end.",
     );
     for (new, to) in MODES.iter().enumerate() {
@@ -250,7 +250,7 @@ fn values() -> String {
 /// IVVALBLK over the same cells, and conversions that say nothing of the value block.
 fn invalidations() -> String {
     let mut f = File::new(
-        "[VALUE-2] IVVALBLK marks the value block invalid where VALBLK would write it, and nowhere else.",
+        "[VALUE-6] IVVALBLK marks the value block invalid where VALBLK would write it, and nowhere else.",
         "Without either flag the value block is left as it is.",
     );
     for (own, from) in MODES.iter().enumerate() {
@@ -285,8 +285,8 @@ fn invalidations() -> String {
 /// Releases and deaths, in every mode.
 fn releases() -> String {
     let mut f = File::new(
-        "[VALUE-3] [VALUE-5] A release from a mode that writes writes the value block; so does no other.",
-        "With IVVALBLK, or where the holder dies, it is marked invalid instead.",
+        "[VALUE-3] [VALUE-8] [VALUE-9] A release from a mode that writes writes the value block; so does no other.",
+        "With IVVALBLK, or where the holder dies, it is marked invalid instead; a goodbye leaves it as it is.",
     );
     let endings = [
         ("released", "a: unlock r", "a: r released", "old"),

@@ -183,7 +183,7 @@ impl Player {
 
     /// The service does not know the lock any more: neither do we.
     fn forget_if_gone(&mut self, entry: &KnownLock, reply: &Reply) {
-        if matches!(reply, Reply::Refused(Refusal::NotHeld | Refusal::Lost)) {
+        if *reply == Reply::Refused(Refusal::NotHeld) {
             self.book.remove(entry.lock);
         }
     }
