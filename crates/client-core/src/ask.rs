@@ -30,6 +30,15 @@ impl Session {
             return Err(Refusal::Lost);
         }
         self.check_known(op)?;
+        if let Op::Cancel(Target::Request(target)) = op
+            && let Some(recalled) = self.requests.recall(*target)
+        {
+            // It was not sent yet: there is nothing to ask the node.
+            let id = self.requests.next_id();
+            self.settle(recalled, Reply::Cancelled);
+            self.answer(For::App { key }, id, Reply::Cancelled);
+            return Ok(id);
+        }
         match op {
             Op::Release { release, one_way: true } if release.value.is_none() => {
                 return Ok(self.release_one_way(now, release.lock, release.flags));

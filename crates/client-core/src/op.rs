@@ -21,6 +21,19 @@ pub(crate) enum Owned {
     Rare(Box<Rare>),
 }
 
+/// How a request takes part in the credit.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Class {
+    /// May wait for others for any time.
+    NewLock,
+    /// May wait too, and others may wait for it.
+    Conversion,
+    /// Answered at once, but not before what came before it.
+    Sync,
+    /// Answered at once.
+    AtOnce,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct NewLock {
     pub(crate) space: SpaceId,
@@ -102,6 +115,20 @@ impl Owned {
             Op::Unwatch => Rare::Unwatch,
         };
         Owned::Rare(Box::new(rare))
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Owned::Lock(_) | Owned::Many(_) => Class::NewLock,
+            Owned::Convert { .. } => Class::Conversion,
+            Owned::Rare(rare) if matches!(**rare, Rare::Sync) => Class::Sync,
+            _ => Class::AtOnce,
+        }
+    }
+
+    /// Whether the node may keep it waiting.
+    pub(crate) fn may_wait(&self) -> bool {
+        matches!(self.class(), Class::NewLock | Class::Conversion)
     }
 
     /// The request with the node's ids; `None` where it speaks of a lock or group that is gone.

@@ -12,7 +12,7 @@ use lockstead_types::{
 
 use crate::{
     groups::GroupNumber,
-    op::{Owned, Wiring},
+    op::{Class, Owned, Wiring},
 };
 
 /// For whom a request is.
@@ -63,6 +63,12 @@ impl Turn {
 
 pub(crate) struct Requests {
     newest: RequestId,
+    /// What may wait and is not sent yet, in order: see [`Requests::promote`].
+    later: VecDeque<(RequestId, Request)>,
+    /// The same for conversions, which go before new locks.
+    later_conversions: VecDeque<(RequestId, Request)>,
+    /// Of `open`, those that may wait.
+    may_wait: u32,
     last_sent: RequestId,
     open: HashMap<RequestId, Request, FixedState>,
     one_way: VecDeque<OneWay>,
@@ -78,6 +84,9 @@ impl Requests {
     pub(crate) fn new() -> Requests {
         Requests {
             newest: RequestId(0),
+            later: VecDeque::new(),
+            later_conversions: VecDeque::new(),
+            may_wait: 0,
             last_sent: RequestId(0),
             open: HashMap::with_hasher(FixedState::default()),
             one_way: VecDeque::new(),
@@ -95,9 +104,58 @@ impl Requests {
     /// Takes a request to be sent in its turn.
     pub(crate) fn push(&mut self, whose: For, op: Owned) -> RequestId {
         let id = self.next_id();
-        self.open.insert(id, Request { known_as: id, whose, op, queued: None });
-        self.turns.push_back(Turn::Request(id));
+        let request = Request { known_as: id, whose, op, queued: None };
+        let (locks, conversions) = (!self.later.is_empty(), !self.later_conversions.is_empty());
+        match request.op.class() {
+            Class::NewLock => self.later.push_back((id, request)),
+            Class::Conversion => self.later_conversions.push_back((id, request)),
+            // It stays behind what was asked before it.
+            Class::Sync if locks => self.later.push_back((id, request)),
+            Class::Sync if conversions => self.later_conversions.push_back((id, request)),
+            Class::Sync | Class::AtOnce => {
+                self.open.insert(id, request);
+                self.turns.push_back(Turn::Request(id));
+            }
+        }
         id
+    }
+
+    /// Takes what may wait to be sent: new locks up to half of the credit, conversions up to three quarters.
+    ///
+    /// Without this, requests that wait could take all the credit of a session, and keep the release or conversion that they
+    /// wait for from being sent: nothing would ever move again.
+    pub(crate) fn promote(&mut self, credit: u32) {
+        while self.may_wait < credit - credit / 4
+            && let Some((known_as, request)) = self.later_conversions.pop_front()
+        {
+            self.send_in_turn(known_as, request);
+        }
+        while self.may_wait < credit.div_ceil(2)
+            && let Some((known_as, request)) = self.later.pop_front()
+        {
+            self.send_in_turn(known_as, request);
+        }
+    }
+
+    fn send_in_turn(&mut self, known_as: RequestId, request: Request) {
+        // Numbers must rise in the order of sending; another request may have been numbered since this one was.
+        let id = if known_as == self.newest { known_as } else { self.next_id() };
+        if id != known_as {
+            self.renamed.insert(known_as, id);
+        }
+        self.may_wait += u32::from(request.op.may_wait());
+        self.open.insert(id, request);
+        self.turns.push_back(Turn::Request(id));
+    }
+
+    /// Takes back a request that was not sent, by the number the application knows.
+    pub(crate) fn recall(&mut self, known_as: RequestId) -> Option<Request> {
+        for queue in [&mut self.later, &mut self.later_conversions] {
+            if let Some(at) = queue.iter().position(|(id, _)| *id == known_as) {
+                return queue.remove(at).map(|(_, request)| request);
+            }
+        }
+        None
     }
 
     pub(crate) fn push_one_way(&mut self, wire: LockId, flags: Flags) -> RequestId {
@@ -114,6 +172,7 @@ impl Requests {
     pub(crate) fn remove(&mut self, id: RequestId) -> Option<Request> {
         let request = self.open.remove(&id)?;
         self.sent = self.sent.saturating_sub(1);
+        self.may_wait = self.may_wait.saturating_sub(u32::from(request.op.may_wait()));
         if !self.renamed.is_empty() {
             self.renamed.remove(&request.known_as);
         }
@@ -127,11 +186,8 @@ impl Requests {
 
     /// Whether anything is to be sent, and the credit left allows it.
     pub(crate) fn has_turn(&self, credit: u32) -> bool {
-        match self.turns.front() {
-            Some(Turn::Request(_)) => self.sent < credit,
-            Some(Turn::OneWay(_)) => true,
-            None => false,
-        }
+        // A one-way request takes no credit, but is turned away like any other where there is none.
+        !self.turns.is_empty() && self.sent < credit
     }
 
     pub(crate) fn is_held_back(&self, credit: u32) -> bool {
@@ -184,7 +240,7 @@ impl Requests {
     }
 
     pub(crate) fn open_count(&self) -> usize {
-        self.open.len()
+        self.open.len() + self.later.len() + self.later_conversions.len()
     }
 
     /// A new connection: what the node has not seen is sent again, in order ([SESS-6]).
@@ -237,6 +293,9 @@ impl Requests {
     pub(crate) fn drain(&mut self) -> Vec<Request> {
         let mut all: Vec<(RequestId, Request)> = self.open.drain().collect();
         all.sort_unstable_by_key(|(id, _)| *id);
+        all.extend(self.later_conversions.drain(..));
+        all.extend(self.later.drain(..));
+        self.may_wait = 0;
         self.hold();
         self.renamed.clear();
         all.into_iter().map(|(_, request)| request).collect()

@@ -287,7 +287,7 @@ impl Session {
     pub fn poll_deadline(&self) -> Option<Time> {
         let phase = match &self.phase {
             Phase::Waiting { until } => Some(*until),
-            Phase::Greeting { sent } | Phase::Opening { sent } => Some(sent.after(self.patience())),
+            Phase::Greeting { sent } | Phase::Opening { sent } => self.patience().map(|patience| sent.after(patience)),
             Phase::Live(live) => Some(live.next_renewal),
             Phase::Connecting | Phase::Returning(_) | Phase::Leaving => None,
             Phase::Over(_) => return None,
@@ -308,6 +308,7 @@ impl Session {
             if !matches!(self.phase, Phase::Live(_)) {
                 return None;
             }
+            self.requests.promote(self.node.as_ref().map_or(1, |n| n.credit.max(1)));
             if self.requests.has_turn(self.credit_left()) {
                 let turn = self.requests.take_turn()?;
                 if self.requests.message(turn, &self.wiring()).is_none() {
@@ -380,9 +381,16 @@ impl Session {
         credit.saturating_sub(u32::try_from(self.answers - self.acked).unwrap_or(u32::MAX))
     }
 
-    /// How long to wait for an answer in a handshake.
-    fn patience(&self) -> Span {
-        self.config.ttl.scaled(1, 3).min(ANSWER_MAX)
+    /// How long to wait for an answer in a handshake; `None` where giving up would end the session ([`Self::drop_connection`]).
+    fn patience(&self) -> Option<Span> {
+        if self.is_bound_to_connection() { None } else { Some(self.config.ttl.scaled(1, 3).min(ANSWER_MAX)) }
+    }
+
+    /// Whether the node would take the end of this connection for the end of every process that had it.
+    fn is_bound_to_connection(&self) -> bool {
+        let local = self.node.as_ref().is_some_and(|n| n.local);
+        let attached = matches!(self.phase, Phase::Opening { .. } | Phase::Returning(_) | Phase::Live(_));
+        local && attached && self.lease.is_some()
     }
 
     fn on_connected(&mut self, now: Time) {
@@ -473,7 +481,11 @@ impl Session {
             Rejection::Protocol | Rejection::FrameTooLong if self.lease.is_none() => {
                 self.end(now, Ending::Rejected(why));
             }
-            _ => self.drop_connection(now),
+            // The node closes the connection, and keeps the session, also a local one.
+            _ => {
+                self.events.push_back(Event::Disconnect);
+                self.retry(now);
+            }
         }
     }
 
@@ -482,7 +494,13 @@ impl Session {
         self.drop_connection(now);
     }
 
+    /// Gives the connection up from this side.
     fn drop_connection(&mut self, now: Time) {
+        // [SESS-7] The end of a local connection ends its session at the node, at once: to believe in a lock any longer would be
+        // wrong, however much of the lease is left.
+        if self.is_bound_to_connection() {
+            return self.end(now, Ending::Ended);
+        }
         self.events.push_back(Event::Disconnect);
         self.retry(now);
     }
@@ -522,8 +540,10 @@ impl Session {
                 self.events.push_back(Event::Connect);
                 self.phase = Phase::Connecting;
             }
-            Phase::Greeting { sent } | Phase::Opening { sent } if now >= sent.after(self.patience()) => {
-                self.drop_connection(now);
+            Phase::Greeting { sent } | Phase::Opening { sent } => {
+                if self.patience().is_some_and(|patience| now >= sent.after(patience)) {
+                    self.drop_connection(now);
+                }
             }
             Phase::Live(live) if now >= live.next_renewal => self.send_renewal(now),
             _ => {}
