@@ -242,3 +242,33 @@ impl Sessions {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small() {
+        // Beside it: its entries in two ordered maps, its connection, its owner here and in the table, some text of its own.
+        let around = 2 * 64 + size_of::<crate::conn::Conn>() + 64 + 128 + 192;
+        let bytes = size_of::<Option<Session>>() + around;
+        assert!(bytes <= 1024, "{} and {around}", size_of::<Session>());
+    }
+
+    #[test]
+    fn a_renewal_moves_no_timer_and_ends_come_on_time() {
+        let mut sessions = Sessions::new();
+        let at = |millis| Time::ZERO.after(Span::from_millis(millis));
+        let who = Principal::Address("h:1".into());
+        let session = Session::new(SessionId(1), OwnerId(0), Span::from_millis(100), who, at(0));
+        let place = sessions.add(session).expect("room");
+        sessions.get_mut(place).expect("there").renewed = at(60);
+        assert_eq!(sessions.next_timer(), Some(at(100)));
+        assert_eq!(sessions.pop_expired(at(100)), None);
+        assert_eq!(sessions.next_timer(), Some(at(160)));
+        assert_eq!(sessions.check(), Ok(()));
+        assert_eq!(sessions.pop_expired(at(160)), Some(place));
+        assert!(sessions.remove(place).is_some());
+        assert_eq!((sessions.len(), sessions.next_timer(), sessions.find(SessionId(1))), (0, None, None));
+    }
+}

@@ -67,8 +67,8 @@ fn users_are_told_whom_they_block() {
     join(&mut rig, &mut d);
     let out = rig.ask(&mut c, lock("x", PR));
     let notice = Notice::Blocking { lock: held.lock, claim: PR };
-    assert_eq!(notices(&out, a.conn), [notice.clone()]);
-    assert_eq!(notices(&out, b.conn), [notice.clone()]);
+    assert_eq!(notices(&out, a.conn), core::slice::from_ref(&notice));
+    assert_eq!(notices(&out, b.conn), core::slice::from_ref(&notice));
     assert_eq!(notices(&out, d.conn), [], "a member that does not use it");
     rig.handle(Input::Cut { conn: b.conn, why: lockstead_types::message::Rejection::SlowReader });
     let conn = rig.greet(true);
@@ -193,9 +193,9 @@ fn all_users_hear_of_a_revoked_lock_also_those_away() {
     let op = Op::ForceRelease { space: SpaceId(0), name: b"x", token: held.token, reason: "stuck" };
     let out = rig.ask(&mut c, op);
     let notice = Notice::Revoked { lock: held.lock, why: Revoked::Forced };
-    assert_eq!(notices(&out, a.conn), [notice.clone()]);
+    assert_eq!(notices(&out, a.conn), core::slice::from_ref(&notice));
     let conn = rig.greet(true);
-    assert_eq!(notices(&rig.say(conn, attach(b.session, 2)), conn), [notice.clone()]);
+    assert_eq!(notices(&rig.say(conn, attach(b.session, 2)), conn), core::slice::from_ref(&notice));
     let conn = rig.greet(true);
     assert_eq!(notices(&rig.say(conn, attach(b.session, 2)), conn), [notice], "until it must have arrived");
     let mut b = Seat { conn, ..b };

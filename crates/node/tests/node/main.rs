@@ -3,6 +3,7 @@
 mod model;
 mod rig;
 
+mod garbage;
 mod groups;
 mod handshake;
 mod many;

@@ -243,9 +243,9 @@ impl Client {
         }
         let ask = self.pending.remove(&id).ok_or_else(|| format!("a second answer to {id}: {reply:?}"))?;
         match (ask, reply) {
-            (Ask::Lock { name, .. }, Reply::Granted(grant)) => self.hold(name, grant),
+            (Ask::Lock { name, .. }, Reply::Granted(grant)) => self.hold(name, &grant),
             (Ask::Many { names, .. }, Reply::GrantedMany(grants)) => {
-                names.into_iter().zip(grants).for_each(|(name, grant)| self.hold(name, grant));
+                names.into_iter().zip(&grants).for_each(|(name, grant)| self.hold(name, grant));
             }
             (Ask::Convert { lock, .. }, Reply::Granted(grant)) => {
                 if let Some(held) = self.held.get_mut(&lock) {
@@ -260,7 +260,7 @@ impl Client {
         Ok(())
     }
 
-    fn hold(&mut self, name: usize, grant: Grant) {
+    fn hold(&mut self, name: usize, grant: &Grant) {
         self.keys += 1;
         self.held.insert(grant.lock, Held { name, claim: grant.claim, token: grant.token, key: self.keys });
     }

@@ -343,7 +343,7 @@ impl World {
 
 #[test]
 fn random_clients_never_conflict_and_lose_nothing() {
-    let seeds = std::env::var("LOCKSTEAD_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("LOCKSTEAD_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(25);
     let mut used = 0;
     for seed in 1..=seeds {
         println!("seed {seed}");

@@ -75,7 +75,7 @@ impl Rig {
         if let Err(what) = self.node.check() {
             panic!("the node is broken after {said}: {what}");
         }
-        std::iter::from_fn(|| self.node.poll_output()).collect()
+        core::iter::from_fn(|| self.node.poll_output()).collect()
     }
 
     pub(crate) fn connect(&mut self, local: bool, principal: Principal) -> (ConnId, Vec<Output>) {
