@@ -213,7 +213,8 @@ impl Node {
             return false;
         }
         if !self.may_renew(now, session) {
-            self.tell_ended(now, conn);
+            // Not `Ended`: until its lease is over the client may go on with what it has claimed.
+            self.reject(conn, Rejection::Idle);
             return false;
         }
         // [SESS-16] The newest connection has the session; the older one, of whose end the node has not heard, is closed.
