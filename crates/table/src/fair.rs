@@ -78,19 +78,20 @@ impl Table {
     }
 
     /// [FAIR-3] The place in a `fair` queue: the instant it came, moved back by the priority's worth of waiting.
-    pub(crate) fn rank(&self, resource: u32, now: Time, priority: i8) -> i128 {
+    pub(crate) fn rank(&self, resource: u32, now: Time, priority: i8) -> i64 {
         let ageing = match self.space_of(resource).space.policy {
             QueuePolicy::Vms => 0,
-            QueuePolicy::Fair { ageing, .. } => ageing.as_nanos(),
+            QueuePolicy::Fair { ageing, .. } => i64::try_from(ageing.as_nanos()).unwrap_or(i64::MAX),
         };
+        let came = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         // [FAIR-3] Static: it never has to be sorted again.
-        i128::from(now.as_nanos()) - i128::from(priority) * i128::from(ageing)
+        came.saturating_sub(ageing.saturating_mul(i64::from(priority)))
     }
 
     /// The lock before which a new request joins the WAITING queue, [`NIL`] for its end; and its rank there.
-    pub(crate) fn place_in_line(&self, resource: u32, flags: Flags, rank: i128) -> (u32, i128) {
+    pub(crate) fn place_in_line(&self, resource: u32, flags: Flags, rank: i64) -> (u32, i64) {
         let head = self.head(resource, Ring::Waiting);
-        let rank_of = |l: u32| self.wait(l).map_or(i128::MIN, |w| w.rank);
+        let rank_of = |l: u32| self.wait(l).map_or(i64::MIN, |w| w.rank);
         // [GRANT-7] HEADQUE: before all others.
         if flags.has(Flags::HEADQUE) && head != NIL {
             return (head, rank.min(rank_of(head).saturating_sub(1)));

@@ -101,3 +101,59 @@ pub(crate) fn may_grant(modes: &ModeTable, ask: &Ask, standing: &Standing) -> bo
 pub(crate) fn is_down(modes: &ModeTable, ask: &Ask) -> bool {
     matches!((ask.what, ask.held), (What::Mode(mode), Some(held)) if modes.is_down(held, mode))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstead_types::tables::built_in;
+
+    const PR: Mode = Mode(3);
+    const EX: Mode = Mode(5);
+
+    fn open(others: &[Mode], place: Place) -> Standing {
+        let others = others.iter().fold(ModeSet::EMPTY, |set, m| set.with(*m));
+        Standing {
+            others,
+            free: 2,
+            place,
+            converting: false,
+            waiting: false,
+            closed: false,
+            held_back: false,
+            due: false,
+        }
+    }
+
+    fn asked(held: Option<Mode>, mode: Mode, flags: Flags, standing: Standing) -> bool {
+        let vms = built_in("vms").expect("built in");
+        may_grant(&vms, &Ask { what: What::Mode(mode), held, flags }, &standing)
+    }
+
+    #[test]
+    fn order_matters_to_new_requests_and_not_to_conversions_that_come() {
+        let queued = Standing { waiting: true, converting: true, ..open(&[PR], Place::Arriving) };
+        assert!(asked(None, PR, Flags::NONE, open(&[PR], Place::Arriving)));
+        assert!(!asked(None, PR, Flags::NONE, queued));
+        assert!(asked(None, PR, Flags::NOORDER, queued));
+        assert!(asked(Some(Mode(0)), PR, Flags::NONE, queued));
+        assert!(!asked(Some(Mode(0)), PR, Flags::QUECVT, queued));
+        assert!(!asked(Some(Mode(0)), EX, Flags::NONE, queued));
+    }
+
+    #[test]
+    fn a_conversion_down_is_granted_whatever_stands_against_it() {
+        let against = Standing { closed: true, held_back: true, converting: true, ..open(&[Mode(0)], Place::Arriving) };
+        assert!(asked(Some(EX), PR, Flags::NONE, against));
+        assert!(!asked(Some(PR), EX, Flags::NONE, against));
+    }
+
+    #[test]
+    fn in_a_queue_the_first_goes_and_one_that_is_due() {
+        assert!(asked(None, PR, Flags::NONE, open(&[], Place::Head)));
+        assert!(!asked(None, PR, Flags::NONE, open(&[], Place::Behind)));
+        assert!(asked(None, PR, Flags::NONE, Standing { due: true, ..open(&[], Place::Behind) }));
+        assert!(!asked(None, PR, Flags::NONE, Standing { due: true, ..open(&[EX], Place::Head) }));
+        assert!(!asked(None, PR, Flags::NONE, Standing { held_back: true, ..open(&[], Place::Head) }));
+        assert!(!asked(None, PR, Flags::NONE, Standing { converting: true, ..open(&[], Place::Head) }));
+    }
+}

@@ -189,7 +189,7 @@ pub(crate) struct Wait {
     /// Its place among all that ever came to the table: larger came later.
     pub(crate) ticket: u64,
     /// Its place in the order of a `fair` queue ([FAIR-3]).
-    pub(crate) rank: i128,
+    pub(crate) rank: i64,
     pub(crate) priority: i8,
     /// Grants that passed it ([FAIR-1]).
     pub(crate) overtaken: u16,
@@ -198,3 +198,5 @@ pub(crate) struct Wait {
     /// What a granted conversion will write.
     pub(crate) value: Option<Box<[u8]>>,
 }
+
+const _: () = assert!(size_of::<Side>() <= 96);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lockstead_table::{Effect, Ending, Outcome, OwnerId, Space, Table};
 use lockstead_types::{
-    Flags, LimitName, Limits, LockId, Mode, Refusal, SessionId, SpaceId, Time, Token,
+    Flags, LimitName, Limits, LockId, Mode, Refusal, SessionId, SpaceId, Span, Time, Token,
     message::Reclaim,
     reply::{Grant, Revoked},
     request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Wait},
@@ -40,8 +40,19 @@ impl Desk {
     }
 
     fn ask(&mut self, owner: OwnerId, name: &str, mode: Mode, flags: Flags) -> Result<Outcome, Refusal> {
+        self.ask_in(HERE, owner, name, mode, flags)
+    }
+
+    fn ask_in(
+        &mut self,
+        space: SpaceId,
+        owner: OwnerId,
+        name: &str,
+        mode: Mode,
+        flags: Flags,
+    ) -> Result<Outcome, Refusal> {
         let req = LockRequest {
-            space: HERE,
+            space,
             name: name.as_bytes(),
             claim: Claim::Mode(mode),
             wait: Wait::Forever,
@@ -56,7 +67,11 @@ impl Desk {
     }
 
     fn grant(&mut self, owner: OwnerId, name: &str, mode: Mode) -> Grant {
-        match self.ask(owner, name, mode, Flags::NONE) {
+        self.grant_in(HERE, owner, name, mode)
+    }
+
+    fn grant_in(&mut self, space: SpaceId, owner: OwnerId, name: &str, mode: Mode) -> Grant {
+        match self.ask_in(space, owner, name, mode, Flags::NONE) {
             Ok(Outcome::Granted(grant)) => grant,
             other => panic!("{other:?}"),
         }
@@ -194,6 +209,42 @@ fn of_conflicting_claims_the_newer_wins() {
     desk.claim(b, EX, old(6)).expect("newer");
     let told = Effect::Revoked { owner: a, lock: first.lock, why: Revoked::Superseded };
     assert_eq!(desk.fx, [told]);
+}
+
+/// Two readers that come and go by conversion starve a writer under `vms`; under `fair` they pass it as often as the
+/// bound says, and then wait for it.
+#[test]
+fn a_writer_is_passed_as_often_as_the_bound_says() {
+    for (policy, passes) in [
+        (QueuePolicy::Vms, 20),
+        (QueuePolicy::Fair { overtakes: 3, ageing: Span::from_secs(1) }, 3),
+        (QueuePolicy::Fair { overtakes: 0, ageing: Span::ZERO }, 0),
+    ] {
+        let mut desk = Desk::new("vms", Limits::default());
+        let space = SpaceId(1);
+        let modes = Arc::new(built_in("vms").expect("built in"));
+        let (deadlock, victim) = (DeadlockPolicy::Detect, VictimPolicy::Requester);
+        desk.table.add_space(space, Space { modes, policy, deadlock, victim, value_bytes: 0 });
+        let [a, b, writer] = [(); 3].map(|()| desk.table.add_owner());
+        let mut readers = [a, b].map(|owner| (owner, desk.grant_in(space, owner, "train", NL).lock));
+        assert!(matches!(desk.convert(a, readers[0].1, PR, Flags::NONE), Ok(Outcome::Granted(_))));
+        assert!(matches!(desk.ask_in(space, writer, "train", EX, Flags::NONE), Ok(Outcome::Queued(_))));
+        let mut passed = 0;
+        for _ in 0..20 {
+            readers.rotate_left(1);
+            let [(next, next_lock), (last, last_lock)] = readers;
+            match desk.convert(next, next_lock, PR, Flags::NONE) {
+                Ok(Outcome::Granted(_)) => passed += 1,
+                other => assert!(matches!(other, Ok(Outcome::Queued(_)))),
+            }
+            desk.fx.clear();
+            assert!(matches!(desk.convert(last, last_lock, NL, Flags::NONE), Ok(Outcome::Granted(_))));
+            if desk.fx.iter().any(|f| matches!(f, Effect::Granted { owner, .. } if *owner == writer)) {
+                break;
+            }
+        }
+        assert_eq!(passed, passes, "{policy:?}");
+    }
 }
 
 #[test]
