@@ -118,6 +118,7 @@ impl Node {
     }
 
     fn tell_revoked(&mut self, now: Time, owner: OwnerId, lock: LockId, why: Revoked) {
+        // [RESTART-6] It should not happen, so that it did must be found later.
         if why == Revoked::Superseded {
             let whose = self.session_of(owner);
             self.audit(alloc::format!(

@@ -67,6 +67,7 @@ impl Node {
         let mut node = Node {
             started: now,
             stopping: false,
+            // [RESTART-2] The epoch was never used before, so tokens go on rising.
             table: Table::new(config.limits.clone(), config.epoch, config.hash_seed),
             conns: Conns::new(hashing.clone()),
             sessions: Sessions::new(),
