@@ -51,15 +51,15 @@ struct Search {
 }
 
 impl Table {
-    /// Notes that a new cycle of waits may run through the owner of this lock.
+    /// Notes that a new cycle of waits may run through the owner of this lock: it waits for something, and is waited for.
     pub(crate) fn suspect(&self, call: &mut Call<'_>, l: u32) {
         let lock = &self.locks[l];
-        let waits = match self.actor_of(l) {
-            None => false,
-            Some(Actor::Lock(_)) => lock.is_pending(),
-            Some(Actor::Owner(owner)) => self.owners.get(owner).pending > 0,
+        let Some(actor) = self.actor_of(l) else { return };
+        let waits = match actor {
+            Actor::Lock(_) => lock.is_pending(),
+            Actor::Owner(owner) => self.owners.get(owner).pending > 0,
         };
-        if waits {
+        if waits && !self.nobody_waits_for(actor) {
             call.suspects.push((l, lock.generation));
         }
     }
@@ -69,9 +69,6 @@ impl Table {
         while let Some((l, generation)) = call.suspects.pop() {
             let lives = self.locks[l].state != State::Vacant && self.locks[l].generation == generation;
             let Some(actor) = self.actor_of(l).filter(|_| lives) else { continue };
-            if self.nobody_waits_for(actor, l) {
-                continue;
-            }
             // Each round ends one wait.
             while let Some(cycle) = self.find_cycle(actor) {
                 self.break_cycle(call, &cycle);
@@ -94,7 +91,7 @@ impl Table {
     }
 
     /// A cheap way out for the common case: who holds nothing that others wait for closes no cycle.
-    fn nobody_waits_for(&self, actor: Actor, l: u32) -> bool {
+    fn nobody_waits_for(&self, actor: Actor) -> bool {
         let others = match actor {
             Actor::Lock(_) => 1,
             Actor::Owner(owner) => self.owners.get(owner).locks,
@@ -103,8 +100,7 @@ impl Table {
             && match actor {
                 Actor::Lock(l) => self.keeps_nobody_waiting(l),
                 Actor::Owner(owner) => {
-                    debug_assert_eq!(self.locks[l].owner, owner);
-                    self.owner_ring(self.owners.get(owner).first).all(|m| self.keeps_nobody_waiting(m))
+                    self.owner_ring(self.owners.get(owner).first).all(|l| self.keeps_nobody_waiting(l))
                 }
             }
     }

@@ -278,3 +278,22 @@ fn orphans_are_purged_by_session() {
     assert_eq!(desk.table.purge(NOW, HERE, None, &mut desk.fx), 1);
     assert_eq!(desk.table.counts().resources, 0);
 }
+
+#[test]
+fn only_a_lost_writer_leaves_the_value_in_doubt() {
+    let cases = [
+        (EX, Ending::Crash, true),
+        (EX, Ending::Goodbye, false),
+        (PW, Ending::Crash, true),
+        (PR, Ending::Crash, false),
+    ];
+    for (mode, ending, doubt) in cases {
+        let mut desk = Desk::new("vms", Limits::default());
+        let [a, b] = [(); 2].map(|()| desk.table.add_owner());
+        let witness = desk.grant(b, "1", NL);
+        desk.grant(a, "1", mode);
+        desk.table.end_owner(NOW, a, ending, &mut desk.fx);
+        let value = desk.table.read_value(b, witness.lock).expect("held");
+        assert_eq!(value.invalid, doubt, "{mode:?} {ending:?}");
+    }
+}
