@@ -2,9 +2,10 @@
 
 mod common;
 
+use core::net::SocketAddr;
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
 };
 
 use common::{EX, TTL, config, lock_op, start, tcp};

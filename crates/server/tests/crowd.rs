@@ -2,11 +2,8 @@
 
 mod common;
 
-use std::{
-    fs,
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use core::time::Duration;
+use std::{fs, net::TcpStream, time::Instant};
 
 use common::{EX, config, start, tcp};
 use lockstead_types::Span;

@@ -2,7 +2,8 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use core::time::Duration;
+use std::time::Instant;
 
 use common::{EX, Peer, TTL, config, lock_op, start, tcp};
 use lockstead_server::{FileConfig, Server, ServerConfig, StartError};

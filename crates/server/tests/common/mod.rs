@@ -2,13 +2,13 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unreachable_pub, reason = "a module of test binaries")]
 
+use core::{net::SocketAddr, time::Duration};
 use std::{
     collections::VecDeque,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     os::unix::net::UnixStream,
     path::Path,
-    time::Duration,
 };
 
 use lockstead_server::{Running, Server, ServerConfig};
