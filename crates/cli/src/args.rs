@@ -1,6 +1,6 @@
 //! The command line: every command, and the options that several share.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -131,8 +131,8 @@ pub(crate) fn name(text: &str) -> Result<Name, String> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Name(pub(crate) Vec<u8>);
 
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Display for Name {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(&lockstead_types::name::escape(&self.0))
     }
 }

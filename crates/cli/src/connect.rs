@@ -1,6 +1,6 @@
 //! Connecting, and what to tell a user where the service says no.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use lockstead::{Client, ClientBuilder, Error, Lost, Space};
 use lockstead_types::{Refusal, message::Rejection};

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Outcome {
     match command {
         Command::Dev(args) => dev::run(&args),
-        Command::Server(args) => server::run(*args),
+        Command::Server(args) => server::run(&args),
         Command::Lock(args) => lock::run(&args),
         Command::Ls(args) => look::ls::run(&args),
         Command::Show(args) => look::show::run(&args),

@@ -53,9 +53,9 @@ pub(crate) struct Args {
 }
 
 /// Runs the node until it is told to stop.
-pub(crate) fn run(args: Args) -> Outcome {
+pub(crate) fn run(args: &Args) -> Outcome {
     start_log(&args.log)?;
-    let config = config(&args)?;
+    let config = config(args)?;
     runtime::run(serve(config))
 }
 
@@ -109,10 +109,11 @@ fn config(args: &Args) -> Result<ServerConfig, Failure> {
     }
     config = config.overlaid(flags);
     // The convention by which clients of this host find the socket.
-    if let (Some(address), None) = (config.client_tcp, &config.client_unix) {
-        if address.port() != 0 && lockstead::endpoint::prepare_run_dir().is_ok() {
-            config.client_unix = Some(lockstead::endpoint::socket_path(address.port()));
-        }
+    if let (Some(address), None) = (config.client_tcp, &config.client_unix)
+        && address.port() != 0
+    {
+        lockstead::endpoint::prepare_run_dir().map_err(|error| Exit::Unavailable.because(error.to_string()))?;
+        config.client_unix = Some(lockstead::endpoint::socket_path(address.port()));
     }
     config.check().map_err(usage)
 }

@@ -1,6 +1,7 @@
 //! `lockstead lockspace create|ls|show|drop`.
 
 use clap::{Subcommand, ValueEnum};
+use core::time::Duration;
 use lockstead_types::{
     Span,
     mode::ModeTable,
@@ -8,7 +9,6 @@ use lockstead_types::{
     tables::BUILT_IN,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
 
 use crate::{
     args::{ConnectArgs, seconds},

@@ -3,10 +3,13 @@
 //! A task of its own for each client would cost a trip through the runtime's queue for each answer. Here the answers of
 //! one batch wake the task once, and only the clients that were answered are polled.
 
-use std::{
+use core::{
     pin::Pin,
+    task::{Context, Poll, Waker},
+};
+use std::{
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Wake, Waker},
+    task::Wake,
 };
 
 /// Futures that run together until each has ended; yields their outputs in their order.
@@ -69,7 +72,7 @@ where
         let crew = &mut *self;
         {
             let mut list = crew.ready.lock();
-            std::mem::swap(&mut list.members, &mut crew.polled);
+            core::mem::swap(&mut list.members, &mut crew.polled);
             // Set before any member is polled: a wake-up from here on is not lost.
             if !list.task.as_ref().is_some_and(|task| task.will_wake(context.waker())) {
                 list.task = Some(context.waker().clone());
@@ -87,7 +90,7 @@ where
             return Poll::Pending;
         }
         let outputs =
-            crew.members.iter_mut().filter_map(|member| match std::mem::replace(&mut member.state, State::Taken) {
+            crew.members.iter_mut().filter_map(|member| match core::mem::replace(&mut member.state, State::Taken) {
                 State::Done(output) => Some(output),
                 State::Running(_) | State::Taken => None,
             });

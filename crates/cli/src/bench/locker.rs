@@ -21,13 +21,13 @@ pub(crate) struct Locker {
 /// What is measured where nothing is to be waited for must still let other clients of the thread run.
 pub(crate) async fn let_others_run() {
     let mut yielded = false;
-    std::future::poll_fn(|context| {
+    core::future::poll_fn(|context| {
         if yielded {
-            return std::task::Poll::Ready(());
+            return core::task::Poll::Ready(());
         }
         yielded = true;
         context.waker().wake_by_ref();
-        std::task::Poll::Pending
+        core::task::Poll::Pending
     })
     .await;
 }

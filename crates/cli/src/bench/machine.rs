@@ -1,9 +1,7 @@
 //! What the machine does around a measurement: load, CPU time of the node, of this process and of everybody else.
 
-use std::{
-    fs, io,
-    time::{Duration, Instant},
-};
+use core::time::Duration;
+use std::{fs, io, time::Instant};
 
 /// Below this share of CPU time in use a machine is called quiet.
 const QUIET: f64 = 0.08;

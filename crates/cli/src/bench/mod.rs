@@ -6,7 +6,8 @@ mod machine;
 mod report;
 mod work;
 
-use std::{sync::Arc, time::Duration};
+use core::time::Duration;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 

@@ -1,12 +1,10 @@
 //! The workloads: what each client does, and what is kept of it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst},
-    },
-    time::{Duration, Instant},
+use core::{
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst},
+    time::Duration,
 };
+use std::{sync::Arc, time::Instant};
 
 use hdrhistogram::Histogram;
 use lockstead::{Claim, Client, Engine, Error, types::tables::built_in};
@@ -189,14 +187,14 @@ async fn work(locker: Locker, id: usize, plan: Arc<Plan>, shared: Arc<Shared>) -
         };
         round += 1;
         let reads = plan.workload == Workload::W4 && random.below(10) != 0;
-        let timed = round % plan.sample == 0;
+        let timed = round.is_multiple_of(plan.sample);
         let op = Op { name, reads, timed };
         let claim = if reads { shared_claim } else { exclusive };
         if let Err(error) = cycle(&locker, id, op, claim, &plan, &shared, &mut tally).await {
             tally.error = Some(error.to_string());
             break;
         }
-        if plan.embedded && round % TURN == 0 {
+        if plan.embedded && round.is_multiple_of(TURN) {
             let_others_run().await;
         }
     }

@@ -128,7 +128,7 @@ async fn run_command(command: &[OsString], node: &mut Node, stop: &mut Stop) -> 
                     let _ = rustix::process::kill_process(pid, signal);
                 }
             }
-            () = node.watch_until(std::future::pending::<()>()) => {}
+            () = node.watch_until(core::future::pending::<()>()) => {}
         }
     }
 }
@@ -137,7 +137,7 @@ async fn run_command(command: &[OsString], node: &mut Node, stop: &mut Stop) -> 
 fn path_with_us() -> Option<OsString> {
     let us = std::env::current_exe().ok()?.parent().map(Path::to_owned)?;
     let rest = std::env::var_os("PATH").unwrap_or_default();
-    std::env::join_paths(std::iter::once(us).chain(std::env::split_paths(&rest))).ok()
+    std::env::join_paths(core::iter::once(us).chain(std::env::split_paths(&rest))).ok()
 }
 
 /// Signals that ask this command to end.

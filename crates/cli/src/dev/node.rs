@@ -1,6 +1,7 @@
 //! The node of `lockstead dev`.
 
-use std::{ffi::OsString, os::fd::OwnedFd, path::Path, process::Stdio, time::Duration};
+use core::time::Duration;
+use std::{ffi::OsString, os::fd::OwnedFd, path::Path, process::Stdio};
 
 use rustix::process::Signal;
 use tokio::{

@@ -1,6 +1,7 @@
 //! Ports of a node: clients at a base, the admin page 2 above.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use core::net::{Ipv4Addr, SocketAddr};
+use std::net::TcpListener;
 
 use crate::exit::{Exit, Failure};
 

@@ -1,10 +1,7 @@
 //! While the lock is held: CMD is started, watched and stopped, and the lock released.
 
-use std::{
-    os::fd::AsFd as _,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use core::time::Duration;
+use std::{os::fd::AsFd as _, process::Stdio, time::Instant};
 
 use lockstead::{Client, Guard, Lost};
 use rustix::process::Signal;

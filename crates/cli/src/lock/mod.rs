@@ -6,11 +6,8 @@ mod signals;
 mod terminal;
 mod watchdog;
 
-use std::{
-    ffi::OsString,
-    path::Path,
-    time::{Duration, Instant},
-};
+use core::time::Duration;
+use std::{ffi::OsString, path::Path, time::Instant};
 
 use lockstead::{Client, Error, Guard, LockBuilder, Space};
 

@@ -39,13 +39,13 @@ impl Signals {
 
     /// The next one. Cancellation safe.
     pub(crate) async fn next(&mut self) -> Signal {
-        std::future::poll_fn(|context| {
+        core::future::poll_fn(|context| {
             for (stream, number) in &mut self.streams {
                 if stream.poll_recv(context).is_ready() {
-                    return std::task::Poll::Ready(*number);
+                    return core::task::Poll::Ready(*number);
                 }
             }
-            std::task::Poll::Pending
+            core::task::Poll::Pending
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! When CMD must be stopped because the lock under it is in doubt.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// What is to be done to CMD now.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]

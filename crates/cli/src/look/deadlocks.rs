@@ -37,8 +37,9 @@ async fn deadlocks(args: &Args) -> Outcome {
     let reports = client.deadlocks().await.map_err(failed)?;
     let spaces = Spaces::load(&client).await?;
     let edge = |edge: &WaitEdge| json::edge(edge, spaces.name(edge.space), spaces.modes(edge.space));
-    let one =
-        |report: &DeadlockReport| json::deadlock(report, report.cycle.iter().map(edge).collect(), word(report.why));
+    let one = |report: &DeadlockReport| {
+        json::deadlock(report, &report.cycle.iter().map(edge).collect::<Vec<_>>(), word(report.why))
+    };
     args.output.print(|| reports.iter().map(one).collect(), || pictures(&reports, &spaces))?;
     Ok(Exit::Success)
 }

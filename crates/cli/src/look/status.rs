@@ -48,7 +48,7 @@ pub(super) fn state(status: &NodeStatus) -> String {
 
 fn page(status: &NodeStatus) -> String {
     let mut page = String::new();
-    let mut fact = |name: &str, value: &dyn std::fmt::Display| page.push_str(&format!("{name:12} {value}\n"));
+    let mut fact = |name: &str, value: &dyn core::fmt::Display| page.push_str(&format!("{name:12} {value}\n"));
     fact("node", &status.node.0);
     fact("state", &state(status));
     fact("version", &text::line(&status.version));

@@ -80,7 +80,7 @@ pub(crate) fn session(row: &SessionRow) -> Json {
 }
 
 /// A deadlock; `edges` are those of its cycle, made by [`edge`].
-pub(crate) fn deadlock(report: &DeadlockReport, edges: Vec<Json>, why: &str) -> Json {
+pub(crate) fn deadlock(report: &DeadlockReport, edges: &[Json], why: &str) -> Json {
     json!({
         "number": report.number, "ago_ms": report.ago.as_millis(), "victim": report.victim.0.to_string(), "why": why,
         "cycle": edges,
@@ -125,7 +125,7 @@ pub(crate) fn space(spec: &SpaceSpec) -> Json {
 /// A value block. `text` where it is UTF-8, `hex` always.
 fn value(value: &Value) -> Json {
     let hex: String = value.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    json!({ "text": std::str::from_utf8(&value.bytes).ok(), "hex": hex, "invalid": value.invalid })
+    json!({ "text": core::str::from_utf8(&value.bytes).ok(), "hex": hex, "invalid": value.invalid })
 }
 
 fn meta(meta: &Meta) -> Json {

@@ -1,6 +1,6 @@
 //! Words for people: who, what, how long.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use lockstead_types::{
     ModeTable, Span,
@@ -75,11 +75,6 @@ pub(crate) fn line(text: &str) -> String {
 /// Bytes for people: as text where they are printable, else percent-escaped.
 pub(crate) fn bytes(bytes: &[u8]) -> String {
     escape(bytes)
-}
-
-/// `1 lock`, `2 locks`.
-pub(crate) fn count(n: u64, one: &str) -> String {
-    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
