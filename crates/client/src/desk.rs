@@ -390,11 +390,6 @@ impl Desk {
         self.watches.retain(|w| !Arc::ptr_eq(w, watch));
         self.watches.is_empty()
     }
-
-    #[cfg(test)]
-    pub(crate) fn open_slots(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
 }
 
 impl Slot {

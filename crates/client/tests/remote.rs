@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    future::IntoFuture,
+    time::{Duration, Instant},
+};
 
 use common::{Cut, TestServer};
 use lockstead::{Claim, Client, Error, Lease, Lost, Refusal, SpaceId, types::message::Rejection};
@@ -15,8 +18,8 @@ async fn client(endpoint: &str) -> Client {
 }
 
 /// What must come to pass within any patience a test has.
-async fn soon<F: Future>(what: F) -> F::Output {
-    tokio::time::timeout(SOON, what).await.expect("in time")
+async fn soon<F: IntoFuture>(what: F) -> F::Output {
+    tokio::time::timeout(SOON, what.into_future()).await.expect("in time")
 }
 
 #[tokio::test]
