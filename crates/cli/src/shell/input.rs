@@ -44,7 +44,8 @@ pub(crate) struct Lines {
 impl Lines {
     /// Starts reading.
     pub(crate) fn open() -> Lines {
-        let source = if io::stdin().is_terminal() && io::stdout().is_terminal() { Source::Terminal } else { Source::Script };
+        let source =
+            if io::stdin().is_terminal() && io::stdout().is_terminal() { Source::Terminal } else { Source::Script };
         let (sender, lines) = mpsc::channel(1);
         // Ends with the input, or with the process: a read cannot be taken back.
         thread::spawn(move || {

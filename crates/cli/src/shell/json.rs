@@ -93,7 +93,10 @@ mod tests {
             })
         );
         let refused = Event::Refused { word: "begin".into(), why: Refusal::Invalid };
-        assert_eq!(event("b", &refused), json!({ "session": "b", "event": "refused", "name": "begin", "reason": "invalid" }));
+        assert_eq!(
+            event("b", &refused),
+            json!({ "session": "b", "event": "refused", "name": "begin", "reason": "invalid" })
+        );
         assert_eq!(event("b", &Event::SessionLost), json!({ "session": "b", "event": "session-lost" }));
     }
 }

@@ -47,8 +47,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
             let text = std::fs::read_to_string(file)
                 .map_err(|error| Exit::Usage.because(format!("{}: {error}", file.display())))?;
             // A script that is wrong anywhere does nothing at all.
-            let script = parse_script(&text)
-                .map_err(|error| Exit::Usage.because(format!("{}: {error}", file.display())))?;
+            let script =
+                parse_script(&text).map_err(|error| Exit::Usage.because(format!("{}: {error}", file.display())))?;
             runtime::run(shell.play(script))
         }
         None => runtime::run(shell.converse()),
