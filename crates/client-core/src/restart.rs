@@ -33,6 +33,7 @@ const CLAIM_BIT: u64 = 1 << 63;
 
 impl Session {
     pub(crate) fn start_returning(&mut self, now: Time, ttl: Span, sent: Time) {
+        // [RESTART-7] Groups first, since claims of their locks name them; requests are held until all is claimed.
         self.restart_count();
         self.locks.forget_wires();
         self.requests.hold();

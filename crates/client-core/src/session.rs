@@ -540,10 +540,10 @@ impl Session {
                 self.events.push_back(Event::Connect);
                 self.phase = Phase::Connecting;
             }
-            Phase::Greeting { sent } | Phase::Opening { sent } => {
-                if self.patience().is_some_and(|patience| now >= sent.after(patience)) {
-                    self.drop_connection(now);
-                }
+            Phase::Greeting { sent } | Phase::Opening { sent }
+                if self.patience().is_some_and(|patience| now >= sent.after(patience)) =>
+            {
+                self.drop_connection(now);
             }
             Phase::Live(live) if now >= live.next_renewal => self.send_renewal(now),
             _ => {}

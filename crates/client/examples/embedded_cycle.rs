@@ -1,11 +1,12 @@
 //! How long an uncontended lock and release take in process: `embedded_cycle [NAMES] [CYCLES]`.
 
-use std::{env, hint::black_box, time::Instant};
+use core::hint::black_box;
+use std::{env, time::Instant};
 
 use lockstead::Engine;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Box<dyn core::error::Error>> {
     let mut args = env::args().skip(1);
     let names: usize = args.next().map_or(Ok(1), |n| n.parse())?;
     let cycles: usize = args.next().map_or(Ok(2_000_000), |n| n.parse())?;

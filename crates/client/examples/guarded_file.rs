@@ -6,15 +6,12 @@
 //!
 //! Without a server: `LOCKSTEAD_EMBEDDED=1`.
 
-use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use core::time::Duration;
+use std::{env, fs, io, path::Path, path::PathBuf};
 
 use lockstead::{Client, Engine, FenceGate, Guard, ModeTable, Token};
 
-type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
+type Fallible<T> = Result<T, Box<dyn core::error::Error>>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Fallible<()> {

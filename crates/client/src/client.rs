@@ -1,6 +1,7 @@
 //! A client: one session, from which locks, groups, watches and looks at the state are made.
 
-use std::{future::poll_fn, os::fd::OwnedFd, time::Duration};
+use core::{future::poll_fn, time::Duration};
+use std::os::fd::OwnedFd;
 
 use lockstead_client_core::Lease;
 use lockstead_types::{

@@ -3,10 +3,8 @@
 //! A slot is found by its index, so an answer wakes exactly the future that waits for it. A future that is dropped leaves
 //! its slot behind as abandoned, with what must be undone should a grant still come.
 
-use std::{
-    collections::VecDeque,
-    task::{Poll, Waker},
-};
+use core::{task::Poll, task::Waker};
+use std::collections::VecDeque;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;

@@ -3,13 +3,8 @@
 //! A lock that is free is granted before `lock()` returns to its caller for the first time: no task, no thread and no wake
 //! is involved. A waiter is woken by whoever lets go. A thread exists only while some wait has a deadline.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::Waker,
-};
+use core::{sync::atomic::AtomicBool, sync::atomic::AtomicU64, sync::atomic::Ordering, task::Waker};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -35,7 +30,7 @@ const ACK_EVERY: u64 = 64;
 /// Deadlines further away than this are none: an embedded session's lease never ends.
 const FAR: Span = Span::from_secs(365 * 24 * 3600);
 /// The coarse clock may be behind by so much.
-const TIMER_SLACK: std::time::Duration = std::time::Duration::from_millis(5);
+const TIMER_SLACK: core::time::Duration = core::time::Duration::from_millis(5);
 
 /// A lock manager in this process.
 ///
@@ -82,8 +77,9 @@ impl Engine {
 
     /// An engine with these limits. Limits of leases and of requests in flight do not apply to it.
     #[must_use]
-    pub fn with_limits(limits: Limits) -> Engine {
-        let limits = Limits { ttl_max: Span::MAX, in_flight: u32::MAX, ..limits };
+    pub fn with_limits(mut limits: Limits) -> Engine {
+        limits.ttl_max = Span::MAX;
+        limits.in_flight = u32::MAX;
         let config = NodeConfig {
             node: NodeId(1),
             epoch: 1,
@@ -144,8 +140,8 @@ impl Engine {
     }
 }
 
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Engine")
     }
 }
@@ -304,7 +300,7 @@ impl Shared {
             };
             core.timer = Some(deadline);
             if now < deadline {
-                let pause = std::time::Duration::from(deadline.since(now)) + TIMER_SLACK;
+                let pause = core::time::Duration::from(deadline.since(now)) + TIMER_SLACK;
                 self.nearer.wait_for(&mut core, pause);
                 continue;
             }

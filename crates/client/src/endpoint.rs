@@ -5,12 +5,8 @@
 //! node knows who asks); several endpoints, another host or `tcp://` mean TCP, so a remote session.
 
 use core::fmt;
-use std::{
-    env,
-    net::IpAddr,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
-    path::{Path, PathBuf},
-};
+use core::net::IpAddr;
+use std::{env, os::unix::fs::DirBuilderExt, os::unix::fs::MetadataExt, path::Path, path::PathBuf};
 
 use crate::Error;
 

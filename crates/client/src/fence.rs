@@ -57,7 +57,7 @@
 //!     }
 //! }
 //!
-//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn core::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("balance");
 //! let engine = lockstead::Engine::embedded();

@@ -1,9 +1,7 @@
 //! A lock that is held.
 
-use std::{
-    future::{Future, IntoFuture, poll_fn},
-    pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
+use core::{
+    future::Future, future::IntoFuture, future::poll_fn, pin::Pin, sync::atomic::AtomicBool, sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -249,8 +247,8 @@ impl Drop for Guard {
     }
 }
 
-impl std::fmt::Debug for Guard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let name = lockstead_types::name::escape(&self.name);
         write!(f, "Guard({name} {} token={})", self.mode_name(), self.token())
     }

@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), lockstead::Error> {
-//! use std::time::Duration;
+//! use core::time::Duration;
 //!
 //! let client = lockstead::Client::from_env().await?; // LOCKSTEAD_ENDPOINTS, or 127.0.0.1:7600
 //! let guard = client.lock("orders/7").exclusive().wait(Duration::from_secs(3)).await?;
@@ -60,7 +60,7 @@
 //!     cached.convert("NL").await // keep our place, allow everything
 //! };
 //! let (written, given) = tokio::join!(write.into_future(), give_way);
-//! # use std::future::IntoFuture;
+//! # use core::future::IntoFuture;
 //! given?;
 //! written?.release().await?;
 //! # Ok(()) }

@@ -1,10 +1,7 @@
 //! The two ways a session reaches a node: over a connection, or in the same process. Everything above sees only [`Link`].
 
-use std::{
-    os::fd::OwnedFd,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use core::{task::Context, task::Poll};
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use lockstead_client_core::Lease;
 use lockstead_types::{
@@ -37,7 +34,7 @@ impl Link {
     /// Asks; gives the answer itself where it is there at once.
     pub(crate) fn ask_now(&self, op: Op<'_>) -> Result<Asked, Refusal> {
         match self {
-            Link::Remote(remote) => remote.submit(op),
+            Link::Remote(remote) => remote.submit(&op),
             Link::Embedded(session) => session.submit(op),
         }
     }
@@ -68,7 +65,7 @@ impl Link {
     /// Asks without waiting for an answer: best effort.
     pub(crate) fn post(&self, op: Op<'_>) {
         match self {
-            Link::Remote(remote) => remote.post(op),
+            Link::Remote(remote) => remote.post(&op),
             Link::Embedded(session) => session.post(op),
         }
     }
@@ -180,7 +177,7 @@ impl Pending {
     ///
     /// Cancellation safe: dropping the returned future loses no answer.
     pub async fn next(&mut self) -> Option<Reply> {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
+        core::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// The last answer.
@@ -197,7 +194,7 @@ impl Pending {
     /// Like [`Pending::next`], for hand-written futures.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
         match &mut self.state {
-            State::Answered(_) => match std::mem::replace(&mut self.state, State::Over) {
+            State::Answered(_) => match core::mem::replace(&mut self.state, State::Over) {
                 State::Answered(reply) => Poll::Ready(Some(reply)),
                 _ => Poll::Ready(None),
             },

@@ -1,15 +1,10 @@
 //! Asking for locks: one name, several names, permits.
 
-use std::{
-    future::{Future, IntoFuture},
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use core::{future::Future, future::IntoFuture, pin::Pin, task::Context, task::Poll, task::ready, time::Duration};
 
 use lockstead_types::{
     Flags, Mode, ModeTable, Refusal, SpaceId, Span,
-    reply::{Grant, Reply},
+    reply::Reply,
     request::{Claim, LockRequest, Op, OwnerRef, Wait},
 };
 
@@ -85,28 +80,24 @@ pub(crate) fn parse_mode(modes: &ModeTable, name: &str) -> Result<Mode, Error> {
 macro_rules! ask_setters {
     () => {
         /// Shared: the mode of `-s` in the lockspace (PR in `default`).
-        #[must_use]
         pub fn shared(mut self) -> Self {
             self.shortcut = Some(Shortcut::Shared);
             self
         }
 
         /// Update: the mode of `-u` (PW in `default`). Readers go on, writers wait.
-        #[must_use]
         pub fn update(mut self) -> Self {
             self.shortcut = Some(Shortcut::Update);
             self
         }
 
         /// Exclusive: the mode of `-x` (EX in `default`). What is asked for where nothing is said.
-        #[must_use]
         pub fn exclusive(mut self) -> Self {
             self.shortcut = Some(Shortcut::Exclusive);
             self
         }
 
         /// A mode of the lockspace by name or alias; [`Error::Config`] when asked if it has none of that name.
-        #[must_use]
         pub fn mode(mut self, name: &str) -> Self {
             self.shortcut = None;
             self.ask.mode_name = Some(name.into());
@@ -114,28 +105,24 @@ macro_rules! ask_setters {
         }
 
         /// The lockspace, `default` if not said.
-        #[must_use]
         pub fn space(mut self, space: &Space) -> Self {
             self.ask.space = Some(space.clone());
             self
         }
 
         /// In `fair` lockspaces, higher goes first.
-        #[must_use]
         pub fn priority(mut self, priority: i8) -> Self {
             self.ask.priority = priority;
             self
         }
 
         /// Further flags, under their VMS names.
-        #[must_use]
         pub fn flag(mut self, flags: Flags) -> Self {
             self.ask.flags = self.ask.flags.with(flags);
             self
         }
 
         /// Whether the value block is wanted: read on the grant, writable while the mode writes.
-        #[must_use]
         pub fn value(mut self, wanted: bool) -> Self {
             let bit = Flags::VALBLK.0;
             self.ask.flags = Flags(if wanted { self.ask.flags.0 | bit } else { self.ask.flags.0 & !bit });
@@ -144,7 +131,6 @@ macro_rules! ask_setters {
 
         /// All locks asked for so are one owner's, the session's: deadlock search treats them as one thread of control, and
         /// there is one lock per name and tag. Without it each lock stands alone.
-        #[must_use]
         pub fn owned_by_session(mut self) -> Self {
             self.ask.owner = OwnerRef::Session;
             self
@@ -274,7 +260,7 @@ impl<N: AsRef<[u8]>> Future for Acquire<'_, N> {
         let granted = match reply {
             Reply::Granted(grant) => {
                 // The guard comes first: should the lease turn out to be lost, dropping it gives the lock back.
-                let guard = Guard::new(this.link.clone(), name.as_ref(), std::mem::take(&mut this.ask), grant);
+                let guard = Guard::new(this.link.clone(), name.as_ref(), core::mem::take(&mut this.ask), grant);
                 this.link.check().map(|()| guard).map_err(Error::Lost)
             }
             Reply::Refused(why) => Err(this.link.explain(why)),
@@ -349,9 +335,10 @@ impl<'a> ManyBuilder<'a> {
         let pending = self.link.submit(Op::LockMany(requests)).map_err(|why| self.link.explain(why))?;
         match pending.outcome().await {
             Reply::GrantedMany(grants) if grants.len() == self.names.len() => {
-                let guard =
-                    |(name, grant): (&Box<[u8]>, Grant)| Guard::new(self.link.clone(), name, self.ask.clone(), grant);
-                let guards = self.names.iter().zip(grants).map(guard).collect();
+                let mut guards = Vec::with_capacity(grants.len());
+                for (name, grant) in self.names.iter().zip(grants) {
+                    guards.push(Guard::new(self.link.clone(), name, self.ask.clone(), grant));
+                }
                 self.link.check()?;
                 Ok(guards)
             }

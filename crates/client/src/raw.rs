@@ -102,15 +102,15 @@ pub struct Notices {
 impl Notices {
     /// The next piece of news, `None` once the session is over. Cancellation safe: dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<News> {
-        std::future::poll_fn(|cx| self.link.with_desk(|desk| desk.poll_feed(cx.waker()))).await
+        core::future::poll_fn(|cx| self.link.with_desk(|desk| desk.poll_feed(cx.waker()))).await
     }
 
     /// What has come and was not read yet, without waiting.
     pub fn try_next(&mut self) -> Option<News> {
-        let waker = std::task::Waker::noop();
+        let waker = core::task::Waker::noop();
         match self.link.with_desk(|desk| desk.poll_feed(waker)) {
-            std::task::Poll::Ready(news) => news,
-            std::task::Poll::Pending => None,
+            core::task::Poll::Ready(news) => news,
+            core::task::Poll::Pending => None,
         }
     }
 }

@@ -1,10 +1,7 @@
 //! Watching a lockspace: every change on resources whose names start with a prefix.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    task::{Poll, Waker},
-};
+use core::{task::Poll, task::Waker};
+use std::{collections::VecDeque, sync::Arc};
 
 use lockstead_types::{SpaceId, reply::Change, request::Op};
 use parking_lot::Mutex;
@@ -41,7 +38,7 @@ impl Watch {
 
     /// The next event, `None` once the session is over. Cancellation safe: dropping the future loses no event.
     pub async fn next(&mut self) -> Option<WatchEvent> {
-        std::future::poll_fn(|cx| self.queue.poll(cx.waker())).await
+        core::future::poll_fn(|cx| self.queue.poll(cx.waker())).await
     }
 }
 

@@ -1,11 +1,6 @@
 //! The whole API over the embedded engine.
 
-use std::{
-    future::{Future, IntoFuture},
-    pin::pin,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use core::{future::Future, future::IntoFuture, pin::pin, task::Context, task::Poll, task::Waker, time::Duration};
 
 use lockstead::{
     Claim, Client, Engine, Error, Flags, Lease, Lost, Query, Refusal, SpaceId, SpaceSpec, WatchEvent,
@@ -19,7 +14,7 @@ use lockstead::{
 const SPACE: SpaceId = SpaceId(0);
 
 /// Polls once: what needs no waiting is done by then.
-fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+fn poll_once<F: Future>(future: core::pin::Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -385,7 +380,7 @@ async fn raw_sessions_see_every_answer_and_notice() {
 fn waiters_are_woken_across_threads() {
     let engine = Engine::embedded();
     let mut threads = Vec::new();
-    let counter = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counter = std::sync::Arc::new(core::sync::atomic::AtomicU32::new(0));
     for _ in 0..4 {
         let (client, counter) = (engine.client(), std::sync::Arc::clone(&counter));
         threads.push(std::thread::spawn(move || {
@@ -394,9 +389,9 @@ fn waiters_are_woken_across_threads() {
                 for _ in 0..500 {
                     let guard = client.lock("hot").await.expect("granted in the end");
                     // Not atomic on purpose: only the lock keeps this right.
-                    let seen = counter.load(std::sync::atomic::Ordering::Relaxed);
+                    let seen = counter.load(core::sync::atomic::Ordering::Relaxed);
                     std::thread::yield_now();
-                    counter.store(seen + 1, std::sync::atomic::Ordering::Relaxed);
+                    counter.store(seen + 1, core::sync::atomic::Ordering::Relaxed);
                     drop(guard);
                 }
             });
@@ -405,6 +400,6 @@ fn waiters_are_woken_across_threads() {
     for thread in threads {
         thread.join().expect("no panic");
     }
-    assert_eq!(counter.load(std::sync::atomic::Ordering::Relaxed), 2_000);
+    assert_eq!(counter.load(core::sync::atomic::Ordering::Relaxed), 2_000);
     engine.check().expect("sound");
 }

@@ -2,10 +2,8 @@
 
 mod common;
 
-use std::{
-    future::IntoFuture,
-    time::{Duration, Instant},
-};
+use core::{future::IntoFuture, time::Duration};
+use std::time::Instant;
 
 use common::{Cut, TestServer};
 use lockstead::{Claim, Client, Error, Lease, Lost, Refusal, SpaceId, types::message::Rejection};

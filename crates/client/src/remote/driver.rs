@@ -1,11 +1,7 @@
 //! The task of a session: connects, reads, writes what others left, keeps time.
 
-use std::{
-    io,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use core::{pin::Pin, pin::pin, time::Duration};
+use std::{io, sync::Arc};
 
 use lockstead_client_core::Input;
 use lockstead_types::{Time, message::ServerMessage};
@@ -91,7 +87,7 @@ fn next_step(shared: &Shared) -> Step {
     if inner.desk.lost().is_some() {
         return Step::End;
     }
-    if std::mem::take(&mut inner.connect_wanted) { Step::Connect } else { Step::Pause }
+    if core::mem::take(&mut inner.connect_wanted) { Step::Connect } else { Step::Pause }
 }
 
 async fn connect(
@@ -195,7 +191,7 @@ fn take_in(
     inner: &mut Inner,
     socket: &Arc<Socket>,
     input: &mut Unread,
-    wakers: &mut Vec<std::task::Waker>,
+    wakers: &mut Vec<core::task::Waker>,
 ) -> io::Result<()> {
     let now = clock::now();
     let max = inner.core.node().map_or(FIRST_FRAME_BYTES, |n| n.frame_bytes.max(FIRST_FRAME_BYTES));

@@ -6,16 +6,8 @@
 mod driver;
 mod socket;
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::Waker,
-    time::Duration,
-};
+use core::{sync::atomic::AtomicU64, sync::atomic::Ordering, task::Waker, time::Duration};
+use std::{io, os::fd::OwnedFd, sync::Arc};
 
 use lockstead_client_core::{Config, Ending, Input, Lease, Output, Session};
 use lockstead_types::{
@@ -127,10 +119,10 @@ struct Inner {
 }
 
 impl Remote {
-    pub(crate) fn submit(&self, op: Op<'_>) -> Result<Asked, Refusal> {
+    pub(crate) fn submit(&self, op: &Op<'_>) -> Result<Asked, Refusal> {
         self.shared.act(|inner, now| {
             let slot = inner.desk.open();
-            match inner.core.request(now, &op, slot.to_u64()) {
+            match inner.core.request(now, op, slot.to_u64()) {
                 Ok(request) => Ok(Asked::Ticket(Ticket { slot, request })),
                 Err(why) => {
                     inner.desk.cancel(slot);
@@ -140,9 +132,9 @@ impl Remote {
         })
     }
 
-    pub(crate) fn post(&self, op: Op<'_>) {
+    pub(crate) fn post(&self, op: &Op<'_>) {
         // Refused only where there is nothing to do any more: the lock or the session is gone.
-        self.shared.act(|inner, now| inner.core.request(now, &op, NOBODY).ok());
+        self.shared.act(|inner, now| inner.core.request(now, op, NOBODY).ok());
     }
 
     /// The guard of a lock is gone: it is released, where it was not, and its news forgotten.
@@ -201,7 +193,7 @@ impl Remote {
 
     pub(crate) async fn close(&self) -> Result<(), Error> {
         self.shared.act(|inner, now| inner.core.goodbye(now));
-        let lost = std::future::poll_fn(|cx| self.with_desk(|desk| desk.poll_lost(cx.waker()))).await;
+        let lost = core::future::poll_fn(|cx| self.with_desk(|desk| desk.poll_lost(cx.waker()))).await;
         if lost == Lost::Closed { Ok(()) } else { Err(Error::Lost(lost)) }
     }
 

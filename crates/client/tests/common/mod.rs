@@ -1,6 +1,7 @@
 //! A server to test against, and a way to cut connections to it.
 
-use std::{net::SocketAddr, sync::Arc};
+use core::net::SocketAddr;
+use std::sync::Arc;
 
 use lockstead_server::{Running, Server, ServerConfig};
 use tokio::{
