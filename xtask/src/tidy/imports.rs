@@ -27,7 +27,7 @@ const TABLE: &[Allowed] = &[
     Allowed {
         folder: "client-core",
         inside: &["types"],
-        inside_tests: &["node"],
+        inside_tests: &["node", "wire"],
         pure: Some(&["foldhash", "hashbrown"]),
     },
     Allowed { folder: "wire", inside: &["types"], inside_tests: &[], pure: Some(&["zerocopy"]) },

@@ -90,8 +90,9 @@ fn cited_in_code(tree: &Tree) -> BTreeSet<String> {
     sources(tree)
         .flat_map(|(_, text)| text.lines())
         .filter_map(|line| line.split_once("//"))
-        // Documentation speaks of rules; only a plain comment stands at the line that decides.
-        .filter(|(_, comment)| !comment.starts_with(['/', '!']))
+        // Documentation speaks of rules; a plain comment stands at the line that decides, and so does the documentation
+        // of a function that opens with the number.
+        .filter(|(_, comment)| !comment.starts_with(['/', '!']) || comment.starts_with("/ ["))
         .flat_map(|(_, comment)| names(comment).map(|(_, name)| name).collect::<Vec<_>>())
         .collect()
 }
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_citation_in_documentation_or_a_text_does_not_count() {
-        let code = "//! [GRANT-1]\n/// [GRANT-1]\nlet s = \"[GRANT-2]\";\n";
+        let code = "//! [GRANT-1]\n/// See [GRANT-1].\nlet s = \"[GRANT-2]\";\n";
         assert_eq!(said(PAGE_TEXT, code, "# [GRANT-1] [GRANT-2]\n").len(), 2);
     }
 
