@@ -17,8 +17,8 @@ use crate::{
     long_about = "Show who waits for whom.\n\nAt the root stands who waits for nobody and is waited for; beneath, what it \
                   blocks and who waits for that, and what those block in their turn. `(soft)` means that the blocker has \
                   not got the lock either, but asked earlier.",
-    after_long_help = "Example:\n  db1:4711 backup \"nightly\"\n  └─ orders EX 12.3s, token 1099511627777\n     \
-        ├─ wants PR 3.2s: db2:99 report\n     └─ wants EX 1.1s: db3:12 sh\n\n\
+    after_long_help = "Example:\n  db1:4711 backup \"nightly\"\n  \u{2514}\u{2500} orders EX 12.3s, token 1099511627777\n     \
+        \u{251c}\u{2500} wants PR 3.2s: db2:99 report\n     \u{2514}\u{2500} wants EX 1.1s: db3:12 sh\n\n\
         With -o json an array of edges {\"lockspace\", \"name\", \"hard\", \"waiter\": LOCK, \"blocker\": LOCK}; a LOCK is as \
         in `lockstead show`."
 )]

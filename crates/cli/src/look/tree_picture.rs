@@ -124,5 +124,5 @@ impl Picture<'_> {
 
 /// The sign before a line, and what stands beneath it.
 fn signs(last: bool) -> (&'static str, &'static str) {
-    if last { ("└─ ", "   ") } else { ("├─ ", "│  ") }
+    if last { ("\u{2514}\u{2500} ", "   ") } else { ("\u{251c}\u{2500} ", "\u{2502}  ") }
 }
