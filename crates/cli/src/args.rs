@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::{admin, bench, child, completions, dev, lock, look, server, shell};
+use crate::{admin, bench, completions, dev, lock, look, server, shell};
 
 /// How long connecting may take where nothing else bounds it.
 pub(crate) const CONNECT_FOR: Duration = Duration::from_secs(5);
@@ -81,8 +81,6 @@ pub(crate) enum Command {
     Bench(bench::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
-    #[command(name = "__child", hide = true)]
-    Child(child::Args),
 }
 
 /// Where the service is.

@@ -63,7 +63,7 @@ impl Child {
     /// What the operating system says.
     pub(crate) fn start(start: Start<'_>) -> std::io::Result<(Child, Option<ChildStdout>)> {
         let mut child = Command::new("/proc/self/exe");
-        child.arg0("lockstead").arg("__child").arg(std::process::id().to_string()).arg("--").args(start.command);
+        child.arg0("lockstead").arg("__child").arg(std::process::id().to_string()).args(start.command);
         child.envs(start.env.iter().map(|(key, value)| (key, value))).process_group(0).stdout(start.stdout);
         let inherited = start.socket.map(Inherited::open).transpose()?;
         let spawned = child.spawn();
@@ -146,14 +146,23 @@ impl Drop for Inherited<'_> {
     }
 }
 
-/// The hidden command `__child PARENT -- CMD ...`.
-#[derive(Debug, clap::Args)]
+/// The hidden command `__child PARENT CMD ...`.
+#[derive(Debug)]
 pub(crate) struct Args {
     /// The process without which CMD must not run.
     parent: i32,
     /// What to become.
-    #[arg(last = true, required = true)]
     command: Vec<OsString>,
+}
+
+impl Args {
+    /// The command line of this process, if it is that command.
+    pub(crate) fn of_command_line() -> Option<Args> {
+        let mut words = std::env::args_os().skip(1);
+        words.next().filter(|word| word == "__child")?;
+        let parent = words.next()?.to_str()?.parse().ok()?;
+        Some(Args { parent, command: words.collect() })
+    }
 }
 
 /// Waits to be continued and becomes CMD. Returns only where it cannot.

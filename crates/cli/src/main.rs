@@ -29,6 +29,10 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    // Not for users, so it is no command among theirs.
+    if let Some(args) = child::Args::of_command_line() {
+        return finish(child::run(&args));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -39,7 +43,11 @@ fn main() -> ExitCode {
             return exit.into();
         }
     };
-    match run(cli.command) {
+    finish(run(cli.command))
+}
+
+fn finish(outcome: Outcome) -> ExitCode {
+    match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if !failure.message.is_empty() {
@@ -69,6 +77,5 @@ fn run(command: Command) -> Outcome {
         Command::Shell(args) => shell::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions(args) => completions::run(&args),
-        Command::Child(args) => child::run(&args),
     }
 }

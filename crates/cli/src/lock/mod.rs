@@ -24,6 +24,9 @@ use signals::Signals;
 /// How long a goodbye may take once nothing depends on it any more.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// How long connecting may take at least: a shorter `-w` would find every node unreachable.
+const CONNECT_LEAST: Duration = Duration::from_millis(100);
+
 const LONG: &str = "\
 Hold a lock while a command runs.
 
@@ -64,7 +67,7 @@ pub(crate) struct Args {
     /// Do not wait: exit 1 where the lock is not to be had at once
     #[arg(short = 'n', long, conflicts_with = "wait")]
     nowait: bool,
-    /// Wait at most so long, connecting included; fractions allowed
+    /// Wait at most so long, connecting included; fractions allowed, 0 is -n
     ///
     /// Without it the lock is waited for as long as it takes, and connecting gives up after 5 s.
     #[arg(short = 'w', long, value_name = "SEC", value_parser = seconds)]
@@ -115,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 async fn lock(args: &Args) -> Outcome {
     let mut signals = Signals::take_over()?;
-    let until = args.wait.map(|wait| Instant::now() + wait);
+    let until = args.wait().map(|wait| Instant::now() + wait);
     let client = tokio::select! {
         signal = signals.next() => return Ok(exit_of(signal)),
         client = connect(args) => client?,
@@ -134,7 +137,7 @@ async fn lock(args: &Args) -> Outcome {
 }
 
 async fn connect(args: &Args) -> Result<Client, Failure> {
-    let within = args.wait.unwrap_or(CONNECT_FOR);
+    let within = args.wait().unwrap_or(CONNECT_FOR).max(CONNECT_LEAST);
     let program = args.command.first().map(|program| Path::new(program).file_name().unwrap_or(program));
     let program = program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let builder = builder(&args.connect, within).ttl(args.ttl).program(program).purpose(&args.purpose);
@@ -143,12 +146,12 @@ async fn connect(args: &Args) -> Result<Client, Failure> {
 
 async fn obtain(args: &Args, client: &Client, until: Option<Instant>) -> Result<Guard, Failure> {
     let left = || until.map(|until| until.saturating_duration_since(Instant::now()));
-    let deadline = left().map_or(CONNECT_FOR, |left| left.max(Duration::from_millis(50)));
+    let deadline = left().map_or(CONNECT_FOR, |left| left.max(CONNECT_LEAST));
     let opened = tokio::time::timeout(deadline, space(client, &args.space.space)).await;
     let space = opened.map_err(|_| Exit::Unavailable.because("the node does not answer"))??;
     let mode = args.mode.text(&space);
     let request = args.mode.of(client.lock(&args.name.0), &space)?.space(&space).owned_by_session();
-    let granted = match (args.nowait, left()) {
+    let granted = match (args.nowait(), left()) {
         (true, _) => {
             request.try_now().await.and_then(|guard| guard.ok_or(Error::Refused(lockstead::Refusal::WouldWait)))
         }
@@ -167,6 +170,17 @@ async fn obtain(args: &Args, client: &Client, until: Option<Instant>) -> Result<
         }
         failure
     })
+}
+
+impl Args {
+    /// How long to wait; `None` where that is not bounded, or there is no wait.
+    fn wait(&self) -> Option<Duration> {
+        self.wait.filter(|wait| !wait.is_zero())
+    }
+
+    fn nowait(&self) -> bool {
+        self.nowait || self.wait.is_some_and(|wait| wait.is_zero())
+    }
 }
 
 impl ModeArgs {

@@ -1,0 +1,111 @@
+//! `lockstead dev`: a node that is ready, can be killed, and goes away with the command.
+
+mod common;
+
+use std::{
+    net::TcpListener,
+    process::{Command, Stdio},
+};
+
+use common::{LONG, Process, lockstead, runs, until};
+use rustix::process::{Pid, Signal, kill_process};
+
+fn dev(folder: &tempfile::TempDir, args: &[&str]) -> Command {
+    let mut command = lockstead();
+    command.arg("dev").args(args).env("LOCKSTEAD_RUN_DIR", folder.path().join("run")).stdin(Stdio::null());
+    command
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[test]
+fn a_command_finds_the_node_and_this_program() {
+    let folder = folder();
+    let script = "lockstead lock a -- sh -c 'test -n \"$LOCKSTEAD_TOKEN\"' && echo \"$LOCKSTEAD_ENDPOINTS\" && exit 5";
+    let run = dev(&folder, &["--port", "auto", "--", "sh", "-c", script]).output().expect("runs");
+    assert_eq!(run.status.code(), Some(5), "{}", String::from_utf8_lossy(&run.stderr));
+    let (out, said) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(out.starts_with("127.0.0.1:") && out.lines().count() == 1, "only the command's output: {out}");
+    let endpoint = out.trim();
+    assert!(said.contains(&format!("client {endpoint} admin http://127.0.0.1:")), "{said}");
+    assert!(said.lines().any(|line| line == "ready"), "{said}");
+    let status = |command: &[&str]| {
+        let args = [&["--port", "auto", "--"], command].concat();
+        dev(&folder, &args).stderr(Stdio::null()).status().expect("runs").code()
+    };
+    assert_eq!(status(&["sh", "-c", "kill -9 $$"]), Some(128 + 9));
+    assert_eq!(status(&["/nonexistent/program"]), Some(127));
+}
+
+#[test]
+fn a_killed_node_is_started_again_by_the_printed_command() {
+    let folder = folder();
+    let mut command = dev(&folder, &["--port", "auto"]);
+    let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let mut lines = process.lines();
+    let first = lines.next().expect("the node's line");
+    let words: Vec<&str> = first.split(' ').collect();
+    let ["node", "1", "pid", pid, "client", client, "admin", admin] = words[..] else { panic!("{first}") };
+    assert!(admin.starts_with("http://"), "{first}");
+    let again = lines.next().expect("the command to start it again");
+    let again = again.strip_prefix("node 1 again with: ").unwrap_or_else(|| panic!("{again}")).to_owned();
+    assert_eq!(lines.next().as_deref(), Some("ready"));
+
+    let run_dir = folder.path().join("run");
+    let client = client.to_owned();
+    let ls = || {
+        let mut ls = lockstead();
+        ls.arg("ls").env("LOCKSTEAD_ENDPOINTS", &client).env("LOCKSTEAD_RUN_DIR", &run_dir);
+        ls.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("runs").code()
+    };
+    assert_eq!(ls(), Some(0));
+    kill_process(Pid::from_raw(pid.parse().expect("a pid")).expect("not zero"), Signal::KILL).expect("it runs");
+    until("it is gone", LONG, || (!runs(pid)).then_some(()));
+    assert_eq!(ls(), Some(69));
+    assert!(process.ended().is_none(), "dev goes on");
+
+    let mut second = Command::new("sh");
+    second.args(["-c", &format!("exec {again}")]).env("LOCKSTEAD_RUN_DIR", &run_dir).stdout(Stdio::piped());
+    let mut second = Process::spawn(second.stdin(Stdio::null()).stderr(Stdio::null()));
+    assert!(second.lines().any(|line| line == "ready"));
+    assert_eq!(ls(), Some(0));
+    process.signal(Signal::INT);
+    assert_eq!(process.wait_for("Ctrl-C ends it", LONG).code(), Some(0));
+    second.signal(Signal::TERM);
+    assert_eq!(second.wait_for("SIGTERM ends the node", LONG).code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_is_said() {
+    let folder = folder();
+    let many = dev(&folder, &["--nodes", "3"]).output().expect("runs");
+    assert_eq!(many.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&many.stderr).contains("one node"));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let busy = dev(&folder, &["--port", &port]).output().expect("runs");
+    assert_eq!(busy.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&busy.stderr).contains("--port"));
+}
+
+#[test]
+fn a_server_refuses_what_its_configuration_does_not_allow() {
+    let folder = folder();
+    let server = |args: &[&str]| {
+        let mut command = lockstead();
+        command.arg("server").args(args).env("LOCKSTEAD_RUN_DIR", folder.path().join("run")).stdin(Stdio::null());
+        command.output().expect("runs")
+    };
+    let open = server(&["--client-tcp", "0.0.0.0:0"]);
+    assert_eq!(open.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&open.stderr).contains("insecure_plaintext"));
+    assert_eq!(server(&["--limit-locks", "many", "--client-tcp", "127.0.0.1:0"]).status.code(), Some(64));
+    assert_eq!(server(&[]).status.code(), Some(64), "nobody could reach it");
+    let file = folder.path().join("node.toml");
+    std::fs::write(&file, "client_tcp = \"127.0.0.1:0\"\ncolour = \"red\"\n").expect("written");
+    let wrong = server(&["--config", &file.display().to_string()]);
+    assert_eq!(wrong.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("colour"));
+}
