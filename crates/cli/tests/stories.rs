@@ -101,9 +101,9 @@ fn json_is_one_object_an_event() {
     let output = under_a_node(folder.path(), &[LOCKSTEAD, "shell", "-o", "json", &path]);
     assert!(output.status.success());
     let text = String::from_utf8_lossy(&output.stdout);
-    let objects: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let seen: Vec<String> = objects.iter().map(|o| format!("{} {}", o["session"], o["event"]).replace('"', "")).collect();
+    let objects: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let seen: Vec<String> =
+        objects.iter().map(|o| format!("{} {}", o["session"], o["event"]).replace('"', "")).collect();
     assert_eq!(seen, ["a granted", "b waiting", "a blocking", "a granted", "b granted", "b show"]);
     assert_eq!(objects[5]["value"]["text"], "x");
     assert!(objects[0]["token"].is_string());

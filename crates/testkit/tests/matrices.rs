@@ -4,7 +4,8 @@
 //! Linux `fs/dlm`, never from what the lock manager does. The files are kept so that one can read them, and this test
 //! fails where they are not what the tables say; `UPDATE_EXPECT=1` writes them anew. `scenarios.rs` runs them.
 
-use std::{fmt::Write as _, fs, path::Path};
+use core::fmt::Write as _;
+use std::{fs, path::Path};
 
 const MODES: [&str; 6] = ["NL", "CR", "CW", "PR", "PW", "EX"];
 
@@ -108,7 +109,7 @@ impl File {
             return;
         }
         let _ = writeln!(self.text, "----");
-        for line in std::mem::take(&mut self.expected) {
+        for line in core::mem::take(&mut self.expected) {
             let _ = writeln!(self.text, "{line}");
         }
     }
@@ -335,13 +336,13 @@ fn generated_scenarios_are_what_the_tables_say() {
 
 #[test]
 fn the_tables_agree_with_each_other() {
-    for a in 0..6 {
-        for b in 0..6 {
-            assert_eq!(yes(&COMPATIBLE, a, b), yes(&COMPATIBLE, b, a), "{} {}", MODES[a], MODES[b]);
+    for (a, from) in MODES.iter().enumerate() {
+        for (b, to) in MODES.iter().enumerate() {
+            assert_eq!(yes(&COMPATIBLE, a, b), yes(&COMPATIBLE, b, a), "{from} {to}");
             // Down means: whatever could stand beside the old mode can stand beside the new one.
             let down = (0..6).all(|m| !yes(&COMPATIBLE, a, m) || yes(&COMPATIBLE, b, m));
-            assert_eq!(yes(&DOWN, a, b), down, "{} to {}", MODES[a], MODES[b]);
-            assert!(!(yes(&QUECVT, a, b) && yes(&DOWN, a, b)), "{} to {}", MODES[a], MODES[b]);
+            assert_eq!(yes(&DOWN, a, b), down, "{from} to {to}");
+            assert!(!(yes(&QUECVT, a, b) && yes(&DOWN, a, b)), "{from} to {to}");
         }
     }
 }
