@@ -102,3 +102,8 @@ pub use lockstead_types::{
 };
 pub use space::Space;
 pub use watch::{Watch, WatchEvent};
+
+/// The examples of the project's front page, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct FrontPage;
