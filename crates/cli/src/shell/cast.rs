@@ -4,7 +4,8 @@
 //! after a line collects them. Of one session, answers are printed in the order of their requests and before notices: a
 //! lock is granted before it blocks anybody.
 
-use std::{collections::HashMap, time::Duration};
+use core::time::Duration;
+use std::collections::HashMap;
 
 use lockstead::{
     Client, Error, Lease, Lost,
@@ -294,20 +295,20 @@ impl Life {
             return self.player.on_lost();
         }
         let mut events = Vec::new();
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut cx = core::task::Context::from_waker(core::task::Waker::noop());
         let player = &mut self.player;
         self.pending.retain_mut(|(number, pending)| {
             loop {
                 match pending.poll_next(&mut cx) {
-                    std::task::Poll::Ready(Some(reply)) => {
+                    core::task::Poll::Ready(Some(reply)) => {
                         let last = !matches!(reply, Reply::Queued(_));
                         events.extend(player.on_reply(*number, reply, people));
                         if last {
                             return false;
                         }
                     }
-                    std::task::Poll::Ready(None) => return false,
-                    std::task::Poll::Pending => return true,
+                    core::task::Poll::Ready(None) => return false,
+                    core::task::Poll::Pending => return true,
                 }
             }
         });

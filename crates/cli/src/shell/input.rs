@@ -1,9 +1,9 @@
 //! Lines of standard input, read on a thread of their own: the sessions' leases must be renewed while nobody types.
 
+use core::time::Duration;
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
     thread,
-    time::Duration,
 };
 
 use tokio::sync::mpsc;

@@ -214,7 +214,7 @@ impl World {
             node.handle(now, NodeInput::Tick);
         }
         self.steps += 1;
-        if self.steps % 32 == 0
+        if self.steps.is_multiple_of(32)
             && let Err(what) = node.check()
         {
             panic!("seed {}: {what}", self.seed);
@@ -314,7 +314,7 @@ impl World {
         let held: Vec<LockId> = self.clients[index].held.keys().copied().collect();
         let some = if held.is_empty() { None } else { Some(held[self.below(held.len() as u64) as usize]) };
         match some {
-            Some(lock) if dice < 10 || !fire => self.release(index, lock, dice % 2 == 0),
+            Some(lock) if dice < 10 || !fire => self.release(index, lock, dice.is_multiple_of(2)),
             Some(lock) if dice < 14 => self.convert(index, lock),
             _ if dice < 30 && fire && self.clients[index].asked.len() < 12 => self.lock(index),
             _ => {}
