@@ -76,7 +76,8 @@ impl Watched {
             terminal.lend(child.group());
         }
         child.go_on();
-        let dog = Watchdog::new(args.ttl);
+        // A node may grant a longer lease than was asked for, and never one so short that the absolute bounds fail.
+        let dog = Watchdog::new(args.ttl.max(client.left().unwrap_or_default()));
         Ok(Watched { child, terminal, dog, alarm, ended, stage: Stage::Run, revoked: None })
     }
 
