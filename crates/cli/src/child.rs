@@ -131,10 +131,12 @@ fn change(status: WaitStatus) -> Option<Change> {
 }
 
 /// A descriptor that the next process started inherits; closed to later ones when this is dropped.
-struct Inherited<'a>(BorrowedFd<'a>);
+pub(crate) struct Inherited<'a>(BorrowedFd<'a>);
 
 impl Inherited<'_> {
-    fn open(fd: BorrowedFd<'_>) -> std::io::Result<Inherited<'_>> {
+    /// # Errors
+    /// What the operating system says.
+    pub(crate) fn open(fd: BorrowedFd<'_>) -> std::io::Result<Inherited<'_>> {
         fcntl_setfd(fd, FdFlags::empty())?;
         Ok(Inherited(fd))
     }

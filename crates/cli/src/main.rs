@@ -29,7 +29,10 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    // Not for users, so it is no command among theirs.
+    // Not for users, so they are no commands among theirs.
+    if lock::warden::is_command_line() {
+        return finish(lock::warden::run());
+    }
     if let Some(args) = child::Args::of_command_line() {
         return finish(child::run(&args));
     }

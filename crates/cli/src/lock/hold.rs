@@ -12,6 +12,7 @@ use super::{
     alarm::Alarm,
     signals::Signals,
     terminal::Terminal,
+    warden::Warden,
     watchdog::{Hold, Stage, Watchdog},
 };
 use crate::{
@@ -30,6 +31,7 @@ pub(super) async fn run_under(args: &Args, client: &Client, guard: Guard, signal
     if exit == Exit::Lost {
         return Ok(exit);
     }
+    watched.warden.done();
     release(client, guard).await;
     Ok(exit)
 }
@@ -48,6 +50,7 @@ async fn release(client: &Client, guard: Guard) {
 /// CMD, its terminal, and what was done to it so far.
 struct Watched {
     child: Child,
+    warden: Warden,
     terminal: Option<Terminal>,
     dog: Watchdog,
     alarm: Alarm,
@@ -71,6 +74,7 @@ impl Watched {
         let socket = client.unix_socket();
         let socket = socket.as_ref().map(|socket| socket.as_fd());
         let (child, _) = Child::start(Start { command: &args.command, env: &env, socket, stdout: Stdio::inherit() })?;
+        let warden = Warden::start(child.group(), socket)?;
         let terminal = Terminal::on_stdin();
         if let Some(terminal) = &terminal {
             terminal.lend(child.group());
@@ -78,7 +82,7 @@ impl Watched {
         child.go_on();
         // A node may grant a longer lease than was asked for, and never one so short that the absolute bounds fail.
         let dog = Watchdog::new(args.ttl.max(client.left().unwrap_or_default()));
-        Ok(Watched { child, terminal, dog, alarm, ended, stage: Stage::Run, revoked: None })
+        Ok(Watched { child, warden, terminal, dog, alarm, ended, stage: Stage::Run, revoked: None })
     }
 
     async fn until_over(&mut self, client: &Client, guard: &Guard, signals: &mut Signals) -> Outcome {
@@ -104,6 +108,9 @@ impl Watched {
     /// Does to CMD what the state of the lock demands; after how long to look again.
     fn act_on(&mut self, client: &Client, guard: &Guard) -> Option<Duration> {
         let hold = self.hold(client, guard);
+        if let Hold::For(left) = hold {
+            self.warden.until(self.dog.until_too_late(left));
+        }
         let (stage, next) = self.dog.stage(hold);
         if stage > self.stage {
             self.stage = stage;

@@ -4,6 +4,7 @@ mod alarm;
 mod hold;
 mod signals;
 mod terminal;
+pub(crate) mod warden;
 mod watchdog;
 
 use core::time::Duration;

@@ -52,6 +52,12 @@ impl Watchdog {
         }
     }
 
+    /// How long a wrapper that does not even kill may be waited for, of a lock that is sure for `left`: half of what is
+    /// left when it should have killed.
+    pub(crate) fn until_too_late(&self, left: Duration) -> Duration {
+        left.saturating_sub(self.kill / 2)
+    }
+
     /// How long CMD has between the two signals.
     fn grace(&self) -> Duration {
         self.terminate.saturating_sub(self.kill)
