@@ -79,6 +79,13 @@ impl Session {
                 }
                 Reply::Granted(Grant { lock, ..grant })
             }
+            // [DEAD-12] What is claimed after a restart must be what is held.
+            (Owned::Convert { lock, .. }, Reply::Demoted { held: left, why }) => {
+                if let Some(held) = self.locks.get_mut(lock).and_then(Lock::held_mut) {
+                    held.claim = left;
+                }
+                Reply::Demoted { held: left, why }
+            }
             (Owned::Release { lock, .. }, reply) => {
                 self.on_release_answered(lock, &reply);
                 reply

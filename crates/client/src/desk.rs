@@ -77,7 +77,7 @@ pub(crate) struct LockNews {
     blocking: Option<Claim>,
     lost: Option<Lost>,
     /// The outcome of a conversion whose future was dropped.
-    pub(crate) converted: Option<Grant>,
+    pub(crate) converted: Option<Converted>,
     wakers: Vec<Waker>,
 }
 
@@ -95,6 +95,27 @@ pub enum News {
         /// Why.
         why: Lost,
     },
+}
+
+/// What became of a conversion.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Converted {
+    /// It was granted.
+    Granted(Grant),
+    /// It was not, and the lock is held as before.
+    Kept,
+    /// It was not, and the lock holds this instead of its old mode.
+    Demoted(Claim),
+}
+
+impl Converted {
+    pub(crate) fn of(reply: &Reply) -> Converted {
+        match reply {
+            Reply::Granted(grant) => Converted::Granted(grant.clone()),
+            Reply::Demoted { held, .. } => Converted::Demoted(*held),
+            _ => Converted::Kept,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -213,8 +234,8 @@ impl Desk {
             (Undo::Release, Reply::GrantedMany(grants)) => {
                 Cleanup::Release(grants.into_iter().map(|g| g.lock).collect())
             }
-            (Undo::Note(lock), Reply::Granted(grant)) => {
-                self.locks.entry(lock).or_default().converted = Some(grant);
+            (Undo::Note(lock), reply) => {
+                self.locks.entry(lock).or_default().converted = Some(Converted::of(&reply));
                 Cleanup::Nothing
             }
             (Undo::Detach, Reply::Group(group)) => Cleanup::Detach(group),

@@ -1,9 +1,6 @@
 //! A lock that is held.
 
-use core::{
-    future::Future, future::IntoFuture, future::poll_fn, pin::Pin, sync::atomic::AtomicBool, sync::atomic::Ordering,
-    time::Duration,
-};
+use core::{future::Future, future::IntoFuture, future::poll_fn, pin::Pin, time::Duration};
 
 use lockstead_client_core::Lease;
 use lockstead_types::{
@@ -15,6 +12,7 @@ use lockstead_types::{
 use crate::{
     Error, Lost, Space,
     client::{done, unexpected},
+    desk::Converted,
     link::Link,
     lock::{Ask, parse_mode},
     space::default_modes,
@@ -34,8 +32,9 @@ pub struct Guard {
     value: Option<Value>,
     value_wanted: bool,
     alternative: bool,
-    /// A conversion was dropped half-way; what became of it is at the desk.
-    unsettled: AtomicBool,
+    /// A conversion is under way, or was dropped half-way; what became of it is at the desk. Until that is known this is
+    /// what is held whatever the service has done.
+    between: Option<Claim>,
     released: bool,
 }
 
@@ -51,7 +50,7 @@ impl Guard {
             value: grant.value,
             value_wanted: ask.flags.has(Flags::VALBLK),
             alternative: grant.alternative,
-            unsettled: AtomicBool::new(false),
+            between: None,
             released: false,
         }
     }
@@ -59,7 +58,10 @@ impl Guard {
     /// The fencing token: greater than that of every conflicting grant before it.
     #[must_use]
     pub fn token(&self) -> Token {
-        self.with_settled(|settled| settled.map_or(self.token, |g| g.token))
+        match self.converted() {
+            Some(Converted::Granted(grant)) => grant.token,
+            _ => self.token,
+        }
     }
 
     /// The resource.
@@ -68,14 +70,19 @@ impl Guard {
         &self.name
     }
 
-    /// What is held.
+    /// What is held. After a dropped conversion, until the service has said what became of it: what the old and the new
+    /// mode have in common, since another may have been granted what either alone would exclude.
     #[must_use]
     pub fn claim(&self) -> Claim {
-        self.with_settled(|settled| settled.map_or(self.claim, |g| g.claim))
+        match (self.converted(), self.between) {
+            (Some(Converted::Granted(grant)), _) => grant.claim,
+            (Some(Converted::Demoted(held)), _) => held,
+            (None, Some(between)) => between,
+            (Some(Converted::Kept), _) | (None, None) => self.claim,
+        }
     }
 
-    /// The mode that is held, `None` for permits. After a dropped conversion it is the old one until the service has said
-    /// what became of it.
+    /// The mode that is held ([`Guard::claim`]), `None` for permits.
     #[must_use]
     pub fn mode(&self) -> Option<Mode> {
         match self.claim() {
@@ -215,13 +222,33 @@ impl Guard {
 
     /// Takes in what a dropped conversion came to.
     fn settle(&mut self) {
-        if *self.unsettled.get_mut() {
-            let lock = self.lock;
-            let settled = self.link.with_desk(|desk| desk.news_of(lock).and_then(|n| n.converted.take()));
-            if let Some(grant) = settled {
-                self.take(grant);
-            }
+        if self.between.is_none() {
+            return;
         }
+        let lock = self.lock;
+        let converted = self.link.with_desk(|desk| desk.news_of(lock).and_then(|n| n.converted.take()));
+        if let Some(converted) = converted {
+            self.take_converted(converted);
+        }
+    }
+
+    fn take_converted(&mut self, converted: Converted) {
+        self.between = None;
+        match converted {
+            Converted::Granted(grant) => self.take(grant),
+            Converted::Demoted(held) => self.claim = held,
+            Converted::Kept => {}
+        }
+    }
+
+    /// What is held whatever becomes of a conversion: it may have been granted, or have let go of the old mode, before the
+    /// service's answer is here.
+    fn while_converting(&self, to: Mode, flags: Flags) -> Claim {
+        let (modes, now) = (self.modes(), self.claim());
+        let Claim::Mode(from) = now else { return now };
+        // [DEAD-2] Not even the old mode.
+        let from = if flags.has(Flags::CONVDEADLK) { modes.null().unwrap_or(from) } else { from };
+        modes.meet(from, to).map_or(now, Claim::Mode)
     }
 
     fn take(&mut self, grant: Grant) {
@@ -233,11 +260,9 @@ impl Guard {
         }
     }
 
-    fn with_settled<R>(&self, f: impl FnOnce(Option<&Grant>) -> R) -> R {
-        if !self.unsettled.load(Ordering::Relaxed) {
-            return f(None);
-        }
-        self.link.with_desk(|desk| f(desk.news_of(self.lock).and_then(|n| n.converted.as_ref())))
+    fn converted(&self) -> Option<Converted> {
+        self.between?;
+        self.link.with_desk(|desk| desk.news_of(self.lock).and_then(|n| n.converted.clone()))
     }
 }
 
@@ -271,7 +296,8 @@ impl Blocking<'_> {
 /// A conversion being described. Await it (or its `wait`, `try_now`) to ask for it.
 ///
 /// Dropping the future cancels the conversion: the lock stays in its old mode, or is in the new one if that was granted
-/// first; [`Guard::mode`] tells.
+/// first; [`Guard::mode`] tells, and trusts neither until the service has. A refused conversion with CONVDEADLK may leave
+/// the null mode; [`Guard::mode`] tells that too.
 #[must_use = "nothing is asked before it is awaited"]
 pub struct ConvertBuilder<'a> {
     guard: &'a mut Guard,
@@ -328,17 +354,15 @@ impl<'a> ConvertBuilder<'a> {
         let op = Op::Convert(ConvertRequest { lock: guard.lock, mode, wait, flags, value });
         let pending = guard.link.submit(op).map_err(|why| guard.link.explain(why))?;
         // Until the answer is here, a dropped future leaves its outcome at the desk.
-        *guard.unsettled.get_mut() = true;
+        guard.between = Some(guard.while_converting(mode, flags));
         let reply = pending.outcome().await;
-        *guard.unsettled.get_mut() = false;
-        if let Reply::Granted(grant) = reply {
-            guard.take(grant);
-            guard.check()?;
-            return Ok(());
-        }
-        match guard.link.accept(reply) {
-            Ok(other) => Err(unexpected(&other)),
-            Err(why) => Err(why),
+        // One that was dropped before came to its end before this one.
+        guard.settle();
+        guard.take_converted(Converted::of(&reply));
+        match reply {
+            Reply::Granted(_) => Ok(guard.check()?),
+            Reply::Demoted { why: Some(why), .. } => Err(guard.link.explain(why)),
+            other => Err(guard.link.accept(other).map_or_else(|why| why, |other| unexpected(&other))),
         }
     }
 }

@@ -143,6 +143,30 @@ async fn a_conversion_granted_while_it_was_dropped_is_seen() {
 }
 
 #[tokio::test]
+async fn a_conversion_that_let_go_of_its_mode_is_seen() {
+    let engine = Engine::embedded();
+    let (a, b) = (engine.client(), engine.client());
+    let mut one = a.lock("c").shared().await.expect("free");
+    let mut two = b.lock("c").shared().await.expect("compatible");
+    let (up, late) = tokio::join!(one.convert("EX").into_future(), async {
+        // It falls back to NL, so that `one` is granted: nothing of PR is left.
+        two.convert("EX").flag(Flags::CONVDEADLK).wait(Duration::from_millis(20)).await
+    });
+    up.expect("granted");
+    assert_eq!(late.expect_err("one holds it").refusal(), Some(Refusal::Timeout));
+    assert_eq!((one.mode_name(), two.mode_name()), ("EX", "NL"));
+    one.convert("PR").await.expect("down");
+    two.convert("PR").await.expect("free again");
+    {
+        let mut up = pin!(one.convert("EX").into_future());
+        assert!(poll_once(up.as_mut()).is_pending());
+        let mut dropped = pin!(two.convert("EX").flag(Flags::CONVDEADLK).into_future());
+        assert!(poll_once(dropped.as_mut()).is_pending());
+    }
+    assert_eq!((one.mode_name(), two.mode_name()), ("EX", "NL"), "also of a dropped one");
+}
+
+#[tokio::test]
 async fn values() {
     let engine = Engine::embedded();
     let (a, b) = (engine.client(), engine.client());

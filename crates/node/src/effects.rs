@@ -23,6 +23,22 @@ pub(crate) enum WaitEnd {
     Granted(Grant),
     Refused(Refusal),
     Cancelled,
+    /// As `Refused`, or `Cancelled` where there is no reason, of a conversion whose lock holds less than before.
+    Demoted {
+        held: Claim,
+        why: Option<Refusal>,
+    },
+}
+
+impl WaitEnd {
+    fn without_grant(why: Option<Refusal>, demoted: Option<Claim>) -> WaitEnd {
+        match (demoted, why) {
+            // [DEAD-12]
+            (Some(held), why) => WaitEnd::Demoted { held, why },
+            (None, Some(why)) => WaitEnd::Refused(why),
+            (None, None) => WaitEnd::Cancelled,
+        }
+    }
 }
 
 impl Node {
@@ -48,11 +64,11 @@ impl Node {
                 let lock = grant.lock;
                 self.tell_wait_end(now, owner, origin, lock, WaitEnd::Granted(grant));
             }
-            Effect::Refused { owner, origin, lock, why } => {
-                self.tell_wait_end(now, owner, origin, lock, WaitEnd::Refused(why));
+            Effect::Refused { owner, origin, lock, demoted, why } => {
+                self.tell_wait_end(now, owner, origin, lock, WaitEnd::without_grant(Some(why), demoted));
             }
-            Effect::Cancelled { owner, origin, lock } => {
-                self.tell_wait_end(now, owner, origin, lock, WaitEnd::Cancelled);
+            Effect::Cancelled { owner, origin, lock, demoted } => {
+                self.tell_wait_end(now, owner, origin, lock, WaitEnd::without_grant(None, demoted));
             }
             Effect::Blocking { owner, lock, claim } => self.tell_blocking(owner, lock, claim),
             Effect::Revoked { owner, lock, why } => self.tell_revoked(now, owner, lock, why),
@@ -97,6 +113,7 @@ impl Node {
             }
             WaitEnd::Refused(why) => self.refuse(at, waiting.id, why),
             WaitEnd::Cancelled => self.answer(at, waiting.id, Reply::Cancelled),
+            WaitEnd::Demoted { held, why } => self.answer_demoted(at, waiting.id, held, why),
         }
     }
 

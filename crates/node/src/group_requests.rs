@@ -4,7 +4,7 @@ use alloc::{collections::BTreeSet, vec::Vec};
 
 use lockstead_table::{Found, Outcome, OwnerId};
 use lockstead_types::{
-    Flags, GroupId, LockId, ModeTable, RequestId, SpaceId, Time,
+    Flags, GroupId, LockId, ModeTable, RequestId, Time,
     message::Reclaim,
     refusal::Refusal,
     reply::{Grant, Reply, Value},
@@ -54,8 +54,9 @@ impl Node {
         };
         let modes = self.table.space(request.space).ok_or(Refusal::NoLockspace)?.modes.clone();
         match (found.held, found.wanted) {
-            // [GROUP-2] What the group has is shared at once, without queueing, whoever waits.
-            (Some(held), _) if covers(&modes, held, request.claim) => {
+            // [GROUP-2] What the group has is shared at once, without queueing, whoever waits. Not while its own conversion waits:
+            // its grant would change mode and token under the newcomer ([GROUP-7]).
+            (Some(held), None) if covers(&modes, held, request.claim) => {
                 let grant = self.shared_grant(owner, held, &found, request.flags)?;
                 self.add_use(at, group, found.lock);
                 self.counters.grants += 1;
@@ -91,12 +92,14 @@ impl Node {
         let lock = match &outcome {
             Outcome::Granted(grant) => grant.lock,
             Outcome::Queued(lock) => *lock,
+            // A new lock holds nothing that it could lose.
+            Outcome::Demoted { why, .. } => return Err(*why),
         };
         let held = match &outcome {
             Outcome::Granted(grant) => Some(grant.claim),
-            Outcome::Queued(_) => None,
+            Outcome::Queued(_) | Outcome::Demoted { .. } => None,
         };
-        self.add_shared(group, lock, request.space, held);
+        self.add_shared(group, lock, held);
         match outcome {
             Outcome::Granted(grant) => {
                 self.add_use(waiter.session, group, lock);
@@ -104,12 +107,13 @@ impl Node {
                 self.answer(waiter.session, waiter.id, Reply::Granted(grant));
             }
             Outcome::Queued(_) => self.wait_in_group(now, group, lock, waiter),
+            Outcome::Demoted { .. } => {}
         }
         Ok(())
     }
 
-    fn add_shared(&mut self, group: u32, lock: LockId, space: SpaceId, held: Option<Claim>) {
-        let shared = Shared { space, held, users: BTreeSet::new(), waiters: Vec::new() };
+    fn add_shared(&mut self, group: u32, lock: LockId, held: Option<Claim>) {
+        let shared = Shared { held, users: BTreeSet::new(), waiters: Vec::new() };
         if let Some(value) = self.groups.map.get_mut(&group) {
             value.locks.insert(lock, shared);
             self.groups.locks.insert(lock, group);
@@ -156,9 +160,14 @@ impl Node {
     ) -> Result<(), Refusal> {
         let owner = self.owner_of_user(at, group, request.lock)?;
         let others = self.users_of(group, request.lock) > 1;
-        // [GROUP-7] Nobody weakens a lock under another user's feet: while others use it, it is only made stronger.
-        if others && !self.is_only_stronger(group, request)? {
+        // [GROUP-7] Nobody changes a lock under another user's feet: a weaker mode takes away what that one relies on, a
+        // stronger one brings a new token, and with the old one that one would be refused at what it guards.
+        if others && !self.stays_as_it_is(group, request) {
             return Err(Refusal::Busy);
+        }
+        // [GROUP-7] Members that come while it waits would share a mode that CONVDEADLK may let go of, unsaid to them.
+        if request.flags.has(Flags::CONVDEADLK) {
+            return Err(Refusal::Invalid);
         }
         let outcome = self.table.convert(now, owner, 0, request, &mut self.fx)?;
         match outcome {
@@ -169,6 +178,8 @@ impl Node {
                 self.counters.grants += 1;
                 self.answer(at, id, Reply::Granted(grant));
             }
+            // Never for a group: CONVDEADLK was refused above.
+            Outcome::Demoted { held, why } => self.answer_demoted(at, id, held, Some(why)),
             // One member asks, so the table can time it.
             Outcome::Queued(lock) => {
                 self.wait_in_group(now, group, lock, Waiter { session: at, id, until: None });
@@ -177,12 +188,9 @@ impl Node {
         Ok(())
     }
 
-    /// Whether a conversion keeps all that is held, whatever happens on the way.
-    fn is_only_stronger(&self, group: u32, request: &ConvertRequest<'_>) -> Result<bool, Refusal> {
-        let shared = self.shared(group, request.lock).ok_or(Refusal::NotHeld)?;
-        let modes = &self.table.space(shared.space).ok_or(Refusal::NoLockspace)?.modes;
-        let falls_back = request.flags.has(Flags::CONVDEADLK);
-        Ok(!falls_back && shared.held.is_some_and(|held| covers(modes, Claim::Mode(request.mode), held)))
+    /// Whether a conversion only reads or writes the value block.
+    fn stays_as_it_is(&self, group: u32, request: &ConvertRequest<'_>) -> bool {
+        self.shared(group, request.lock).and_then(|s| s.held) == Some(Claim::Mode(request.mode))
     }
 
     /// A member lets go of a lock. [GROUP-5] It is released with its last user.
@@ -333,7 +341,7 @@ impl Node {
         let grant = match self.table.find(owner, claim.space, claim.name, claim.tag) {
             None => {
                 let grant = self.table.reclaim(now, owner, claim, &mut self.fx)?;
-                self.add_shared(group, grant.lock, claim.space, Some(grant.claim));
+                self.add_shared(group, grant.lock, Some(grant.claim));
                 grant
             }
             // [RESTART-12] Claims of members merge: the first brings the lock back, the others become users of it.

@@ -12,7 +12,7 @@ use alloc::{
 use hashbrown::HashMap;
 use lockstead_table::{Ending, OwnerId};
 use lockstead_types::{
-    Flags, GroupId, LimitName, LockId, RequestId, SpaceId, Time,
+    Flags, GroupId, LimitName, LockId, RequestId, Time,
     refusal::Refusal,
     reply::{Reply, Revoked},
     request::{Claim, ReleaseRequest},
@@ -47,7 +47,6 @@ pub(crate) struct Group {
 
 /// A lock of a group.
 pub(crate) struct Shared {
-    pub(crate) space: SpaceId,
     /// What is held, once it was granted; then waiters wait for a conversion of it.
     pub(crate) held: Option<Claim>,
     pub(crate) users: BTreeSet<u32>,
@@ -232,7 +231,7 @@ impl Node {
         let was_held = shared.held.is_some();
         let granted = match end {
             WaitEnd::Granted(grant) => Some(grant.claim),
-            WaitEnd::Refused(_) | WaitEnd::Cancelled => None,
+            WaitEnd::Refused(_) | WaitEnd::Cancelled | WaitEnd::Demoted { .. } => None,
         };
         shared.held = granted.or(shared.held);
         let waiters = core::mem::take(&mut shared.waiters);

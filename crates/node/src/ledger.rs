@@ -8,7 +8,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 
 use lockstead_types::{
     LockId, RequestId, Time,
-    reply::Reply,
+    reply::{Grant, Reply},
     report::{Report, ResourceDetail},
 };
 
@@ -170,9 +170,10 @@ const ROOM_KEPT: usize = 4;
 fn heap_bytes(reply: &Reply) -> u64 {
     const ROW: usize = 256;
     let detail = |d: &ResourceDetail| ROW * (d.granted.len() + d.converting.len() + d.waiting.len() + 1);
+    let value_of = |grant: &Grant| grant.value.as_ref().map_or(0, |v| v.bytes.len());
     let bytes = match reply {
-        Reply::Granted(grant) => grant.value.as_ref().map_or(0, |v| v.bytes.len()),
-        Reply::GrantedMany(grants) => grants.len() * ROW,
+        Reply::Granted(grant) => value_of(grant),
+        Reply::GrantedMany(grants) => grants.iter().map(|g| ROW + value_of(g)).sum(),
         Reply::Value(value) => value.bytes.len(),
         Reply::Space(_) => 16 * ROW,
         Reply::Report(report) => match &**report {
@@ -190,7 +191,8 @@ fn heap_bytes(reply: &Reply) -> u64 {
         | Reply::Done
         | Reply::Group(_)
         | Reply::Purged(_)
-        | Reply::Refused(_) => 0,
+        | Reply::Refused(_)
+        | Reply::Demoted { .. } => 0,
     };
     bytes as u64
 }

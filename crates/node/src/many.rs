@@ -118,6 +118,10 @@ impl Node {
             Wait::For(span) => Until::At(now.after(span)),
             Wait::Forever => Until::Ever,
         };
+        // [MANY-6] Before anything is granted: afterwards no refusal could stand for an answer that cannot be sent.
+        if self.answer_bytes(requests) > u64::from(self.config.limits.frame_bytes) {
+            return Err(Refusal::Limit(LimitName::FrameBytes));
+        }
         let mut parts = Vec::with_capacity(requests.len());
         for (place, request) in requests.iter().enumerate() {
             // A group's lock may be there already, shared with members who do not stop using it.
@@ -142,6 +146,17 @@ impl Node {
             return Err(Refusal::Invalid);
         }
         Ok((until, parts))
+    }
+
+    /// How long the answer may become, from above: each grant may carry the whole value block of its lockspace.
+    fn answer_bytes(&self, requests: &[LockRequest<'_>]) -> u64 {
+        const GRANT: u64 = 64;
+        let value = |r: &LockRequest<'_>| match self.table.space(r.space) {
+            Some(space) if r.flags.has(Flags::VALBLK) && space.value_bytes > 0 => space.value_bytes,
+            Some(_) if r.flags.has(Flags::VALBLK) => self.config.limits.value_bytes,
+            _ => 0,
+        };
+        requests.iter().map(|r| GRANT + u64::from(value(r))).sum::<u64>() + GRANT
     }
 
     /// Acquires until one must be waited for, all are there, or one is refused.
@@ -172,7 +187,8 @@ impl Node {
                     self.counters.queued += 1;
                     return;
                 }
-                Err(why) => return self.fail_many(now, many, WaitEnd::Refused(why)),
+                // A new lock holds nothing that it could lose.
+                Ok(Outcome::Demoted { why, .. }) | Err(why) => return self.fail_many(now, many, WaitEnd::Refused(why)),
             }
         }
     }
@@ -185,7 +201,7 @@ impl Node {
                 value.on_granted(grant);
                 self.acquire_next(now, many);
             }
-            WaitEnd::Refused(_) | WaitEnd::Cancelled => self.fail_many(now, many, end),
+            WaitEnd::Refused(_) | WaitEnd::Cancelled | WaitEnd::Demoted { .. } => self.fail_many(now, many, end),
         }
     }
 

@@ -6,7 +6,7 @@ use lockstead_types::{
     message::{ClientMessage, Rejection, ServerMessage},
     refusal::Refusal,
     reply::Reply,
-    request::{ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Target},
+    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Target},
 };
 
 use crate::{
@@ -143,6 +143,7 @@ impl Node {
                 self.answer(at, id, Reply::Granted(grant));
             }
             Ok(Outcome::Queued(lock)) => self.queue(at, Waiting { id, since: now, pend: Pend::Lock(lock) }, lock),
+            Ok(Outcome::Demoted { held, why }) => self.answer_demoted(at, id, held, Some(why)),
             Err(why) => self.refuse(at, id, why),
         }
         self.tell_effects(now);
@@ -239,6 +240,14 @@ impl Node {
     pub(crate) fn refuse(&mut self, at: u32, id: RequestId, why: Refusal) {
         self.counters.on_refused(why);
         self.answer(at, id, Reply::Refused(why));
+    }
+
+    /// [DEAD-12] A conversion is not granted, and its lock holds less than before.
+    pub(crate) fn answer_demoted(&mut self, at: u32, id: RequestId, held: Claim, why: Option<Refusal>) {
+        if let Some(why) = why {
+            self.counters.on_refused(why);
+        }
+        self.answer(at, id, Reply::Demoted { held, why });
     }
 
     /// Answers a request: now, where the session is connected, and again after the next attach until it is acknowledged.

@@ -62,6 +62,11 @@ pub enum LockEvent {
     Cancelled,
     /// Its request was refused.
     Refused(Refusal),
+    /// Its conversion was refused, or cancelled where there is no reason, after it had fallen back to the null mode.
+    Demoted {
+        /// Why.
+        why: Option<Refusal>,
+    },
     /// The value block.
     Value(Value),
     /// It was taken away.
@@ -101,6 +106,8 @@ impl fmt::Display for LockEvent {
             LockEvent::Released => f.write_str("released"),
             LockEvent::Cancelled => f.write_str("cancelled"),
             LockEvent::Refused(why) => write!(f, "refused {why}"),
+            LockEvent::Demoted { why: Some(why) } => write!(f, "refused {why} demoted"),
+            LockEvent::Demoted { why: None } => f.write_str("cancelled demoted"),
             LockEvent::Value(value) => write!(f, "value {}", Shown(value)),
             LockEvent::Lost(why) => write!(f, "lost {}", revoked_word(*why)),
         }
@@ -163,6 +170,8 @@ mod tests {
             (LockEvent::Waiting("EX".into()), "waiting EX"),
             (LockEvent::Blocking("permits=3/10".into()), "blocking permits=3/10"),
             (LockEvent::Refused(Refusal::Limit(lockstead_types::LimitName::Locks)), "refused limit:locks"),
+            (LockEvent::Demoted { why: Some(Refusal::Timeout) }, "refused timeout demoted"),
+            (LockEvent::Demoted { why: None }, "cancelled demoted"),
             (LockEvent::Value(value(b"v", true)), "value v invalid"),
             (LockEvent::Lost(Revoked::Forced), "lost forced"),
         ] {

@@ -24,7 +24,8 @@ impl Table {
     /// Converts a lock that is held.
     ///
     /// # Errors
-    /// The refusal; the lock is held as before then, and no value was written ([CONV-5]).
+    /// The refusal; the lock is held as before then, and no value was written ([CONV-5]). A refusal after the old mode was
+    /// let go of is [`Outcome::Demoted`] ([DEAD-12]).
     pub fn convert(
         &mut self,
         now: Time,
@@ -70,14 +71,11 @@ impl Table {
         }
         self.settle(&mut call, resource);
         self.resolve(&mut call);
-        match call.answer {
-            Some(Ok(grant)) => Ok(Outcome::Granted(grant)),
-            Some(Err(why)) => {
-                self.set_traits(l, before);
-                Err(why)
-            }
-            None => Ok(Outcome::Queued(req.lock)),
+        let answer = call.answer.unwrap_or(Ok(Outcome::Queued(req.lock)));
+        if !matches!(answer, Ok(Outcome::Granted(_) | Outcome::Queued(_))) {
+            self.set_traits(l, before);
         }
+        answer
     }
 
     fn check_conversion(&self, l: u32, req: &ConvertRequest<'_>) -> Result<(), Refusal> {

@@ -47,6 +47,13 @@ pub enum Outcome {
     Granted(Grant),
     /// It waits; an effect with its origin will end the wait.
     Queued(LockId),
+    /// A conversion was refused, and its lock holds less than before ([DEAD-12]).
+    Demoted {
+        /// What it holds now.
+        held: Claim,
+        /// Why.
+        why: Refusal,
+    },
 }
 
 /// What else a call caused, in order. `origin` is what the caller gave with the request that waits.
@@ -70,6 +77,8 @@ pub enum Effect {
         origin: u64,
         /// Of which lock. A new request's lock is gone; a conversion's is held in its old mode, unless a `Revoked` follows.
         lock: LockId,
+        /// What it holds instead of its old mode, where CONVDEADLK let go of that ([DEAD-12]).
+        demoted: Option<Claim>,
         /// Why.
         why: Refusal,
     },
@@ -81,6 +90,8 @@ pub enum Effect {
         origin: u64,
         /// Of which lock.
         lock: LockId,
+        /// As of `Refused`.
+        demoted: Option<Claim>,
     },
     /// Blocking notice to a holder.
     Blocking {

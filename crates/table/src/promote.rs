@@ -8,7 +8,7 @@ use lockstead_types::{
 };
 
 use crate::{
-    Effect, OwnerId, Table,
+    Effect, Outcome, OwnerId, Table,
     grant::{Ask, Place, Standing, What, is_down, may_grant},
     lock::{State, Told, Traits},
     owner::ORPHANS,
@@ -180,7 +180,7 @@ impl Table {
             alternative: g.alternative,
         };
         if call.caller == l {
-            call.answer = Some(Ok(grant));
+            call.answer = Some(Ok(Outcome::Granted(grant)));
         } else {
             call.fx.push(Effect::Granted { owner: OwnerId(self.locks[l].owner), origin: g.origin, grant });
         }

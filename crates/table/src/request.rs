@@ -88,8 +88,7 @@ impl Table {
         self.settle(&mut call, resource);
         self.resolve(&mut call);
         match call.answer {
-            Some(Ok(grant)) => Ok(Outcome::Granted(grant)),
-            Some(Err(why)) => Err(why),
+            Some(answer) => answer,
             None => Ok(Outcome::Queued(id)),
         }
     }

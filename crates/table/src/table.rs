@@ -7,10 +7,10 @@ use alloc::{
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use lockstead_types::{Limits, Mode, ModeTable, Refusal, SessionId, SpaceId, Time, Token, reply::Grant};
+use lockstead_types::{Limits, Mode, ModeTable, Refusal, SessionId, SpaceId, Time, Token};
 
 use crate::{
-    Counts, Effect, OwnerId, Space,
+    Counts, Effect, Outcome, OwnerId, Space,
     lock::{Lock, Side},
     owner::Owners,
     resource::{Extra, Resource},
@@ -81,7 +81,7 @@ pub(crate) struct Call<'a> {
     pub(crate) fx: &'a mut Vec<Effect>,
     /// The lock whose grant or refusal is the answer of the call, and no effect.
     pub(crate) caller: u32,
-    pub(crate) answer: Option<Result<Grant, Refusal>>,
+    pub(crate) answer: Option<Result<Outcome, Refusal>>,
     /// Locks through which a new cycle of waits may run, with their generation.
     pub(crate) suspects: Vec<(u32, u32)>,
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use lockstead_types::{Flags, LockId, Mode, Refusal, Time, reply::ChangeEvent, request};
 
 use crate::{
-    Effect, OwnerId, Table,
+    Effect, Outcome, OwnerId, Table,
     lock::{State, Wait},
     slab::NIL,
     store::Ring,
@@ -149,10 +149,16 @@ impl Table {
         } else {
             self.free_lock(l);
         }
-        match end {
-            End::Refused(why) if call.caller == l => call.answer = Some(Err(why)),
-            End::Refused(why) => call.fx.push(Effect::Refused { owner, origin: wait.origin, lock: id, why }),
-            End::Cancelled => call.fx.push(Effect::Cancelled { owner, origin: wait.origin, lock: id }),
+        // [DEAD-12] The old mode is gone, and the holder must hear of it: another may hold what conflicts with it by now.
+        let demoted = wait.demoted.then(|| self.claim(l, self.locks[l].mode));
+        let origin = wait.origin;
+        match (end, demoted) {
+            (End::Refused(why), None) if call.caller == l => call.answer = Some(Err(why)),
+            (End::Refused(why), Some(held)) if call.caller == l => {
+                call.answer = Some(Ok(Outcome::Demoted { held, why }))
+            }
+            (End::Refused(why), demoted) => call.fx.push(Effect::Refused { owner, origin, lock: id, demoted, why }),
+            (End::Cancelled, demoted) => call.fx.push(Effect::Cancelled { owner, origin, lock: id, demoted }),
         }
     }
 

@@ -53,7 +53,7 @@ struct Known {
     space: SpaceId,
     name: Vec<u8>,
     held: Option<Claim>,
-    /// CONVDEADLK may have taken the held mode away unsaid.
+    /// It waits with CONVDEADLK, which may have let go of the held mode: the end of the wait says.
     unsure: bool,
     persistent: bool,
     token: Token,
@@ -303,11 +303,12 @@ impl World {
                 passed: 0,
             });
         }
-        let demoted = matches!(&answer, Ok(Outcome::Granted(g)) if g.demoted);
-        // [DEAD-2] Demoted first, and then the victim of another cycle.
-        let refused = answer == Err(Refusal::Deadlock) && flags.has(Flags::CONVDEADLK);
-        if demoted || refused {
+        if matches!(&answer, Ok(Outcome::Granted(g)) if g.demoted) {
             self.locks.get_mut(&id).expect("known").unsure = true;
+        }
+        // [DEAD-12] Demoted first, and then the victim of another cycle.
+        if let Ok(Outcome::Demoted { held, .. }) = &answer {
+            self.locks.get_mut(&id).expect("known").held = Some(*held);
         }
         self.learn(fx);
         if let Ok(Outcome::Granted(grant)) = &answer {
@@ -453,11 +454,14 @@ impl World {
                     assert_eq!(came, Some(*origin), "{effect:?}");
                     self.learn_grant(grant, *origin, false);
                 }
-                Effect::Refused { lock, origin, .. } | Effect::Cancelled { lock, origin, .. } => {
+                Effect::Refused { lock, origin, demoted, .. } | Effect::Cancelled { lock, origin, demoted, .. } => {
                     // Of a lock released with FORCEUNLOCK the model knows nothing any more.
                     let Some(known) = self.locks.get_mut(lock) else { continue };
                     let wait = known.wait.take();
                     assert_eq!(wait.map(|w| w.came), Some(*origin), "{effect:?}");
+                    // [DEAD-12] From here on it is known again what is held.
+                    known.unsure = false;
+                    known.held = demoted.or(known.held);
                     if known.held.is_none() {
                         self.locks.remove(lock);
                     }

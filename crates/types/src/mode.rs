@@ -278,6 +278,15 @@ impl ModeTable {
         self.conflicts_of(to).is_subset(self.conflicts_of(from)) && self.blocked_by(to).is_subset(self.blocked_by(from))
     }
 
+    /// The strongest mode that is down from both: what a holder has left whichever of the two it turns out to hold.
+    /// `None` where the table has no such mode.
+    #[must_use]
+    pub fn meet(&self, a: Mode, b: Mode) -> Option<Mode> {
+        let below = |m: &Mode| self.is_down(a, *m) && self.is_down(b, *m);
+        let weight = |m: &Mode| self.conflicts_of(*m).0.count_ones() + self.blocked_by(*m).0.count_ones();
+        self.modes().filter(below).max_by_key(weight)
+    }
+
     /// The mode that conflicts with nothing, if the table has one: NL in `vms`.
     #[must_use]
     pub fn null(&self) -> Option<Mode> {

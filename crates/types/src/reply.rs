@@ -64,6 +64,14 @@ pub enum Reply {
     Report(Box<Report>),
     /// Not done.
     Refused(Refusal),
+    /// A conversion ended without its grant, and its lock holds less than before: CONVDEADLK had let go of the old mode
+    /// ([DEAD-12]).
+    Demoted {
+        /// What the lock holds now.
+        held: Claim,
+        /// Why the conversion was not granted, `None` where it was cancelled.
+        why: Option<Refusal>,
+    },
 }
 
 /// What a client must know of a lockspace.

@@ -6,6 +6,7 @@ use lockstead_types::{
     GroupId, LockId, Refusal, RequestId, Span,
     message::{Attached, Rejection, ServerMessage, Welcome},
     reply::{Grant, Notice, Reply, Value},
+    request::Claim,
 };
 
 use crate::{
@@ -37,6 +38,7 @@ mod code {
     pub(super) const SPACE: u8 = 0x99;
     pub(super) const PURGED: u8 = 0x9A;
     pub(super) const REPORT: u8 = 0x9B;
+    pub(super) const DEMOTED: u8 = 0x9C;
 }
 
 /// Appends one message, without a frame header.
@@ -99,6 +101,7 @@ fn put_reply(id: RequestId, reply: &Reply, out: &mut Vec<u8>) -> Result<(), Enco
         Reply::Purged(_) => code::PURGED,
         Reply::Report(_) => code::REPORT,
         Reply::Refused(_) => code::REFUSED,
+        Reply::Demoted { .. } => code::DEMOTED,
     };
     put_head(code, id, out);
     match reply {
@@ -112,6 +115,10 @@ fn put_reply(id: RequestId, reply: &Reply, out: &mut Vec<u8>) -> Result<(), Enco
         Reply::Purged(count) => count.put(out),
         Reply::Report(report) => report.put(out),
         Reply::Refused(refusal) => refusal.put(out),
+        Reply::Demoted { held, why } => {
+            held.put(out)?;
+            why.put(out)
+        }
     }
 }
 
@@ -158,7 +165,7 @@ fn put_rest(message: &ServerMessage, out: &mut Vec<u8>) -> Result<(), EncodeErro
 fn get(r: &mut Reader<'_>) -> Result<ServerMessage, DecodeError> {
     let at = r.at();
     let code = u8::get(r)?;
-    if !(code::GRANTED..=code::REPORT).contains(&code) {
+    if !(code::GRANTED..=code::DEMOTED).contains(&code) {
         return get_rest(code, at, r);
     }
     let id = RequestId::get(r)?;
@@ -175,6 +182,7 @@ fn get(r: &mut Reader<'_>) -> Result<ServerMessage, DecodeError> {
         code::SPACE => Reply::Space(Box::get(r)?),
         code::PURGED => Reply::Purged(u32::get(r)?),
         code::REPORT => Reply::Report(Box::get(r)?),
+        code::DEMOTED => Reply::Demoted { held: Claim::get(r)?, why: Option::get(r)? },
         found => return Err(DecodeError::Opcode { at, found }),
     };
     Ok(ServerMessage::Reply { id, reply })

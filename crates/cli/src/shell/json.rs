@@ -39,6 +39,10 @@ fn lock(what: &LockEvent) -> Json {
         LockEvent::Released => json!({ "event": "released" }),
         LockEvent::Cancelled => json!({ "event": "cancelled" }),
         LockEvent::Refused(why) => json!({ "event": "refused", "reason": why.to_string() }),
+        LockEvent::Demoted { why: Some(why) } => {
+            json!({ "event": "refused", "reason": why.to_string(), "demoted": true })
+        }
+        LockEvent::Demoted { why: None } => json!({ "event": "cancelled", "demoted": true }),
         LockEvent::Value(v) => json!({ "event": "value", "value": value(v) }),
         LockEvent::Lost(why) => json!({ "event": "lost", "reason": revoked_word(*why) }),
     }

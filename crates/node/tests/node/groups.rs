@@ -122,18 +122,24 @@ fn a_lock_is_not_weakened_under_another_users_feet() {
     rig.granted(&mut b, group_lock(group, "x", PR, Wait::Never));
     assert_eq!(rig.refused(&mut a, convert(held.lock, PR)), Refusal::Busy);
     assert_eq!(rig.refused(&mut b, group_lock(group, "x", EX, Wait::Never)), Refusal::Busy, "convert for more");
-    let stronger = rig.granted(&mut b, convert(held.lock, EX));
-    assert!(stronger.token > held.token);
+    // A new token would come unsaid to the other user, who would be refused with the old one.
+    assert_eq!(rig.refused(&mut b, convert(held.lock, EX)), Refusal::Busy);
+    let same = rig.granted(&mut b, convert(held.lock, PW));
+    assert_eq!(same.token, held.token);
     rig.reply(&mut b, release(held.lock));
+    let stronger = rig.granted(&mut a, convert(held.lock, EX));
+    assert!(stronger.token > held.token);
     let weaker = rig.granted(&mut a, convert(held.lock, PR));
     assert_eq!(weaker.token, stronger.token);
-    rig.granted(&mut c, lock("x", PR));
-    rig.granted(&mut b, group_lock(group, "x", PR, Wait::Never));
-    rig.queued(&mut b, convert(held.lock, EX));
+    let beside = rig.granted(&mut c, lock("x", PR));
+    rig.queued(&mut a, convert(held.lock, EX));
     assert_eq!(rig.refused(&mut a, convert(held.lock, EX)), Refusal::Busy, "one conversion at a time");
-    let converting = b.asked;
-    let out = rig.ask(&mut b, cancel(converting));
-    assert_eq!(replies(&out, b.conn).len(), 2);
+    // It would be granted under the newcomer.
+    assert_eq!(rig.refused(&mut b, group_lock(group, "x", PR, Wait::Never)), Refusal::Busy);
+    let converting = a.asked - 1;
+    let out = rig.ask(&mut a, cancel(converting));
+    assert_eq!(replies(&out, a.conn).len(), 2);
+    rig.reply(&mut c, release(beside.lock));
     let falling = ConvertRequest {
         lock: held.lock,
         mode: lockstead_types::Mode(5),
@@ -141,7 +147,7 @@ fn a_lock_is_not_weakened_under_another_users_feet() {
         flags: Flags::CONVDEADLK,
         value: None,
     };
-    assert_eq!(rig.refused(&mut b, Op::Convert(falling)), Refusal::Busy);
+    assert_eq!(rig.refused(&mut a, Op::Convert(falling)), Refusal::Invalid);
 }
 
 #[test]

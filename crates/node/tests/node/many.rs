@@ -165,3 +165,19 @@ fn the_end_of_its_session_leaves_nothing() {
     let out = rig.ask(&mut c, op);
     assert_eq!(all_granted(&out, &c).map(|g| g[0].claim), Some(permits));
 }
+
+#[test]
+fn an_answer_longer_than_a_frame_is_refused_before_it_grants() {
+    let limits = Limits { frame_bytes: 200_000, value_bytes: 60_000, ..Limits::default() };
+    let mut rig = Rig::with(lockstead_node::NodeConfig { limits, ..config() });
+    let mut a = rig.local(1);
+    let reading = |names: &[&'static str]| {
+        let flags = Flags::VALBLK;
+        Op::LockMany(names.iter().map(|name| LockRequest { flags, ..request(name, EX, Wait::Never) }).collect())
+    };
+    let limit = Refusal::Limit(LimitName::FrameBytes);
+    assert_eq!(rig.refused(&mut a, reading(&["a", "b", "c", "d"])), limit);
+    assert_eq!(locks(&rig), 0);
+    assert!(matches!(rig.reply(&mut a, reading(&["a", "b", "c"])), Reply::GrantedMany(_)));
+    assert!(matches!(rig.reply(&mut a, many(&["d", "e", "f", "g"], Wait::Never)), Reply::GrantedMany(_)));
+}

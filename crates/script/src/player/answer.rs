@@ -165,6 +165,12 @@ impl Player {
                 self.book.convert(entry.lock, grant.claim, grant.token);
                 entry.says(granted(entry.text(grant.claim), grant))
             }
+            Reply::Demoted { held, why } => {
+                // A conversion down: the token stays.
+                let token = self.book.by_id(entry.lock).map_or(entry.token, |known| known.token);
+                self.book.convert(entry.lock, held, token);
+                entry.says(LockEvent::Demoted { why })
+            }
             other => {
                 self.forget_if_gone(entry, &other);
                 entry.says(without_grant(&other))

@@ -49,7 +49,7 @@ pub(crate) fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     };
     within("name_bytes", limits.name_bytes, 1, NAME_BYTES_CEILING)?;
     within("value_bytes", limits.value_bytes, 1, VALUE_BYTES_CEILING)?;
-    within("frame_bytes", limits.frame_bytes, 16_384, 64 << 20)?;
+    within("frame_bytes", limits.frame_bytes, least_frame(limits), 64 << 20)?;
     within("output_bytes", limits.output_bytes, limits.frame_bytes, u32::MAX)?;
     within("connections", limits.connections, 1, 16 << 20)?;
     within("sessions", limits.sessions, 1, u32::MAX)?;
@@ -66,6 +66,16 @@ pub(crate) fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
         return Err(ConfigError::new("limits.ttl_max", "a lease longer than 7d would freeze a restart for as long"));
     }
     Ok(())
+}
+
+/// What every single answer and notice fits in, whatever lockspaces there are: a value block at the ceiling, a name at the
+/// ceiling, the metadata of two sessions, the groups of one session. A report that fits no frame is cut short or refused, an
+/// answer that grants something cannot be.
+fn least_frame(limits: &Limits) -> u32 {
+    const HEADERS: u32 = 4_096;
+    let groups = limits.groups.saturating_mul(4);
+    let largest = (VALUE_BYTES_CEILING + NAME_BYTES_CEILING).max(groups).max(limits.meta_bytes.saturating_mul(2));
+    largest.saturating_add(HEADERS)
 }
 
 /// The field of a limit that is a number. The two spans never come here ([`set_limit`]).
@@ -127,6 +137,8 @@ mod tests {
         assert!(refused("name_bytes", "4097").contains("limits.name_bytes"));
         assert!(refused("ttl_min", "1ms").contains("limits.ttl_min"));
         assert!(refused("ttl_max", "100ms").contains("limits.ttl_max"));
+        assert!(refused("frame_bytes", "65536").contains("limits.frame_bytes"), "no value block at the ceiling fits");
+        assert!(refused("groups", "1_000_000").contains("limits.frame_bytes"), "the groups of a session fit no frame");
         check_limits(&Limits::default()).expect("the defaults are sound");
     }
 }

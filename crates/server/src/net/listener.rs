@@ -102,9 +102,11 @@ impl Listener {
                 Ok(Accepted { fd, local: false, principal: Principal::Address(address) })
             }
             Listener::Unix { .. } => {
-                let peer = sockopt::socket_peercred(&fd)?;
-                let (uid, gid) = (peer.uid.as_raw(), peer.gid.as_raw());
-                let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or(0);
+                // Not rustix' call: its process id is never 0, but the kernel says 0 of a peer in a process namespace that this
+                // one does not see, a container on the same host for instance.
+                let peer = nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::PeerCredentials)?;
+                let (uid, gid) = (peer.uid(), peer.gid());
+                let pid = u32::try_from(peer.pid()).unwrap_or(0);
                 Ok(Accepted { fd, local: true, principal: Principal::Local { uid, gid, pid } })
             }
         }

@@ -77,6 +77,7 @@ kinds!(server_kind, SERVER_KINDS, ServerMessage {
     ServerMessage::Reply { reply: Reply::Purged(_), .. } => "purged",
     ServerMessage::Reply { reply: Reply::Refused(_), .. } => "refused",
     ServerMessage::Reply { reply: Reply::Report(_), .. } => "report",
+    ServerMessage::Reply { reply: Reply::Demoted { .. }, .. } => "demoted",
 });
 
 kinds!(report_kind, REPORT_KINDS, Report {

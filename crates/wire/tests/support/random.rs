@@ -410,6 +410,7 @@ impl Rng {
             }
             9 => Reply::Purged(self.n32()),
             10 => Reply::Refused(self.refusal()),
+            11 => Reply::Demoted { held: self.claim(), why: (self.below(2) == 0).then(|| self.refusal()) },
             _ => Reply::Report(Box::new(self.report())),
         }
     }

@@ -207,6 +207,8 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("granted-many", Reply::GrantedMany(vec![grant(), permits])),
         ("released", Reply::Released),
         ("cancelled", Reply::Cancelled),
+        ("demoted", Reply::Demoted { held: Claim::Mode(Mode(0)), why: Some(Refusal::Timeout) }),
+        ("demoted, cancelled", Reply::Demoted { held: Claim::Mode(Mode(0)), why: None }),
         ("value", Reply::Value(block(false))),
         ("value invalid", Reply::Value(block(true))),
         ("done", Reply::Done),
