@@ -146,8 +146,8 @@ fn a_signal_ends_a_wait_and_leaves_nothing_in_the_queue() {
     let _holder = holder(&node, &[], "a");
     let mut waiter = Process::spawn(node.command(&["lock", "a", "--", "true"]).stderr(Stdio::null()));
     until("it waits", LONG, || (count(&node, "a", "waiting") == 1).then_some(()));
-    waiter.signal(Signal::INT);
-    assert_eq!(waiter.wait_for("it ends", LONG).code(), Some(128 + 2));
+    waiter.signal(Signal::TERM);
+    assert_eq!(waiter.wait_for("it ends", LONG).code(), Some(128 + 15));
     until("it waits no more", LONG, || (count(&node, "a", "waiting") == 0).then_some(()));
 }
 
