@@ -250,7 +250,7 @@ fn a_client_that_does_not_read_is_cut_off() {
         open_session(&mut deaf, 5);
         // Each answer has 400 names of 900 bytes: a gigabyte in all if somebody kept it.
         for id in 1..3_000 {
-            let query = Query::Resources { space: SpaceId(0), prefix: b"", after: b"" };
+            let query = Query::Resources { space: SpaceId(0), prefix: b"", from: 0 };
             let ask = ClientMessage::Request { id: RequestId(id), op: Op::Query(query) };
             if deaf.write_all(&frame(&[ask])).is_err() {
                 return;

@@ -64,7 +64,7 @@ pub(crate) enum Rare {
 
 #[derive(Clone, Debug)]
 pub(crate) enum OwnedQuery {
-    Resources { space: SpaceId, prefix: Box<[u8]>, after: Box<[u8]> },
+    Resources { space: SpaceId, prefix: Box<[u8]>, from: u32 },
     Resource { space: SpaceId, name: Box<[u8]> },
     Waits,
     Sessions { after: Option<SessionId> },
@@ -129,6 +129,15 @@ impl Owned {
     /// Whether the node may keep it waiting.
     pub(crate) fn may_wait(&self) -> bool {
         matches!(self.class(), Class::NewLock | Class::Conversion)
+    }
+
+    /// Whether [`Owned::lend`] gives a request, without making it where that can be seen at once.
+    pub(crate) fn is_sendable(&self, wiring: &impl Wiring) -> bool {
+        match self {
+            Owned::Lock(lock) if !matches!(lock.owner, OwnerRef::Group(_)) => true,
+            Owned::Release { lock, .. } => wiring.lock(*lock).is_some(),
+            other => other.lend(wiring).is_some(),
+        }
     }
 
     /// The request with the node's ids; `None` where it speaks of a lock or group that is gone.
@@ -210,9 +219,7 @@ impl Rare {
 impl OwnedQuery {
     fn of(query: Query<'_>) -> OwnedQuery {
         match query {
-            Query::Resources { space, prefix, after } => {
-                OwnedQuery::Resources { space, prefix: prefix.into(), after: after.into() }
-            }
+            Query::Resources { space, prefix, from } => OwnedQuery::Resources { space, prefix: prefix.into(), from },
             Query::Resource { space, name } => OwnedQuery::Resource { space, name: name.into() },
             Query::Waits => OwnedQuery::Waits,
             Query::Sessions { after } => OwnedQuery::Sessions { after },
@@ -224,7 +231,7 @@ impl OwnedQuery {
 
     fn lend(&self) -> Query<'_> {
         match self {
-            OwnedQuery::Resources { space, prefix, after } => Query::Resources { space: *space, prefix, after },
+            OwnedQuery::Resources { space, prefix, from } => Query::Resources { space: *space, prefix, from: *from },
             OwnedQuery::Resource { space, name } => Query::Resource { space: *space, name },
             OwnedQuery::Waits => Query::Waits,
             OwnedQuery::Sessions { after } => Query::Sessions { after: *after },

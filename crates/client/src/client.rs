@@ -190,20 +190,19 @@ impl Client {
     /// # Errors
     /// As [`Client::query`].
     pub async fn resources(&self, space: SpaceId, prefix: &[u8]) -> Result<Vec<ResourceRow>, Error> {
-        let mut all: Vec<ResourceRow> = Vec::new();
+        let (mut all, mut from) = (Vec::new(), 0);
         loop {
-            let after = all.last().map(|r| r.name.to_vec()).unwrap_or_default();
-            match self.query(Query::Resources { space, prefix, after: &after }).await? {
-                Report::Resources { rows, more } => {
-                    let stuck = rows.is_empty();
-                    all.extend(rows);
-                    if !more || stuck {
-                        return Ok(all);
-                    }
-                }
-                _ => return Err(Error::Protocol("a report of another kind than asked for".into())),
+            let Report::Resources { mut rows, next } = self.query(Query::Resources { space, prefix, from }).await? else {
+                return Err(Error::Protocol("a report of another kind than asked for".into()));
+            };
+            all.append(&mut rows);
+            match next {
+                Some(next) => from = next,
+                None => break,
             }
         }
+        all.sort_unstable_by(|a: &ResourceRow, b| a.name.cmp(&b.name));
+        Ok(all)
     }
 
     /// One resource with its three queues, `None` where no lock is on it.

@@ -26,10 +26,11 @@ impl Node {
         let rows_max = self.config.limits.rows_per_answer as usize;
         let who = |owner: OwnerId| self.holder(owner);
         let report = match query {
-            Query::Resources { space, prefix, after } => {
+            Query::Resources { space, prefix, from } => {
                 self.known_space(space)?;
-                let (rows, more) = self.table.resources(space, prefix, after, rows_max);
-                Report::Resources { rows, more }
+                let bytes_max = self.config.limits.frame_bytes as usize / 2;
+                let (rows, next) = self.table.resources(space, prefix, from, (rows_max, bytes_max));
+                Report::Resources { rows, next }
             }
             Query::Resource { space, name } => {
                 self.known_space(space)?;

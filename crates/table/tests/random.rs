@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use lockstead_table::{Effect, Ending, Outcome, OwnerId, Space, Table};
 use lockstead_types::{
-    Flags, Limits, LockId, Mode, ModeTable, Refusal, SessionId, SpaceId, Span, Time, Token,
+    Flags, Limits, LockId, Mode, ModeTable, SessionId, SpaceId, Span, Time, Token,
     message::Reclaim,
     reply::Grant,
     report::Holder,
@@ -430,8 +430,19 @@ impl World {
         let nobody = |_: OwnerId| Holder::default();
         let edges = self.table.waits(self.now, 1_000, &nobody);
         assert!(edges.iter().all(|e| e.waiter.wanted.is_some() && e.waiter.lock != e.blocker.lock));
-        let (rows, more) = self.table.resources(self.spaces[0].0, b"", b"", 2);
-        assert!(rows.len() <= 2 && (!more || rows.len() == 2) && rows.is_sorted_by_key(|r| r.name.clone()));
+        let (mut names, mut from) = (Vec::new(), Some(0));
+        while let Some(place) = from {
+            let (rows, next) = self.table.resources(self.spaces[0].0, b"", place, (2, 1_000));
+            assert!(rows.len() <= 2 && next.is_none_or(|n| n > place));
+            names.extend(rows.into_iter().map(|r| r.name.to_vec()));
+            from = next;
+        }
+        names.sort_unstable();
+        let mut known: Vec<Vec<u8>> =
+            self.locks.values().filter(|l| l.space == self.spaces[0].0).map(|l| l.name.clone()).collect();
+        known.sort_unstable();
+        known.dedup();
+        assert_eq!(names, known, "each resource is shown once");
         for owner in self.owners.clone() {
             let mut fx = Vec::new();
             self.table.repeat_blocking(owner, &mut fx);

@@ -13,12 +13,12 @@ use crate::{
 /// An answer to a [`crate::request::Query`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Report {
-    /// Resources; `more` where there are further ones.
+    /// Resources.
     Resources {
         /// The rows.
         rows: Vec<ResourceRow>,
-        /// Whether the rows stop because an answer holds no more.
-        more: bool,
+        /// What to ask with as `from` for further ones; `None` where that was all.
+        next: Option<u32>,
     },
     /// One resource, `None` where no lock is on it.
     Resource(Option<Box<ResourceDetail>>),

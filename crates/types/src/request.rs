@@ -192,14 +192,15 @@ pub enum Op<'a> {
 /// A look at the state. Answers hold a bounded number of rows; ask again with `after` set to the last for more.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Query<'a> {
-    /// Resources with locks, in the order of their names.
+    /// Resources with locks, in no particular order. An answer is the work of a bounded time, so it may hold few rows, or none,
+    /// though there are more.
     Resources {
         /// The lockspace.
         space: SpaceId,
         /// The first bytes of the names, none for all.
         prefix: &'a [u8],
-        /// Only names after this one, none for all.
-        after: &'a [u8],
+        /// Where to go on: 0 first, then what the last answer said. A resource that is there all the while is shown once.
+        from: u32,
     },
     /// One resource with its three queues.
     Resource {

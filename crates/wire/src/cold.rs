@@ -25,7 +25,7 @@ choice!(Claim, "claim" { 0 = Mode(mode), 1 = Permits { take, of } });
 choice!(Target, "target" { 0 = Lock(lock), 1 = Request(id) });
 
 choice!(Query<'a>, "query" {
-    0 = Resources { space, prefix, after },
+    0 = Resources { space, prefix, from },
     1 = Resource { space, name },
     2 = Waits,
     3 = Sessions { after },
@@ -180,7 +180,7 @@ record!(Change {
 choice!(ChangeEvent, "event" { 0 = Granted, 1 = Waiting, 2 = Released, 3 = Cancelled });
 
 choice!(Report, "report" {
-    0 = Resources { rows, more },
+    0 = Resources { rows, next },
     1 = Resource(detail),
     2 = Waits(edges),
     3 = Sessions { rows, more },

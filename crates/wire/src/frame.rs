@@ -211,9 +211,6 @@ fn shorten(message: &ServerMessage) -> Option<ServerMessage> {
     let ServerMessage::Reply { id, reply: Reply::Report(report) } = message else { return None };
     let half = |length: usize| length / 2;
     let report = match &**report {
-        Report::Resources { rows, .. } if rows.len() > 1 => {
-            Some(Report::Resources { rows: rows.iter().take(half(rows.len())).cloned().collect(), more: true })
-        }
         Report::Sessions { rows, .. } if rows.len() > 1 => {
             Some(Report::Sessions { rows: rows.iter().take(half(rows.len())).cloned().collect(), more: true })
         }

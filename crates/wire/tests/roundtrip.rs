@@ -5,10 +5,10 @@ mod support;
 use std::collections::BTreeSet;
 
 use lockstead_types::{
-    Flags, LimitName, Mode, Refusal, RequestId,
+    Flags, LimitName, Mode, Refusal, RequestId, SessionId, Span,
     message::{ClientMessage, ServerMessage},
     reply::Reply,
-    report::{Report, ResourceRow, WaitEdge},
+    report::{Meta, Report, SessionRow, WaitEdge},
     request::{Claim, LockRequest, Op},
 };
 use lockstead_wire::{
@@ -114,21 +114,25 @@ fn report(report: Report) -> ServerMessage {
 
 #[test]
 fn a_report_too_long_for_a_frame_says_that_there_is_more() {
-    let row = |n: u32| ResourceRow {
-        name: format!("{n:0900}").into_bytes().into(),
-        granted: n,
-        converting: 0,
-        waiting: 0,
-        strongest: None,
+    let row = |n: u32| SessionRow {
+        session: SessionId(n.into()),
+        local: true,
+        connected: true,
+        ttl: Span::from_secs(10),
+        left: Span::from_secs(9),
+        age: Span::from_secs(8),
+        locks: n,
+        principal: String::new(),
+        meta: Meta { purpose: format!("{n:0800}"), ..Meta::default() },
     };
     let rows: Vec<_> = (0..100).map(row).collect();
-    let long = report(Report::Resources { rows: rows.clone(), more: false });
+    let long = report(Report::Sessions { rows: rows.clone(), more: false });
     let (mut writer, mut out) = (FrameWriter::new(32_768), Vec::new());
     assert!(matches!(writer.server(&mut out, &long), Err(EncodeError::FrameTooLong { .. })));
     assert!(out.is_empty());
     writer.server_fitting(&mut out, &long).expect("a shorter one fits");
     let (body, _) = split_frame(&out, 32_768).expect("a frame").expect("whole");
-    let expected = report(Report::Resources { rows: rows[..25].to_vec(), more: true });
+    let expected = report(Report::Sessions { rows: rows[..25].to_vec(), more: true });
     assert!(decode_server(body) == Ok(vec![expected]));
 }
 

@@ -136,7 +136,7 @@ impl Chaos {
         let space = self.space();
         let name = self.one(&NAMES);
         self.one(&[
-            Query::Resources { space, prefix: name, after: b"" },
+            Query::Resources { space, prefix: name, from: 0 },
             Query::Resource { space, name },
             Query::Waits,
             Query::Sessions { after: None },

@@ -103,8 +103,8 @@ fn looks_name_the_holders() {
     assert_eq!(detail.master, lockstead_types::NodeId(1));
     let Report::Waits(edges) = look(&mut rig, &mut a, Query::Waits) else { panic!("edges") };
     assert_eq!(edges[0].waiter.holder.session, Some(b.session));
-    let query = Query::Resources { space: SpaceId(0), prefix: b"", after: b"" };
-    let Report::Resources { rows, more: false } = look(&mut rig, &mut a, query) else { panic!("rows") };
+    let query = Query::Resources { space: SpaceId(0), prefix: b"", from: 0 };
+    let Report::Resources { rows, next: None } = look(&mut rig, &mut a, query) else { panic!("rows") };
     assert_eq!((rows.len(), rows[0].granted, rows[0].waiting), (1, 1, 1));
     let query = Query::Resource { space: SpaceId(9), name: b"x" };
     assert_eq!(rig.refused(&mut a, Op::Query(query)), Refusal::NoLockspace);

@@ -150,7 +150,7 @@ impl Rng {
 
     fn query(&mut self) -> Query<'static> {
         match self.below(7) {
-            0 => Query::Resources { space: self.space(), prefix: self.name(), after: self.name() },
+            0 => Query::Resources { space: self.space(), prefix: self.name(), from: self.n32() },
             1 => Query::Resource { space: self.space(), name: self.name() },
             2 => Query::Waits,
             3 => Query::Sessions { after: self.maybe(Rng::session) },
@@ -338,7 +338,7 @@ impl Rng {
                     waiting: r.n32(),
                     strongest: r.maybe(Rng::claim),
                 }),
-                more: self.yes(),
+                next: self.maybe(Rng::n32),
             },
             1 => Report::Resource(self.maybe(|r| {
                 Box::new(ResourceDetail {

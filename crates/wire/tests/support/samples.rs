@@ -110,7 +110,7 @@ fn requests() -> Vec<(&'static str, Op<'static>)> {
         ("end-session", Op::EndSession { session: SESSION, reason: "gone" }),
         ("watch", Op::Watch { space: SPACE, prefix: b"orders/" }),
         ("unwatch", Op::Unwatch),
-        ("query-resources", Op::Query(Query::Resources { space: SPACE, prefix: b"orders/", after: b"orders/6" })),
+        ("query-resources", Op::Query(Query::Resources { space: SPACE, prefix: b"orders/", from: 4_096 })),
         ("query-resource", Op::Query(Query::Resource { space: SPACE, name: b"orders/7" })),
         ("query-waits", Op::Query(Query::Waits)),
         ("query-sessions", Op::Query(Query::Sessions { after: None })),
@@ -251,7 +251,7 @@ fn reports() -> Vec<(&'static str, Report)> {
     };
     let spaces = space_specs().into_iter().zip(1..).map(|(spec, n)| (SpaceId(n), spec)).collect();
     vec![
-        ("report-resources", Report::Resources { rows: vec![resource], more: true }),
+        ("report-resources", Report::Resources { rows: vec![resource], next: Some(8_192) }),
         ("report-resource", Report::Resource(Some(Box::new(detail)))),
         ("report-resource without locks", Report::Resource(None)),
         ("report-waits", Report::Waits(vec![edge()])),
