@@ -24,13 +24,23 @@ pub(crate) struct Clock {
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Granted {
     pub(crate) ttl: Span,
+    /// What follows from it, worked out once: it is asked for with every message.
+    acts_for: Span,
+    sure_for: Span,
     /// When the newest renewal that was acknowledged had been sent.
     renewed: Time,
 }
 
 impl Granted {
-    pub(crate) fn new(ttl: Span, sent: Time) -> Granted {
-        Granted { ttl, renewed: sent }
+    pub(crate) fn new(ttl: Span, sent: Time, clock: Clock) -> Granted {
+        let rho = u64::from(clock.rho_ppm.min(999_999));
+        let discounted = ttl.scaled(1_000_000 - rho, 1_000_000 + rho);
+        Granted { ttl, acts_for: discounted.less(clock.guard), sure_for: ttl.scaled(1, 2), renewed: sent }
+    }
+
+    /// The same lease with another length, renewed.
+    pub(crate) fn regranted(self, ttl: Span, sent: Time, clock: Clock) -> Granted {
+        Granted::new(ttl, self.renewed.max(sent), clock)
     }
 
     /// [SESS-3] Counted from when the renewal was sent, never from when its answer came: the node may have counted from
@@ -41,15 +51,13 @@ impl Granted {
     }
 
     /// The last instant's end at which the client may act: `T(1-rho)/(1+rho) - guard` after the renewal.
-    pub(crate) fn deadline(&self, clock: Clock) -> Time {
-        let rho = u64::from(clock.rho_ppm.min(999_999));
-        let discounted = self.ttl.scaled(1_000_000 - rho, 1_000_000 + rho);
-        self.renewed.after(discounted.less(clock.guard))
+    pub(crate) fn deadline(&self) -> Time {
+        self.renewed.after(self.acts_for)
     }
 
     /// From when on the client is unsure though connected: half a lease without an acknowledged renewal.
     pub(crate) fn unsure_from(&self) -> Time {
-        self.renewed.after(self.ttl.scaled(1, 2))
+        self.renewed.after(self.sure_for)
     }
 }
 
@@ -60,10 +68,10 @@ mod tests {
     #[test]
     fn the_deadline_is_the_discounted_lease_from_the_send() {
         let clock = Clock { rho_ppm: 10_000, guard: Span::from_millis(10) };
-        let mut lease = Granted::new(Span::from_secs(10), Time::from_nanos(1_000_000_000));
+        let mut lease = Granted::new(Span::from_secs(10), Time::from_nanos(1_000_000_000), clock);
         // 10 s * 0.99 / 1.01 = 9.801980198 s
-        assert_eq!(lease.deadline(clock).as_nanos(), 1_000_000_000 + 9_801_980_198 - 10_000_000);
+        assert_eq!(lease.deadline().as_nanos(), 1_000_000_000 + 9_801_980_198 - 10_000_000);
         lease.renew(Time::from_nanos(500));
-        assert_eq!(lease.deadline(clock).as_nanos(), 1_000_000_000 + 9_791_980_198, "an older renewal changes nothing");
+        assert_eq!(lease.deadline().as_nanos(), 1_000_000_000 + 9_791_980_198, "an older renewal changes nothing");
     }
 }

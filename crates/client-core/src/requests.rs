@@ -38,8 +38,8 @@ pub(crate) struct Request {
 }
 
 /// A one-way release, kept until the node is known to have seen it.
-#[derive(Debug)]
-struct OneWay {
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct OneWay {
     id: RequestId,
     /// The node's id: a release is never carried over a restart.
     wire: LockId,
@@ -50,13 +50,14 @@ struct OneWay {
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Turn {
     Request(RequestId),
-    OneWay(RequestId),
+    OneWay(OneWay),
 }
 
 impl Turn {
     fn id(self) -> RequestId {
         match self {
-            Turn::Request(id) | Turn::OneWay(id) => id,
+            Turn::Request(id) => id,
+            Turn::OneWay(one_way) => one_way.id,
         }
     }
 }
@@ -160,8 +161,9 @@ impl Requests {
 
     pub(crate) fn push_one_way(&mut self, wire: LockId, flags: Flags) -> RequestId {
         let id = self.next_id();
-        self.one_way.push_back(OneWay { id, wire, flags });
-        self.turns.push_back(Turn::OneWay(id));
+        let one_way = OneWay { id, wire, flags };
+        self.one_way.push_back(one_way);
+        self.turns.push_back(Turn::OneWay(one_way));
         id
     }
 
@@ -184,6 +186,11 @@ impl Requests {
         if self.renamed.is_empty() { known_as } else { self.renamed.get(&known_as).copied().unwrap_or(known_as) }
     }
 
+    /// Whether anything at all is not sent yet.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !(self.turns.is_empty() && self.later.is_empty() && self.later_conversions.is_empty())
+    }
+
     /// Whether anything is to be sent, and the credit left allows it.
     pub(crate) fn has_turn(&self, credit: u32) -> bool {
         // A one-way request takes no credit, but is turned away like any other where there is none.
@@ -198,7 +205,7 @@ impl Requests {
     pub(crate) fn take_turn(&mut self) -> Option<Turn> {
         let turn = self.turns.pop_front()?;
         self.last_sent = match turn {
-            Turn::OneWay(id) => id,
+            Turn::OneWay(one_way) => one_way.id,
             Turn::Request(id) => {
                 self.sent = self.sent.saturating_add(1);
                 id
@@ -207,13 +214,19 @@ impl Requests {
         Some(turn)
     }
 
+    /// Whether [`Requests::message`] has a message: asked first, and cheaper than it.
+    pub(crate) fn is_sendable(&self, turn: Turn, wiring: &impl Wiring) -> bool {
+        match turn {
+            Turn::OneWay(_) => true,
+            Turn::Request(id) => self.open.get(&id).is_some_and(|request| request.op.is_sendable(wiring)),
+        }
+    }
+
     /// The message; `None` where the request is gone, or speaks of a lock or group that is.
     pub(crate) fn message(&self, turn: Turn, wiring: &impl Wiring) -> Option<ClientMessage<'_>> {
         match turn {
-            Turn::OneWay(id) => {
-                let at = self.one_way.partition_point(|w| w.id < id);
-                let one_way = self.one_way.get(at).filter(|w| w.id == id)?;
-                let release = ReleaseRequest { lock: one_way.wire, flags: one_way.flags, value: None };
+            Turn::OneWay(OneWay { id, wire, flags }) => {
+                let release = ReleaseRequest { lock: wire, flags, value: None };
                 Some(ClientMessage::Request { id, op: Op::Release { release, one_way: true } })
             }
             Turn::Request(id) => {
@@ -247,7 +260,7 @@ impl Requests {
     pub(crate) fn resend_after(&mut self, seen: RequestId) {
         self.confirm(seen);
         let mut ids: Vec<(RequestId, Turn)> = self.open.keys().map(|id| (*id, Turn::Request(*id))).collect();
-        ids.extend(self.one_way.iter().map(|w| (w.id, Turn::OneWay(w.id))));
+        ids.extend(self.one_way.iter().map(|w| (w.id, Turn::OneWay(*w))));
         ids.retain(|(id, _)| *id > seen);
         ids.sort_unstable_by_key(|(id, _)| *id);
         let unseen = ids.iter().filter(|(_, turn)| matches!(turn, Turn::Request(_))).count();
@@ -266,7 +279,7 @@ impl Requests {
     /// used since. Without new numbers they would lie below those of the groups joined again, and be taken for seen.
     pub(crate) fn renumber(&mut self) {
         let mut old: Vec<Turn> = self.open.keys().map(|id| Turn::Request(*id)).collect();
-        old.extend(self.one_way.iter().map(|w| Turn::OneWay(w.id)));
+        old.extend(self.one_way.iter().map(|w| Turn::OneWay(*w)));
         old.sort_unstable_by_key(|turn| turn.id());
         let mut one_way = core::mem::take(&mut self.one_way);
         self.turns.clear();
@@ -281,8 +294,9 @@ impl Requests {
                 }
                 Turn::OneWay(_) => {
                     let Some(release) = one_way.pop_front() else { continue };
-                    self.one_way.push_back(OneWay { id: new, ..release });
-                    self.turns.push_back(Turn::OneWay(new));
+                    let release = OneWay { id: new, ..release };
+                    self.one_way.push_back(release);
+                    self.turns.push_back(Turn::OneWay(release));
                 }
             }
         }

@@ -240,7 +240,7 @@ impl Session {
     #[must_use]
     pub fn lease(&self, now: Time) -> Lease {
         let Some(lease) = &self.lease else { return self.told };
-        if matches!(self.phase, Phase::Over(_)) || now >= lease.deadline(self.clock()) {
+        if matches!(self.phase, Phase::Over(_)) || now >= lease.deadline() {
             return Lease::Lost;
         }
         match self.phase {
@@ -252,7 +252,7 @@ impl Session {
     /// Until when the client may act, unless the lease is renewed; `None` before the session was opened.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        self.lease.map(|lease| lease.deadline(self.clock()))
+        self.lease.map(|lease| lease.deadline())
     }
 
     /// The lease the node granted; `None` before the session was opened.
@@ -308,10 +308,12 @@ impl Session {
             if !matches!(self.phase, Phase::Live(_)) {
                 return None;
             }
-            self.requests.promote(self.node.as_ref().map_or(1, |n| n.credit.max(1)));
+            if self.requests.has_unsent() {
+                self.requests.promote(self.node.as_ref().map_or(1, |n| n.credit.max(1)));
+            }
             if self.requests.has_turn(self.credit_left()) {
                 let turn = self.requests.take_turn()?;
-                if self.requests.message(turn, &self.wiring()).is_none() {
+                if !self.requests.is_sendable(turn, &self.wiring()) {
                     self.on_unsendable(turn);
                     if let Some(event) = self.events.pop_front() {
                         return Some(self.output_of(event));
@@ -432,7 +434,7 @@ impl Session {
                     if self.lease.is_none() {
                         // The open before this one had arrived, its answer had not.
                         self.events.push_back(Event::Opened);
-                        self.lease = Some(Granted::new(attached.ttl, sent));
+                        self.lease = Some(Granted::new(attached.ttl, sent, self.clock()));
                     }
                     self.tries = 0;
                     if attached.reclaim {
@@ -464,7 +466,7 @@ impl Session {
     }
 
     fn on_opened(&mut self, ttl: Span, sent: Time) {
-        self.lease = Some(Granted::new(ttl, sent));
+        self.lease = Some(Granted::new(ttl, sent, self.clock()));
         self.tries = 0;
         self.restart_count();
         self.events.push_back(Event::Opened);
@@ -512,10 +514,7 @@ impl Session {
     }
 
     pub(crate) fn renew_lease(&mut self, ttl: Span, sent: Time) {
-        if let Some(lease) = &mut self.lease {
-            lease.ttl = ttl;
-            lease.renew(sent);
-        }
+        self.lease = self.lease.map(|lease| lease.regranted(ttl, sent, self.clock()));
     }
 
     pub(crate) fn restart_count(&mut self) {

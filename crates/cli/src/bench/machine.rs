@@ -39,6 +39,29 @@ impl Cpu {
     }
 }
 
+/// The process of this host that listens on a TCP port, as far as we may see it.
+pub(crate) fn pid_listening_on(port: u16) -> Option<u32> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    let socket = tables.iter().flat_map(|table| table.lines().skip(1)).find_map(|line| listener(line, port))?;
+    let wanted = format!("socket:[{socket}]");
+    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.into_iter().find(|pid| {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd"));
+        let mut links = fds.into_iter().flatten().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        links.any(|link| link.as_os_str() == wanted.as_str())
+    })
+}
+
+/// The inode in a line of `/proc/net/tcp`, if it is the listener of a port.
+fn listener(line: &str, port: u16) -> Option<u64> {
+    const LISTEN: &str = "0A";
+    let mut words = line.split_whitespace().skip(1);
+    let local = words.next()?.rsplit_once(':')?.1;
+    let state = words.nth(1)?;
+    let inode = words.nth(5)?.parse().ok()?;
+    (state == LISTEN && u16::from_str_radix(local, 16) == Ok(port)).then_some(inode)
+}
+
 /// Microseconds of one tick.
 pub(crate) fn tick_us() -> f64 {
     1e6 / rustix::param::clock_ticks_per_second().max(1) as f64
@@ -99,4 +122,16 @@ fn ticks_of(pid: &str) -> Option<u64> {
     // The program's name may hold spaces: count from behind its parenthesis.
     let rest: Vec<&str> = text.get(text.rfind(')')? + 2..)?.split_whitespace().collect();
     Some(rest.get(11)?.parse::<u64>().ok()? + rest.get(12)?.parse::<u64>().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pid_listening_on;
+
+    #[test]
+    fn a_listener_is_found_by_its_port() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        assert_eq!(pid_listening_on(port), Some(std::process::id()));
+    }
 }

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::{Plan, Release, Workload, machine::tick_us, work::Measured};
+use super::{Plan, Release, Workload, machine::tick_us, run::Measured};
 
 /// The object.
 pub(crate) fn json(plan: &Plan, measured: &Measured) -> Value {
@@ -35,9 +35,9 @@ pub(crate) fn json(plan: &Plan, measured: &Measured) -> Value {
         line["violations"] = measured.violations.into();
         line["refused_tries"] = 0.into();
     }
-    line["failed_clients"] = measured.failed.into();
+    line["failed_clients"] = measured.errors.len().into();
     line["stuck_clients"] = measured.stuck.into();
-    if let Some(error) = &measured.first_error {
+    if let Some(error) = measured.errors.first() {
         line["first_error"] = error.clone().into();
     }
     line

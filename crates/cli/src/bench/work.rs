@@ -4,24 +4,19 @@ use core::{
     sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst},
     time::Duration,
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use hdrhistogram::Histogram;
-use lockstead::{Claim, Client, Engine, Error, types::tables::built_in};
+use lockstead::{Claim, Error, types::tables::built_in};
 
 use super::{
     Plan, Workload,
-    crew::Crew,
     locker::{Locker, let_others_run},
-    machine::Cpu,
-};
-use crate::{
-    connect::{About, builder, explain},
-    exit::{Exit, Failure},
 };
 
-/// How long clients may take to end after the measurement.
-const END_FOR: Duration = Duration::from_secs(10);
 /// A client whose locks are all granted at once lets others run after so many.
 const TURN: u64 = 64;
 /// What a writer inside counts for, beside readers that count one.
@@ -53,26 +48,21 @@ pub(crate) struct Tally {
     pub(crate) grants: u64,
     /// W3: grants to the client that had the lock before.
     pub(crate) again: u64,
-    error: Option<String>,
 }
 
-/// A run.
-pub(crate) struct Measured {
-    pub(crate) all: Tally,
-    pub(crate) per_client: Vec<u64>,
-    pub(crate) violations: u64,
-    pub(crate) failed: u64,
-    pub(crate) stuck: u64,
-    pub(crate) first_error: Option<String>,
-    pub(crate) cpu: Cpu,
-    pub(crate) transport: &'static str,
+/// How one client ended.
+pub(crate) struct End {
+    /// Ops, or grants where hand-overs are counted.
+    pub(crate) count: u64,
+    pub(crate) error: Option<String>,
 }
 
 /// Shared by the clients of one run.
-struct Shared {
-    start: Instant,
-    from: u64,
-    until: u64,
+pub(crate) struct Shared {
+    pub(crate) start: Instant,
+    /// The measurement begins and ends so many nanoseconds after the start.
+    pub(crate) from: u64,
+    pub(crate) until: u64,
     stop: AtomicBool,
     /// For ops that are not timed: whether they count.
     measuring: AtomicBool,
@@ -85,97 +75,15 @@ struct Shared {
     inside: Vec<AtomicI64>,
 }
 
-/// Runs a plan.
-///
-/// # Errors
-/// Where clients cannot connect.
-pub(crate) async fn measure(plan: &Arc<Plan>) -> Result<Measured, Failure> {
-    let clients = connect(plan).await?;
-    let socket = clients.first().and_then(Client::unix_socket);
-    let behind = socket.as_ref().and_then(|socket| rustix::net::sockopt::socket_peercred(socket).ok());
-    let server = plan.server_pid.or(behind.and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok()));
-    let transport = match (plan.embedded, &socket) {
-        (true, _) => "embedded",
-        (false, Some(_)) => "unix",
-        (false, None) => "tcp",
-    };
-    let shared = Arc::new(Shared::new(plan));
-    let prefix = format!("bench/{:x}/", std::process::id());
-    let crews: Vec<_> = clients
-        .iter()
-        .enumerate()
-        .map(|(conn, client)| {
-            let locker = Locker::new(client, plan.release, prefix.clone());
-            let mine = (conn..plan.clients).step_by(plan.conns);
-            let members = mine.map(|id| work(locker.clone(), id, Arc::clone(plan), Arc::clone(&shared)));
-            tokio::spawn(Crew::new(members))
-        })
-        .collect();
-    tokio::time::sleep(Duration::from_nanos(shared.from).saturating_sub(shared.start.elapsed())).await;
-    let before = Cpu::now(server);
-    shared.measuring.store(true, Relaxed);
-    tokio::time::sleep(Duration::from_nanos(shared.until).saturating_sub(shared.start.elapsed())).await;
-    shared.measuring.store(false, Relaxed);
-    let cpu = Cpu::now(server).since(before);
-    shared.stop.store(true, Relaxed);
-    let mut measured = collect(plan, crews).await?;
-    measured.violations = shared.violations.load(SeqCst);
-    measured.cpu = cpu;
-    measured.transport = transport;
-    for client in clients {
-        let _ = tokio::time::timeout(Duration::from_secs(1), client.close()).await;
-    }
-    Ok(measured)
-}
-
-async fn connect(plan: &Plan) -> Result<Vec<Client>, Failure> {
-    let engine = plan.embedded.then(Engine::embedded);
-    let mut clients = Vec::with_capacity(plan.conns);
-    for _ in 0..plan.conns {
-        clients.push(match &engine {
-            Some(engine) => engine.client(),
-            None => {
-                let client = builder(&plan.connect, Duration::from_secs(5)).purpose("bench").connect().await;
-                client.map_err(|error| explain(error, &About::Service))?
-            }
-        });
-    }
-    Ok(clients)
-}
-
-async fn collect(plan: &Plan, crews: Vec<tokio::task::JoinHandle<Vec<Tally>>>) -> Result<Measured, Failure> {
-    let deadline = tokio::time::Instant::now() + END_FOR;
-    let mut measured = Measured {
-        all: Tally::new(),
-        per_client: Vec::with_capacity(plan.clients),
-        violations: 0,
-        failed: 0,
-        stuck: 0,
-        first_error: None,
-        cpu: Cpu::default(),
-        transport: "",
-    };
-    for (conn, mut crew) in crews.into_iter().enumerate() {
-        let Ok(tallies) = tokio::time::timeout_at(deadline, &mut crew).await else {
-            crew.abort();
-            measured.stuck += (conn..plan.clients).step_by(plan.conns).count() as u64;
-            continue;
-        };
-        for tally in tallies.map_err(|error| Exit::Failed.because(error.to_string()))? {
-            measured.per_client.push(if plan.workload == Workload::W3 { tally.grants } else { tally.ops });
-            measured.all.add(&tally);
-            if let Some(error) = tally.error {
-                measured.failed += 1;
-                measured.first_error.get_or_insert(error);
-            }
-        }
-    }
-    Ok(measured)
-}
-
-/// One client: locks and releases until it is told to stop.
-async fn work(locker: Locker, id: usize, plan: Arc<Plan>, shared: Arc<Shared>) -> Tally {
-    let mut tally = Tally::new();
+/// One client: locks and releases until it is told to stop. The clients of a thread share a tally.
+pub(crate) async fn work(
+    locker: Locker,
+    id: usize,
+    plan: Arc<Plan>,
+    shared: Arc<Shared>,
+    tally: Arc<Mutex<Tally>>,
+) -> End {
+    let mut end = End { count: 0, error: None };
     let mut random = Random::new(0x5EED + id as u64 * 7919);
     let (shared_claim, exclusive) = claims();
     let mut round = 0u64;
@@ -190,15 +98,15 @@ async fn work(locker: Locker, id: usize, plan: Arc<Plan>, shared: Arc<Shared>) -
         let timed = round.is_multiple_of(plan.sample);
         let op = Op { name, reads, timed };
         let claim = if reads { shared_claim } else { exclusive };
-        if let Err(error) = cycle(&locker, id, op, claim, &plan, &shared, &mut tally).await {
-            tally.error = Some(error.to_string());
+        if let Err(error) = cycle(&locker, id, op, claim, &plan, &shared, (&tally, &mut end.count)).await {
+            end.error = Some(error.to_string());
             break;
         }
         if plan.embedded && round.is_multiple_of(TURN) {
             let_others_run().await;
         }
     }
-    tally
+    end
 }
 
 /// One acquire and release.
@@ -215,7 +123,7 @@ async fn cycle(
     claim: Claim,
     plan: &Plan,
     shared: &Shared,
-    tally: &mut Tally,
+    (tally, count): (&Mutex<Tally>, &mut u64),
 ) -> Result<(), Error> {
     // Hand-overs are timed by both sides: always.
     let timed = op.timed || plan.workload == Workload::W3;
@@ -224,7 +132,7 @@ async fn cycle(
     let lock = locker.acquire(op.name, claim).await?;
     let got = clock();
     match plan.workload {
-        Workload::W3 => inside_alone(id, asked, got, plan, shared, tally).await,
+        Workload::W3 => *count += u64::from(inside_alone(id, asked, got, plan, shared, tally).await),
         Workload::W4 => inside_by_mode(&op, plan, shared).await,
         Workload::W1 | Workload::W2 => {}
     }
@@ -232,10 +140,15 @@ async fn cycle(
     locker.release(lock).await?;
     let done = if timed { shared.now() } else { letting_go };
     let counted = if timed { (shared.from..shared.until).contains(&done) } else { shared.measuring.load(Relaxed) };
-    if counted {
-        tally.ops += 1;
+    if !counted {
+        return Ok(());
     }
-    if counted && timed {
+    if plan.workload != Workload::W3 {
+        *count += 1;
+    }
+    let mut tally = kept(tally);
+    tally.ops += 1;
+    if timed {
         let _ = tally.pair.record(done - asked);
         let _ = tally.acquire.record(got - asked);
         let _ = tally.release.record(done - letting_go);
@@ -246,14 +159,16 @@ async fn cycle(
     Ok(())
 }
 
-/// W3: the one who is inside must be alone.
-async fn inside_alone(id: usize, asked: u64, got: u64, plan: &Plan, shared: &Shared, tally: &mut Tally) {
+/// W3: the one who is inside must be alone. Whether the grant was measured.
+async fn inside_alone(id: usize, asked: u64, got: u64, plan: &Plan, shared: &Shared, tally: &Mutex<Tally>) -> bool {
     if shared.holders.fetch_add(1, SeqCst) != 0 {
         shared.violations.fetch_add(1, Relaxed);
     }
     let released = shared.released_at.load(SeqCst);
     let same = shared.releaser.swap(id, SeqCst) == id;
-    if (shared.from..shared.until).contains(&got) {
+    let counted = (shared.from..shared.until).contains(&got);
+    if counted {
+        let mut tally = kept(tally);
         tally.grants += 1;
         if same {
             tally.again += 1;
@@ -265,6 +180,7 @@ async fn inside_alone(id: usize, asked: u64, got: u64, plan: &Plan, shared: &Sha
     hold(plan).await;
     shared.holders.fetch_sub(1, SeqCst);
     shared.released_at.store(shared.now(), SeqCst);
+    counted
 }
 
 /// W4: a writer must be alone with the name, a reader without writers.
@@ -286,13 +202,17 @@ async fn hold(plan: &Plan) {
     }
 }
 
+fn kept(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn claims() -> (Claim, Claim) {
     let modes = built_in("vms").map(|modes| (modes.shared(), modes.exclusive())).unwrap_or_default();
     (Claim::Mode(modes.0), Claim::Mode(modes.1))
 }
 
 impl Shared {
-    fn new(plan: &Plan) -> Shared {
+    pub(crate) fn new(plan: &Plan) -> Shared {
         let nanos = |seconds: f64| Duration::from_secs_f64(seconds).as_nanos() as u64;
         let names = if plan.workload == Workload::W4 { plan.names } else { 0 };
         Shared {
@@ -309,13 +229,26 @@ impl Shared {
         }
     }
 
+    pub(crate) fn set_measuring(&self, measuring: bool) {
+        self.measuring.store(measuring, Relaxed);
+    }
+
+    /// Ends all clients after the op they are at.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Relaxed);
+    }
+
+    pub(crate) fn violations(&self) -> u64 {
+        self.violations.load(SeqCst)
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
 impl Tally {
-    fn new() -> Tally {
+    pub(crate) fn new() -> Tally {
         Tally {
             ops: 0,
             pair: histogram(),
@@ -325,11 +258,10 @@ impl Tally {
             takeover: histogram(),
             grants: 0,
             again: 0,
-            error: None,
         }
     }
 
-    fn add(&mut self, other: &Tally) {
+    pub(crate) fn add(&mut self, other: &Tally) {
         let pairs = [
             (&mut self.pair, &other.pair),
             (&mut self.acquire, &other.acquire),

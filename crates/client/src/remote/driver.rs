@@ -177,7 +177,7 @@ fn read(shared: &Shared, socket: &Arc<Socket>, input: &mut Unread) -> io::Result
     let mut inner = shared.inner.lock();
     inner.driver_awake = true;
     let outcome = take_in(&mut inner, socket, input, &mut wakers);
-    shared.publish(&inner);
+    shared.publish(&mut inner);
     let busy = wakers.len() > 1 || !inner.out.is_empty();
     if !busy {
         inner.driver_awake = false;

@@ -240,7 +240,7 @@ impl Shared {
         let now = clock::now();
         let result = f(&mut inner, now);
         inner.pump(now, &mut wakers);
-        self.publish(&inner);
+        self.publish(&mut inner);
         let wake = inner.after_submit();
         drop(inner);
         if wake {
@@ -251,13 +251,13 @@ impl Shared {
     }
 
     /// The deadline as callers see it.
-    fn publish(&self, inner: &Inner) {
+    fn publish(&self, inner: &mut Inner) {
         let deadline = match inner.desk.lost() {
             Some(_) => 0,
             None => inner.core.deadline().map_or(0, Time::as_nanos),
         };
         self.deadline.store(deadline, Ordering::Release);
-        if inner.opened || inner.desk.lost().is_some() {
+        if core::mem::take(&mut inner.opened) || inner.desk.lost().is_some() {
             self.opened.notify_one();
         }
     }

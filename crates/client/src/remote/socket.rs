@@ -2,10 +2,13 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    io::Interest,
+    net::{TcpStream, UnixStream},
+};
 
 use crate::endpoint::Endpoint;
 
@@ -27,11 +30,15 @@ impl Socket {
         }
     }
 
+    /// Reads once. A read that leaves room has taken all there was, so the socket counts as not readable until the runtime
+    /// is told otherwise: it is not read a second time only to hear that nothing is there.
     pub(super) fn try_read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Socket::Tcp(stream) => stream.try_read(buf),
-            Socket::Unix(stream) => stream.try_read(buf),
-        }
+        let mut short = None;
+        let outcome = match self {
+            Socket::Tcp(stream) => stream.try_io(Interest::READABLE, || read_once(stream.as_fd(), buf, &mut short)),
+            Socket::Unix(stream) => stream.try_io(Interest::READABLE, || read_once(stream.as_fd(), buf, &mut short)),
+        };
+        short.map_or(outcome, Ok)
     }
 
     pub(super) fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
@@ -61,4 +68,14 @@ impl Socket {
             Socket::Unix(stream) => stream.as_fd().try_clone_to_owned().ok(),
         }
     }
+}
+
+/// One read. What leaves room goes to `short`, and `WouldBlock` to the runtime. The end of the stream is no short read.
+fn read_once(fd: BorrowedFd<'_>, buf: &mut [u8], short: &mut Option<usize>) -> io::Result<usize> {
+    let count = rustix::io::read(fd, &mut *buf)?;
+    if count == 0 || count == buf.len() {
+        return Ok(count);
+    }
+    *short = Some(count);
+    Err(io::ErrorKind::WouldBlock.into())
 }
