@@ -32,7 +32,18 @@ fn at_terminal(node: &Node, command: &[&str]) -> (File, Process) {
     let here = node.command(&[]);
     // A caller of the tests may have SIGINT ignored, as background jobs of scripts do; a terminal's job has not.
     let mut there = Command::new("env");
-    there.args(["--default-signal=INT", "setsid", "--ctty", "--wait", env!("CARGO_BIN_EXE_lockstead"), "lock", "a", "--"]).args(command);
+    there
+        .args([
+            "--default-signal=INT",
+            "setsid",
+            "--ctty",
+            "--wait",
+            env!("CARGO_BIN_EXE_lockstead"),
+            "lock",
+            "a",
+            "--",
+        ])
+        .args(command);
     there.envs(here.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let end = || Stdio::from(theirs.try_clone().expect("another descriptor"));
     let process = Process::spawn(there.stdin(end()).stdout(end()).stderr(Stdio::null()));
