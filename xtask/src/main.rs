@@ -1,6 +1,6 @@
 //! Every script of the project, in Rust: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask bench`.
 //!
-//! Reading order: [`test`] (what must pass), [`tidy`] (the rules that a machine holds), [`bench`] (what is measured).
+//! Reading order: [`mod@test`] (what must pass), [`tidy`] (the rules that a machine holds), [`mod@bench`] (what is measured).
 //! Nothing here needs git, a network or anything beside the checkout, except the one-time install of a missing
 //! component of the toolchain.
 
