@@ -225,3 +225,106 @@ impl Table {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::sync::Arc;
+
+    use lockstead_types::{
+        Flags, Limits, LockId, Mode, SpaceId, Span, Time,
+        request::{Claim, LockRequest, OwnerRef, Wait},
+        space::{DeadlockPolicy, QueuePolicy, VictimPolicy},
+        tables::built_in,
+    };
+
+    use super::*;
+    use crate::{Outcome, OwnerId, Space};
+
+    const PR: Mode = Mode(3);
+    const EX: Mode = Mode(5);
+
+    fn table() -> Table {
+        let mut table = Table::new(Limits::default(), 1, 7);
+        let modes = Arc::new(built_in("vms").expect("built in"));
+        let (policy, victim) = (QueuePolicy::Vms, VictimPolicy::Requester);
+        table.add_space(SpaceId(0), Space { modes, policy, deadlock: DeadlockPolicy::Detect, victim, value_bytes: 0 });
+        table
+    }
+
+    fn ask(table: &mut Table, owner: OwnerId, name: &[u8], mode: Mode, flags: Flags) -> LockId {
+        let request = LockRequest {
+            space: SpaceId(0),
+            name,
+            claim: Claim::Mode(mode),
+            wait: Wait::For(Span::from_secs(9)),
+            flags,
+            owner: OwnerRef::Session,
+            tag: 0,
+            priority: 0,
+        };
+        match table.lock(Time::ZERO, owner, 1, &request, &mut Vec::new()) {
+            Ok(Outcome::Granted(grant)) => grant.lock,
+            Ok(Outcome::Queued(lock)) => lock,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Two readers, and a writer that waits for them.
+    fn busy() -> (Table, [u32; 3]) {
+        let mut table = table();
+        let owners = [table.add_owner(), table.add_owner(), table.add_owner()];
+        let locks = [(owners[0], PR), (owners[1], PR), (owners[2], EX)].map(|(owner, mode)| {
+            let id = ask(&mut table, owner, b"r", mode, Flags::NONE);
+            table.find_lock(owner, id).expect("there")
+        });
+        assert_eq!(table.check(), Ok(()));
+        (table, locks)
+    }
+
+    fn broken(table: &Table, words: &str) {
+        let what = table.check().expect_err("it was broken on purpose");
+        assert!(what.contains(words), "{what}");
+    }
+
+    #[test]
+    fn what_is_planted_is_found() {
+        // Granted beside what it conflicts with, all summaries as they should be.
+        let (mut table, [reader, ..]) = busy();
+        table.remove_held(reader, PR);
+        table.locks[reader].mode = EX;
+        table.add_held(reader, EX);
+        broken(&table, "on resource");
+        // A queue that was not served after a release.
+        let (mut table, [one, two, _]) = busy();
+        for reader in [one, two] {
+            let mode = table.locks[reader].mode;
+            table.remove_held(reader, mode);
+            table.leave(reader);
+            table.free_lock(reader);
+        }
+        broken(&table, "may be granted");
+        // A deadline that was forgotten, and one that outlives its wait.
+        let (mut table, [_, _, writer]) = busy();
+        let deadline = table.deadlines.first().copied().expect("it waits for nine seconds");
+        table.deadlines.clear();
+        broken(&table, "deadline of lock");
+        table.deadlines.extend([deadline, (Time::from_nanos(1), writer)]);
+        broken(&table, "deadlines");
+    }
+
+    #[test]
+    fn a_cycle_that_is_left_is_found() {
+        let mut table = table();
+        let (a, b) = (table.add_owner(), table.add_owner());
+        for (owner, name) in [(a, b"1"), (b, b"2"), (a, b"2")] {
+            ask(&mut table, owner, name, EX, Flags::NONE);
+        }
+        let last = ask(&mut table, b, b"1", EX, Flags::NODLCKWT);
+        assert_eq!(table.check(), Ok(()));
+        let last = table.find_lock(b, last).expect("there");
+        if let Some(wait) = table.wait_mut(last) {
+            wait.flags = Flags::NONE;
+        }
+        broken(&table, "a cycle of waits was not broken");
+    }
+}

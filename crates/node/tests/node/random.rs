@@ -39,6 +39,20 @@ struct World {
     gates: Vec<FenceGate>,
     grants_used: u64,
     trace: VecDeque<String>,
+    planted: Option<Planted>,
+}
+
+/// What is wrong on purpose, to see that the checks of this file see it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Planted {
+    /// The node's clock runs faster than it may: leases end before their holders think so.
+    FastClock,
+    /// A restarted node knows nothing of the sessions before it: it grants at once what they hold.
+    ForgottenSessions,
+    /// A restarted node counts on in an epoch that was used: its tokens are not above those of before.
+    OldEpoch,
+    /// The end of a remote connection is taken for the end of its process.
+    RemoteTakenForLocal,
 }
 
 impl World {
@@ -61,6 +75,7 @@ impl World {
             gates: NAMES.iter().map(|_| FenceGate::new(built_in("vms").expect("built in"))).collect(),
             grants_used: 0,
             trace: VecDeque::new(),
+            planted: None,
         };
         for _ in 0..CLIENTS {
             let client = world.newcomer();
@@ -95,9 +110,17 @@ impl World {
         panic!("{what}\n{}", trace.join("\n"));
     }
 
+    /// The node's clock.
+    fn node_now(&self) -> Time {
+        match self.planted {
+            Some(Planted::FastClock) => Time::from_nanos(self.now.as_nanos() / 2 * 3),
+            _ => self.now,
+        }
+    }
+
     fn handle(&mut self, input: Input<'_>) {
         self.note(format!("{} {input:?}", self.now.as_nanos() / 1_000_000));
-        self.node.handle(self.now, input);
+        self.node.handle(self.node_now(), input);
         if let Err(what) = self.node.check() {
             self.fail(&format!("the node is broken: {what}"));
         }
@@ -152,7 +175,7 @@ impl World {
     }
 
     fn tick(&mut self) {
-        if self.node.poll_deadline().is_some_and(|due| due <= self.now) {
+        if self.node.poll_deadline().is_some_and(|due| due <= self.node_now()) {
             self.handle(Input::Tick);
         }
     }
@@ -184,12 +207,15 @@ impl World {
 
     fn restart(&mut self) {
         self.note("restart".into());
-        self.epoch += 1;
+        self.epoch += u32::from(self.planted != Some(Planted::OldEpoch));
         // Of what was not durable some is lost.
         for session in core::mem::take(&mut self.unsynced) {
             if self.pick(2) == 0 {
                 self.journal.remove(&session);
             }
+        }
+        if self.planted == Some(Planted::ForgottenSessions) {
+            self.journal.clear();
         }
         let recorded = self.journal.values().cloned().collect();
         let start = NodeConfig {
@@ -200,7 +226,7 @@ impl World {
             limits: Limits { in_flight: 64, ..Limits::default() },
             ..config()
         };
-        self.node = Node::new(start, self.now);
+        self.node = Node::new(start, self.node_now());
         self.wires.clear();
         for client in &mut self.clients {
             client.phase = Phase::Away;
@@ -256,6 +282,7 @@ impl World {
         self.clients[at].connected(conn);
         let local = self.clients[at].local;
         let principal = if local { user(1000) } else { address(self.conns as u16) };
+        let local = local || self.planted == Some(Planted::RemoteTakenForLocal);
         self.handle(Input::Connected { conn, local, principal });
     }
 
@@ -355,4 +382,25 @@ fn random_clients_never_conflict_and_lose_nothing() {
         used += world.grants_used;
     }
     assert!(used > seeds * 500, "the locks were hardly ever used: {used}");
+}
+
+#[test]
+fn what_is_planted_is_found() {
+    let all = [Planted::FastClock, Planted::ForgottenSessions, Planted::OldEpoch, Planted::RemoteTakenForLocal];
+    for planted in all {
+        let found = (1..=25).any(|seed| {
+            let run = std::panic::catch_unwind(|| {
+                let mut world = World::new(seed);
+                world.planted = Some(planted);
+                for _ in 0..1_500 {
+                    world.step(true);
+                }
+            });
+            let said = run.err().map(|what| what.downcast_ref::<String>().cloned().unwrap_or_default());
+            // Not any panic: one of the promises was seen broken.
+            let signs = [" beside ", "token is refused", "ended early"];
+            said.is_some_and(|said| signs.iter().any(|sign| said.contains(sign)))
+        });
+        assert!(found, "{planted:?} was not found");
+    }
 }
