@@ -2,9 +2,8 @@
 //!
 //! Each thread has a runtime of its own, and its connections stay on it: an answer never wakes another thread.
 
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 use std::{
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
 };
