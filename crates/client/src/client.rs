@@ -192,7 +192,8 @@ impl Client {
     pub async fn resources(&self, space: SpaceId, prefix: &[u8]) -> Result<Vec<ResourceRow>, Error> {
         let (mut all, mut from) = (Vec::new(), 0);
         loop {
-            let Report::Resources { mut rows, next } = self.query(Query::Resources { space, prefix, from }).await? else {
+            let Report::Resources { mut rows, next } = self.query(Query::Resources { space, prefix, from }).await?
+            else {
                 return Err(Error::Protocol("a report of another kind than asked for".into()));
             };
             all.append(&mut rows);
