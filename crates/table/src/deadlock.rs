@@ -65,7 +65,14 @@ impl Table {
     }
 
     /// Breaks every cycle that the call may have closed.
+    #[inline]
     pub(crate) fn resolve(&mut self, call: &mut Call<'_>) {
+        if !call.suspects.is_empty() {
+            self.resolve_suspects(call);
+        }
+    }
+
+    fn resolve_suspects(&mut self, call: &mut Call<'_>) {
         while let Some((l, generation)) = call.suspects.pop() {
             let lives = self.locks[l].state != State::Vacant && self.locks[l].generation == generation;
             let Some(actor) = self.actor_of(l).filter(|_| lives) else { continue };

@@ -33,6 +33,9 @@ impl Traits {
     const KEPT_FLAGS: u8 = 7;
 
     pub(crate) fn of(flags: Flags) -> Traits {
+        if flags == Flags::NONE {
+            return Traits(0);
+        }
         let pairs = [
             (Flags::PERSISTENT, Traits::PERSISTENT),
             (Flags::NODLCKBLK, Traits::NODLCKBLK),

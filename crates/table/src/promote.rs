@@ -9,7 +9,7 @@ use lockstead_types::{
 
 use crate::{
     Effect, Outcome, OwnerId, Table,
-    grant::{Ask, Place, Standing, What, is_down, may_grant},
+    grant::{Ask, Place, Standing, What, may_grant},
     lock::{State, Told, Traits},
     owner::ORPHANS,
     slab::NIL,
@@ -30,8 +30,10 @@ pub(crate) struct Granting {
 
 impl Table {
     /// Serves the queues of a resource after a change there, and tells those in the way of what is left.
+    #[inline]
     pub(crate) fn settle(&mut self, call: &mut Call<'_>, resource: u32) {
-        if self.resources[resource].is_vacant() || self.queue(resource).is_none() {
+        // Nothing waits there; where the last lock went, the resource is gone, and its queue with it.
+        if self.queue(resource).is_none() {
             return;
         }
         self.promote(call, resource);
@@ -151,8 +153,7 @@ impl Table {
     pub(crate) fn complete(&mut self, call: &mut Call<'_>, l: u32, g: Granting) {
         let lock = &self.locks[l];
         let (resource, old) = (lock.resource, self.holds(l));
-        let ask = Ask { what: What::Mode(g.mode), held: old, flags: g.flags };
-        let down = is_down(self.modes_of(resource), &ask);
+        let down = old.is_some_and(|held| self.modes_of(resource).is_down(held, g.mode));
         if let Some(old) = old {
             self.remove_held(l, old);
         }
@@ -169,7 +170,9 @@ impl Table {
             self.set_token(l, token);
         }
         let value = self.transfer(resource, (old, Some(g.mode)), g.flags, g.value);
-        self.after_grant(call, l, g.ticket, old, down);
+        if self.queue(resource).is_some() {
+            self.after_grant(call, l, g.ticket, old, down);
+        }
         self.changed(call, l, ChangeEvent::Granted);
         let grant = Grant {
             lock: self.id(l),
@@ -189,9 +192,6 @@ impl Table {
     /// What a grant means to those that wait at the same resource.
     fn after_grant(&mut self, call: &mut Call<'_>, l: u32, ticket: u64, old: Option<Mode>, down: bool) {
         let resource = self.locks[l].resource;
-        if self.queue(resource).is_none() {
-            return;
-        }
         self.queue_mut(resource).told_for = None;
         if !down {
             self.count_overtakes(call, l, ticket, old);
@@ -209,10 +209,15 @@ impl Table {
     }
 
     /// Tells watchers of a change.
+    #[inline]
     pub(crate) fn changed(&self, call: &mut Call<'_>, l: u32, event: ChangeEvent) {
-        if !self.watching {
-            return;
+        if self.watching {
+            self.tell_change(call, l, event);
         }
+    }
+
+    #[cold]
+    fn tell_change(&self, call: &mut Call<'_>, l: u32, event: ChangeEvent) {
         let lock = &self.locks[l];
         let mode = self.wait(l).map_or(lock.mode, |w| w.want);
         call.fx.push(Effect::Changed {

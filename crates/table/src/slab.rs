@@ -1,52 +1,54 @@
 //! Storage of equal records in chunks that never move, addressed by 32-bit index, with a list of free places.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::ops::{Index, IndexMut};
 
 /// No record.
 pub(crate) const NIL: u32 = u32::MAX;
 
-const CHUNK_BITS: u32 = 12;
+/// Small enough that no call pays much for a new chunk, which is filled at once.
+const CHUNK_BITS: u32 = 10;
 const CHUNK: usize = 1 << CHUNK_BITS;
 
-/// Records in chunks: growing copies nothing, so no call ever pays for all the records there are.
+/// Records in chunks: growing copies nothing, so no call ever pays for all the records there are. A chunk's length is in
+/// its type: records are looked up so often that a second check of bounds would show.
 #[derive(Clone, Debug)]
 pub(crate) struct Slab<T> {
-    chunks: Vec<Vec<T>>,
+    chunks: Vec<Box<[T; CHUNK]>>,
+    /// Places that were ever in use.
+    places: u32,
     free: Vec<u32>,
 }
 
 impl<T> Slab<T> {
     pub(crate) const fn new() -> Slab<T> {
-        Slab { chunks: Vec::new(), free: Vec::new() }
+        Slab { chunks: Vec::new(), places: 0, free: Vec::new() }
     }
 
     /// Places in use and free.
     pub(crate) fn places(&self) -> u32 {
-        let Some(last) = self.chunks.last() else { return 0 };
-        ((self.chunks.len() - 1) * CHUNK + last.len()) as u32
+        self.places
     }
 
     /// Places in use.
     pub(crate) fn used(&self) -> u32 {
-        self.places() - self.free.len() as u32
+        self.places - self.free.len() as u32
     }
 
     /// A free place, its record as it was left, or a new one of `fresh`. The caller has made sure, by a limit, that
     /// fewer than 2^32 - 1 places are in use.
-    pub(crate) fn take(&mut self, fresh: impl FnOnce() -> T) -> u32 {
-        if let Some(index) = self.free.pop() {
-            return index;
+    pub(crate) fn take(&mut self, fresh: impl FnMut() -> T) -> u32 {
+        self.free.pop().unwrap_or_else(|| self.grow(fresh))
+    }
+
+    #[cold]
+    fn grow(&mut self, mut fresh: impl FnMut() -> T) -> u32 {
+        let index = self.places;
+        if index as usize == self.chunks.len() * CHUNK {
+            let chunk: Vec<T> = (0..CHUNK).map(|_| fresh()).collect();
+            self.chunks.extend(chunk.try_into());
         }
-        let index = self.places();
-        match self.chunks.last_mut() {
-            Some(last) if last.len() < CHUNK => last.push(fresh()),
-            _ => {
-                let mut chunk = Vec::with_capacity(CHUNK);
-                chunk.push(fresh());
-                self.chunks.push(chunk);
-            }
-        }
+        self.places += 1;
         index
     }
 
@@ -56,7 +58,7 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
-        self.chunks.get((index >> CHUNK_BITS) as usize)?.get(index as usize % CHUNK)
+        Some(&self.chunks.get((index >> CHUNK_BITS) as usize)?[index as usize % CHUNK])
     }
 }
 
@@ -81,11 +83,13 @@ mod tests {
     #[test]
     fn places_are_used_again_and_never_move() {
         let mut slab: Slab<u32> = Slab::new();
-        let places: Vec<u32> = (0..10_000).map(|i| slab.take(|| i)).collect();
+        let places: Vec<u32> = (0..10_000).map(|_| slab.take(|| 0)).collect();
+        assert!(places.iter().copied().eq(0..10_000));
+        places.iter().for_each(|i| slab[*i] = *i);
         assert_eq!(slab.used(), 10_000);
         slab.give(places[77]);
         assert_eq!(slab.used(), 9_999);
         assert_eq!(slab.take(|| 5), places[77]);
-        assert_eq!((slab[9_999], slab.get(10_000)), (9_999, None));
+        assert_eq!((slab[9_999], slab.get(20_000)), (9_999, None));
     }
 }

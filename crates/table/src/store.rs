@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 
 use core::hash::{BuildHasher, Hasher};
+use foldhash::fast::FixedState;
 use lockstead_types::{LockId, Mode, ModeSet, Token, mode::MODES_MAX, request::Claim};
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     lock::{Body, Lock, Side, State, Told, Traits, Wait, id_of, parts_of},
     owner::ORPHANS,
     resource::{Extra, INLINE_NAME, Pool, Queue, Resource},
-    slab::NIL,
+    slab::{NIL, Slab},
     table::INDEXES,
 };
 
@@ -28,20 +29,20 @@ pub(crate) enum Ring {
 
 impl Table {
     fn hash(&self, space: u16, name: &[u8]) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write_u16(space);
-        hasher.write(name);
-        hasher.finish()
+        hash_of(&self.hasher, space, name)
     }
 
     pub(crate) fn name_of(&self, resource: u32) -> &[u8] {
-        self.resources[resource].name().unwrap_or_else(|long| &self.long_names[long])
+        name_in(&self.resources[resource], &self.long_names)
     }
 
     /// The resource of a name, and its hash.
     pub(crate) fn find_resource(&self, space: u16, name: &[u8]) -> (Option<u32>, u64) {
         let hash = self.hash(space, name);
-        let same = |r: &u32| self.resources[*r].space == space && self.name_of(*r) == name;
+        let same = |r: &u32| {
+            let resource = &self.resources[*r];
+            resource.space == space && name_in(resource, &self.long_names) == name
+        };
         (self.names[index_of(hash)].find(hash, same).copied(), hash)
     }
 
@@ -57,9 +58,9 @@ impl Table {
             self.long_names[place] = name.into();
             resource.set_long_name(place);
         }
-        let mut names = core::mem::take(&mut self.names[index_of(hash)]);
-        names.insert_unique(hash, index, |r| self.hash(self.resources[*r].space, self.name_of(*r)));
-        self.names[index_of(hash)] = names;
+        let (resources, long_names, hasher) = (&self.resources, &self.long_names, &self.hasher);
+        let again = |r: &u32| hash_of(hasher, resources[*r].space, name_in(&resources[*r], long_names));
+        self.names[index_of(hash)].insert_unique(hash, index, again);
         index
     }
 
@@ -311,7 +312,6 @@ impl Table {
     /// Notes that `index` holds `mode` now.
     pub(crate) fn add_held(&mut self, index: u32, mode: Mode) {
         let at = self.locks[index].resource;
-        let take = self.take(index);
         let resource = &mut self.resources[at];
         resource.held = resource.held.with(mode);
         resource.holders += 1;
@@ -319,6 +319,7 @@ impl Table {
             return;
         }
         let count = resource.holders > COUNTED_HOLDERS;
+        let take = self.take(index);
         let extra = self.extra_mut(at);
         if let Some(pool) = &mut extra.permits {
             pool.taken = pool.taken.saturating_add(take);
@@ -344,10 +345,10 @@ impl Table {
     /// Notes that `index` no longer holds `mode`. It is out of its queue, or in another mode, already.
     pub(crate) fn remove_held(&mut self, index: u32, mode: Mode) {
         let at = self.locks[index].resource;
-        let take = self.take(index);
         self.resources[at].holders -= 1;
         let mut left = None;
         if self.resources[at].extra != NIL {
+            let take = self.take(index);
             let extra = self.extra_mut(at);
             if let Some(pool) = &mut extra.permits {
                 pool.taken = pool.taken.saturating_sub(take);
@@ -358,7 +359,7 @@ impl Table {
                 left = Some(*count > 0);
             }
         }
-        let left = left.unwrap_or_else(|| self.is_held_by_another(at, mode, index));
+        let left = left.unwrap_or_else(|| self.resources[at].holders > 0 && self.is_held_by_another(at, mode, index));
         if !left {
             self.resources[at].held = self.resources[at].held.without(mode);
         }
@@ -384,6 +385,17 @@ impl Table {
     pub(crate) fn set_told(&mut self, index: u32, told: Told) {
         self.locks[index].told = told;
     }
+}
+
+fn hash_of(hasher: &FixedState, space: u16, name: &[u8]) -> u64 {
+    let mut hasher = hasher.build_hasher();
+    hasher.write_u16(space);
+    hasher.write(name);
+    hasher.finish()
+}
+
+fn name_in<'a>(resource: &'a Resource, long_names: &'a Slab<Box<[u8]>>) -> &'a [u8] {
+    resource.name().unwrap_or_else(|long| &long_names[long])
 }
 
 fn index_of(hash: u64) -> usize {

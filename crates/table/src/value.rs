@@ -76,6 +76,10 @@ impl Table {
         flags: Flags,
         value: Option<Box<[u8]>>,
     ) -> Option<Value> {
+        // Most requests have nothing to do with value blocks.
+        if value.is_none() && !flags.has(Flags::VALBLK) && !flags.has(Flags::IVVALBLK) {
+            return None;
+        }
         match direction(self.modes_of(resource), old, new) {
             Transfer::Read if flags.has(Flags::VALBLK) => Some(self.value(resource)),
             // [VALUE-6] IVVALBLK: where it would be written, it is marked invalid instead.
