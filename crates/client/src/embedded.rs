@@ -25,8 +25,6 @@ use crate::{
     link::{Asked, Link, cancel_of},
 };
 
-/// Answers a session may have unacknowledged; the engine acknowledges for it.
-const ACK_EVERY: u64 = 64;
 /// Deadlines further away than this are none: an embedded session's lease never ends.
 const FAR: Span = Span::from_secs(365 * 24 * 3600);
 /// The coarse clock may be behind by so much.
@@ -62,8 +60,6 @@ struct Member {
     conn: ConnId,
     desk: Desk,
     newest: u64,
-    answers: u64,
-    acked: u64,
     waiting: HashMap<RequestId, SlotKey, FixedState>,
     over: Arc<AtomicBool>,
 }
@@ -155,7 +151,7 @@ pub(crate) struct EmbeddedSession {
 }
 
 impl EmbeddedSession {
-    pub(crate) fn submit(&self, op: Op<'_>) -> Result<Asked, Refusal> {
+    pub(crate) fn submit(&self, op: &Op<'_>) -> Result<Asked, Refusal> {
         let mut wakers = Vec::new();
         let mut core = self.shared.core.lock();
         let now = clock::coarse();
@@ -168,7 +164,7 @@ impl EmbeddedSession {
         asked
     }
 
-    pub(crate) fn post(&self, op: Op<'_>) {
+    pub(crate) fn post(&self, op: &Op<'_>) {
         let mut wakers = Vec::new();
         let mut core = self.shared.core.lock();
         core.tell(self.conn, clock::coarse(), op, &mut wakers);
@@ -182,7 +178,7 @@ impl EmbeddedSession {
         let mut core = self.shared.core.lock();
         if held {
             let release = ReleaseRequest { lock, flags: Flags::FORCEUNLOCK, value: None };
-            core.tell(self.conn, clock::coarse(), Op::Release { release, one_way: true }, &mut wakers);
+            core.tell(self.conn, clock::coarse(), &Op::Release { release, one_way: true }, &mut wakers);
         }
         if let Some(member) = core.member(self.conn) {
             member.desk.forget(lock);
@@ -200,7 +196,7 @@ impl EmbeddedSession {
                 Some(cleanup) => core.cleanups.push((self.conn, cleanup)),
                 None => {
                     if let Some(op) = cancel_of(ticket, undo) {
-                        core.tell(self.conn, now, op, &mut wakers);
+                        core.tell(self.conn, now, &op, &mut wakers);
                     }
                 }
             }
@@ -314,11 +310,11 @@ impl Shared {
 
 impl Core {
     /// Asks for a session, and gives what came of it at once.
-    fn ask(&mut self, conn: ConnId, now: Time, op: Op<'_>, wakers: &mut Vec<Waker>) -> Result<Asked, Refusal> {
+    fn ask(&mut self, conn: ConnId, now: Time, op: &Op<'_>, wakers: &mut Vec<Waker>) -> Result<Asked, Refusal> {
         let member = self.member(conn).filter(|m| m.desk.lost().is_none()).ok_or(Refusal::Lost)?;
         member.newest += 1;
         let id = RequestId(member.newest);
-        self.node.handle(now, Input::Message { conn, message: ClientMessage::Request { id, op } });
+        self.node.handle_request(now, conn, id, op);
         let mut answer = None;
         let mut slot = None;
         while let Some(output) = self.node.poll_output() {
@@ -326,7 +322,6 @@ impl Core {
                 Output::Send { conn: to, message: ServerMessage::Reply { id: of, reply } }
                     if to == conn && of == id && answer.is_none() =>
                 {
-                    self.count_answer(now, conn);
                     answer = Some(reply);
                     if let (Some(Reply::Queued(_)), Some(member)) = (&answer, self.member(conn)) {
                         // A grant may follow in this very row of outputs: the slot must be there for it.
@@ -335,7 +330,7 @@ impl Core {
                         slot = Some(opened);
                     }
                 }
-                other => self.dispatch(now, other, wakers),
+                other => self.dispatch(other, wakers),
             }
         }
         self.settle(now, wakers);
@@ -359,11 +354,11 @@ impl Core {
     }
 
     /// Asks for a session where nobody waits for the answer.
-    fn tell(&mut self, conn: ConnId, now: Time, op: Op<'_>, wakers: &mut Vec<Waker>) {
+    fn tell(&mut self, conn: ConnId, now: Time, op: &Op<'_>, wakers: &mut Vec<Waker>) {
         let Some(member) = self.member(conn).filter(|m| m.desk.lost().is_none()) else { return };
         member.newest += 1;
         let id = RequestId(member.newest);
-        self.node.handle(now, Input::Message { conn, message: ClientMessage::Request { id, op } });
+        self.node.handle_request(now, conn, id, op);
         self.settle(now, wakers);
     }
 
@@ -371,7 +366,7 @@ impl Core {
     fn settle(&mut self, now: Time, wakers: &mut Vec<Waker>) {
         loop {
             while let Some(output) = self.node.poll_output() {
-                self.dispatch(now, output, wakers);
+                self.dispatch(output, wakers);
             }
             let Some((conn, cleanup)) = self.cleanups.pop() else { return };
             match cleanup {
@@ -379,26 +374,25 @@ impl Core {
                 Cleanup::Release(locks) => {
                     for lock in locks {
                         let release = ReleaseRequest { lock, flags: Flags::NONE, value: None };
-                        self.request(conn, now, Op::Release { release, one_way: true });
+                        self.request(conn, now, &Op::Release { release, one_way: true });
                     }
                 }
-                Cleanup::Detach(group) => self.request(conn, now, Op::GroupDetach(group)),
+                Cleanup::Detach(group) => self.request(conn, now, &Op::GroupDetach(group)),
             }
         }
     }
 
-    fn request(&mut self, conn: ConnId, now: Time, op: Op<'_>) {
+    fn request(&mut self, conn: ConnId, now: Time, op: &Op<'_>) {
         let Some(member) = self.member(conn) else { return };
         member.newest += 1;
         let id = RequestId(member.newest);
-        self.node.handle(now, Input::Message { conn, message: ClientMessage::Request { id, op } });
+        self.node.handle_request(now, conn, id, op);
     }
 
-    fn dispatch(&mut self, now: Time, output: Output, wakers: &mut Vec<Waker>) {
+    fn dispatch(&mut self, output: Output, wakers: &mut Vec<Waker>) {
         let Output::Send { conn, message } = output else { return };
         match message {
             ServerMessage::Reply { id, reply } => {
-                self.count_answer(now, conn);
                 let Some(member) = self.member(conn) else { return };
                 let slot = match &reply {
                     Reply::Queued(_) => member.waiting.get(&id).copied(),
@@ -426,16 +420,6 @@ impl Core {
         }
     }
 
-    fn count_answer(&mut self, now: Time, conn: ConnId) {
-        let Some(member) = self.member(conn) else { return };
-        member.answers += 1;
-        if member.answers - member.acked >= ACK_EVERY {
-            member.acked = member.answers;
-            let message = ClientMessage::Ack { answers: member.answers };
-            self.node.handle(now, Input::Message { conn, message });
-        }
-    }
-
     fn next_deadline(&self, now: Time) -> Option<Time> {
         self.node.poll_deadline().filter(|deadline| deadline.since(now) < FAR)
     }
@@ -448,8 +432,6 @@ impl Core {
             conn,
             desk: Desk::new(),
             newest: 0,
-            answers: 0,
-            acked: 0,
             waiting: HashMap::with_hasher(FixedState::default()),
             over: Arc::clone(over),
         };
@@ -485,7 +467,11 @@ fn hash_seed() -> u64 {
     clock::now().as_nanos() ^ ENGINES.fetch_add(1, Ordering::Relaxed).rotate_left(32)
 }
 
+#[inline]
 fn wake_all(wakers: Vec<Waker>) {
+    if wakers.is_empty() {
+        return;
+    }
     for waker in wakers {
         waker.wake();
     }

@@ -28,13 +28,13 @@ impl Link {
     /// Asks; the answer comes to the returned [`Pending`].
     pub(crate) fn submit(&self, op: Op<'_>) -> Result<Pending, Refusal> {
         let undo = undo_of(&op);
-        Ok(self.pending(self.ask_now(op)?, undo))
+        Ok(self.pending(self.ask_now(&op)?, undo))
     }
 
     /// Asks; gives the answer itself where it is there at once.
-    pub(crate) fn ask_now(&self, op: Op<'_>) -> Result<Asked, Refusal> {
+    pub(crate) fn ask_now(&self, op: &Op<'_>) -> Result<Asked, Refusal> {
         match self {
-            Link::Remote(remote) => remote.submit(&op),
+            Link::Remote(remote) => remote.submit(op),
             Link::Embedded(session) => session.submit(op),
         }
     }
@@ -66,7 +66,7 @@ impl Link {
     pub(crate) fn post(&self, op: Op<'_>) {
         match self {
             Link::Remote(remote) => remote.post(&op),
-            Link::Embedded(session) => session.post(op),
+            Link::Embedded(session) => session.post(&op),
         }
     }
 

@@ -248,7 +248,7 @@ impl<N: AsRef<[u8]>> Future for Acquire<'_, N> {
             None => {
                 let claim = this.ask.claim()?;
                 let op = Op::Lock(this.ask.request(name.as_ref(), claim));
-                match this.link.ask_now(op).map_err(|why| this.link.explain(why))? {
+                match this.link.ask_now(&op).map_err(|why| this.link.explain(why))? {
                     Asked::Answered(reply) => reply,
                     ticket => {
                         let pending = this.pending.insert(this.link.pending(ticket, Undo::Release));

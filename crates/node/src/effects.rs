@@ -168,7 +168,7 @@ impl Node {
     /// connection ([SESS-9]).
     pub(crate) fn notify_revoked(&mut self, at: u32, lock: LockId, why: Revoked) {
         self.counters.notices_revoked += 1;
-        if let Some(session) = self.sessions.get_mut(at) {
+        if let Some(session) = self.sessions.get_mut(at).filter(|s| !s.is_embedded()) {
             session.keep_revocation(lock, why);
         }
         self.notify(at, Notice::Revoked { lock, why });

@@ -38,8 +38,11 @@ impl Node {
     pub(crate) fn on_message(&mut self, now: Time, conn: ConnId, message: ClientMessage<'_>) {
         let Some(known) = self.conns.get(conn) else { return };
         let state = known.state;
+        // Apart from the others, and by reference: nearly all messages come here, and they are large to move.
+        if let ConnState::Open(at) = state {
+            return self.on_session_message(now, conn, at, &message);
+        }
         match (state, message) {
-            (ConnState::Open(at), message) => self.on_session_message(now, conn, at, message),
             (ConnState::New { until }, ClientMessage::Hello { version }) => self.on_hello(conn, version, until),
             (ConnState::Greeted { .. } | ConnState::Over { .. }, ClientMessage::Open { session, ttl, meta }) => {
                 self.on_open(now, conn, session, ttl, meta);
@@ -54,7 +57,9 @@ impl Node {
             // What was under way when the session ended.
             (ConnState::Over { .. }, _) => {}
             // [SESS-1] Hello, then open or attach, then everything else.
-            (ConnState::New { .. } | ConnState::Greeted { .. }, _) => self.reject(conn, Rejection::Protocol),
+            (ConnState::New { .. } | ConnState::Greeted { .. } | ConnState::Open(_), _) => {
+                self.reject(conn, Rejection::Protocol);
+            }
         }
     }
 

@@ -8,10 +8,15 @@ use alloc::{
 
 use foldhash::fast::FixedState;
 use lockstead_table::{Effect, Table};
-use lockstead_types::{ConnId, SessionId, Time, message::ServerMessage, report::NodeStatus};
+use lockstead_types::{
+    ConnId, RequestId, SessionId, Time,
+    message::{ClientMessage, ServerMessage},
+    report::NodeStatus,
+    request::Op,
+};
 
 use crate::{
-    conn::Conns,
+    conn::{ConnState, Conns},
     counters::Counters,
     groups::Groups,
     io::{Input, NodeConfig, Output, Record},
@@ -19,7 +24,7 @@ use crate::{
     owners::Owners,
     reports::Reports,
     restart::Restart,
-    session::Sessions,
+    session::{Sessions, Stage},
     spaces::Spaces,
     watch::Watches,
 };
@@ -100,6 +105,16 @@ impl Node {
             Input::Recorded { session } => self.on_recorded(session),
             Input::Tick => self.on_tick(now),
             Input::Stop => self.stopping = true,
+        }
+    }
+
+    /// The same as [`Input::Message`] with a request, for a shell that has it in hand: nothing is moved.
+    pub fn handle_request(&mut self, now: Time, conn: ConnId, id: RequestId, op: &Op<'_>) {
+        match self.conns.get(conn).map(|known| known.state) {
+            Some(ConnState::Open(at)) if self.sessions.get(at).is_some_and(|s| s.stage != Stage::Opening) => {
+                self.on_request(now, conn, at, id, op);
+            }
+            _ => self.on_message(now, conn, ClientMessage::Request { id, op: op.clone() }),
         }
     }
 

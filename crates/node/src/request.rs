@@ -26,21 +26,21 @@ pub(crate) enum Having {
 }
 
 impl Node {
-    pub(crate) fn on_session_message(&mut self, now: Time, conn: ConnId, at: u32, message: ClientMessage<'_>) {
+    pub(crate) fn on_session_message(&mut self, now: Time, conn: ConnId, at: u32, message: &ClientMessage<'_>) {
         let Some(session) = self.sessions.get_mut(at) else { return };
         match message {
             ClientMessage::Goodbye => self.on_goodbye(now, conn, at),
             // [SESS-14] Not open yet.
             _ if session.stage == Stage::Opening => self.reject(conn, Rejection::Protocol),
-            ClientMessage::Request { id, op } => self.on_request(now, conn, at, id, &op),
+            ClientMessage::Request { id, op } => self.on_request(now, conn, at, *id, op),
             ClientMessage::Ack { answers } => {
-                if session.ledger.on_ack(answers).is_err() {
+                if session.ledger.on_ack(*answers).is_err() {
                     return self.reject(conn, Rejection::Protocol);
                 }
                 session.forget_arrived();
             }
-            ClientMessage::Renew { seq } => self.on_renew(now, conn, at, seq),
-            ClientMessage::Reclaim { id, claim } => self.on_reclaim(now, at, conn, id, &claim),
+            ClientMessage::Renew { seq } => self.on_renew(now, conn, at, *seq),
+            ClientMessage::Reclaim { id, claim } => self.on_reclaim(now, at, conn, *id, claim),
             ClientMessage::ReclaimDone => self.on_reclaim_done(now, at),
             // [SESS-1] One session a connection.
             ClientMessage::Hello { .. } | ClientMessage::Open { .. } | ClientMessage::Attach { .. } => {
@@ -62,7 +62,7 @@ impl Node {
         }
     }
 
-    fn on_request(&mut self, now: Time, conn: ConnId, at: u32, id: RequestId, op: &Op<'_>) {
+    pub(crate) fn on_request(&mut self, now: Time, conn: ConnId, at: u32, id: RequestId, op: &Op<'_>) {
         let limits = &self.config.limits;
         let Some(session) = self.sessions.get_mut(at) else { return };
         if id == RequestId(0) {
@@ -250,9 +250,17 @@ impl Node {
         self.answer(at, id, Reply::Demoted { held, why });
     }
 
-    /// Answers a request: now, where the session is connected, and again after the next attach until it is acknowledged.
+    /// Answers a request: now, where the session is connected, and again after the next attach until it is acknowledged,
+    /// which a session in this process never does.
     pub(crate) fn answer(&mut self, at: u32, id: RequestId, reply: Reply) {
         let Some(session) = self.sessions.get_mut(at) else { return };
+        // [SESS-11] In the node's own process no answer is lost on its way: none is kept.
+        if session.is_embedded() {
+            if let Some(conn) = session.conn {
+                self.outputs.push_back(Output::Send { conn, message: ServerMessage::Reply { id, reply } });
+            }
+            return;
+        }
         if let Some(conn) = session.conn {
             let message = ServerMessage::Reply { id, reply: reply.clone() };
             self.outputs.push_back(Output::Send { conn, message });

@@ -87,6 +87,12 @@ impl Session {
         }
     }
 
+    /// Whether its client is in the node's own process: then there is no lease, no connection that breaks, and nothing to
+    /// be said twice ([SESS-11]).
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.principal == Principal::Embedded
+    }
+
     pub(crate) fn lease_end(&self) -> Time {
         self.renewed.after(self.ttl)
     }
@@ -151,7 +157,7 @@ impl Sessions {
     pub(crate) fn add(&mut self, mut session: Session) -> Option<u32> {
         let id = session.id;
         // [SESS-11] A session in the node's own process has no lease: both end together.
-        session.timer = (session.principal != Principal::Embedded).then(|| session.lease_end());
+        session.timer = (!session.is_embedded()).then(|| session.lease_end());
         let timer = session.timer;
         let at = self.slab.insert(session)?;
         self.by_id.insert(id, at);
@@ -232,7 +238,7 @@ impl Sessions {
             match session.timer {
                 Some(timer) if !self.timers.contains(&(timer, at)) => return Err("a lease has no timer"),
                 Some(timer) if timer > session.lease_end() => return Err("a timer comes after its lease's end"),
-                None if session.principal != Principal::Embedded => return Err("a lease without timer"),
+                None if !session.is_embedded() => return Err("a lease without timer"),
                 Some(_) | None => {}
             }
         }
