@@ -12,7 +12,9 @@ use std::process::ExitCode;
 
 use lockstead::{Client, Engine};
 
-const CASES: &[(&str, fn(&Client, u64))] = &[
+type Case = fn(&Client, u64);
+
+const CASES: &[(&str, Case)] = &[
     ("embedded lock+drop, one name", one_name),
     ("embedded lock+release, one name", one_name_released),
     ("embedded lock+drop, random of 1,000,000", random_names),

@@ -53,7 +53,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if !self.left {
-            self.link.post(Op::GroupDetach(self.id));
+            self.link.post(&Op::GroupDetach(self.id));
         }
     }
 }

@@ -212,7 +212,7 @@ impl Guard {
     async fn release_as(mut self, flags: Flags, value: Option<&[u8]>) -> Result<(), Error> {
         self.check()?;
         let release = ReleaseRequest { lock: self.lock, flags, value };
-        let pending = self.link.submit(Op::Release { release, one_way: false });
+        let pending = self.link.submit(&Op::Release { release, one_way: false });
         let pending = pending.map_err(|why| self.link.explain(why))?;
         // The request is under way: dropping this future now neither undoes nor repeats it.
         let reply = pending.outcome().await;
@@ -352,7 +352,7 @@ impl<'a> ConvertBuilder<'a> {
             flags = flags.with(Flags::VALBLK);
         }
         let op = Op::Convert(ConvertRequest { lock: guard.lock, mode, wait, flags, value });
-        let pending = guard.link.submit(op).map_err(|why| guard.link.explain(why))?;
+        let pending = guard.link.submit(&op).map_err(|why| guard.link.explain(why))?;
         // Until the answer is here, a dropped future leaves its outcome at the desk.
         guard.between = Some(guard.while_converting(mode, flags));
         let reply = pending.outcome().await;

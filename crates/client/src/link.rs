@@ -26,9 +26,9 @@ pub(crate) enum Link {
 
 impl Link {
     /// Asks; the answer comes to the returned [`Pending`].
-    pub(crate) fn submit(&self, op: Op<'_>) -> Result<Pending, Refusal> {
-        let undo = undo_of(&op);
-        Ok(self.pending(self.ask_now(&op)?, undo))
+    pub(crate) fn submit(&self, op: &Op<'_>) -> Result<Pending, Refusal> {
+        let undo = undo_of(op);
+        Ok(self.pending(self.ask_now(op)?, undo))
     }
 
     /// Asks; gives the answer itself where it is there at once.
@@ -57,16 +57,16 @@ impl Link {
 
     /// Asks, and waits for the last answer.
     pub(crate) async fn ask(&self, op: Op<'_>) -> Result<Reply, crate::Error> {
-        let pending = self.submit(op).map_err(|why| self.explain(why))?;
+        let pending = self.submit(&op).map_err(|why| self.explain(why))?;
         let reply = pending.outcome().await;
         self.accept(reply)
     }
 
     /// Asks without waiting for an answer: best effort.
-    pub(crate) fn post(&self, op: Op<'_>) {
+    pub(crate) fn post(&self, op: &Op<'_>) {
         match self {
-            Link::Remote(remote) => remote.post(&op),
-            Link::Embedded(session) => session.post(&op),
+            Link::Remote(remote) => remote.post(op),
+            Link::Embedded(session) => session.post(op),
         }
     }
 

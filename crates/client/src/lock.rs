@@ -332,7 +332,7 @@ impl<'a> ManyBuilder<'a> {
         settle(&mut self.ask, self.shortcut);
         let claim = self.ask.claim()?;
         let requests = self.names.iter().map(|name| self.ask.request(name, claim)).collect();
-        let pending = self.link.submit(Op::LockMany(requests)).map_err(|why| self.link.explain(why))?;
+        let pending = self.link.submit(&Op::LockMany(requests)).map_err(|why| self.link.explain(why))?;
         match pending.outcome().await {
             Reply::GrantedMany(grants) if grants.len() == self.names.len() => {
                 let mut guards = Vec::with_capacity(grants.len());

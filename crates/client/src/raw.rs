@@ -29,13 +29,15 @@ impl RawSession {
     /// # Errors
     /// [`Error::Refused`] where it cannot even be asked (`not-held` for a lock id this session does not have,
     /// `limit:in-flight`), [`Error::Lost`].
+    #[expect(clippy::needless_pass_by_value, reason = "an operation is made to be asked, and asked once")]
     pub fn submit(&self, op: Op<'_>) -> Result<Pending, Error> {
-        self.link.submit(op).map_err(|why| self.link.explain(why))
+        self.link.submit(&op).map_err(|why| self.link.explain(why))
     }
 
     /// Asks without waiting for an answer.
+    #[expect(clippy::needless_pass_by_value, reason = "an operation is made to be asked, and asked once")]
     pub fn post(&self, op: Op<'_>) {
-        self.link.post(op);
+        self.link.post(&op);
     }
 
     /// News from now on. One reader a session: a second call takes over the first one's.

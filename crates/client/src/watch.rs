@@ -46,7 +46,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let last = self.link.with_desk(|desk| desk.drop_watch(&self.queue));
         if last {
-            self.link.post(Op::Unwatch);
+            self.link.post(&Op::Unwatch);
         }
     }
 }

@@ -19,7 +19,9 @@ const CONN: ConnId = ConnId(1);
 /// As often as a client that reads many answers at once says how many it has.
 const ACK_EVERY: u64 = 64;
 
-const CASES: &[(&str, fn(&mut Run, u64))] = &[
+type Case = fn(&mut Run, u64);
+
+const CASES: &[(&str, Case)] = &[
     ("lock+one-way release, one name", one_name),
     ("lock+release, both answered", both_answered),
     ("convert up and down, alone", conversions),

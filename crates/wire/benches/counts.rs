@@ -16,7 +16,9 @@ const FRAME_BYTES: u32 = 1 << 20;
 /// Messages of one frame.
 const BATCH: u64 = 50;
 
-const CASES: &[(&str, fn(u64))] = &[
+type Case = fn(u64);
+
+const CASES: &[(&str, Case)] = &[
     ("lock, written", |times| write(times, |w, out, id| w.client(out, &lock(id)).is_ok())),
     ("lock, written and read", |times| client(times, lock)),
     ("release, written and read", |times| client(times, release)),
