@@ -76,7 +76,7 @@ impl Run {
         match self.table.lock(Time::ZERO, by, 0, black_box(&request), &mut self.effects) {
             Ok(Outcome::Granted(grant)) => grant.lock,
             Ok(Outcome::Queued(lock)) => lock,
-            Err(why) => panic!("{why}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -93,7 +93,7 @@ impl Bench {
         match self.table.lock(NOW, owner, 0, &req, &mut self.fx) {
             Ok(Outcome::Granted(grant)) => grant.lock,
             Ok(Outcome::Queued(lock)) => lock,
-            Err(why) => panic!("{why}"),
+            other => panic!("{other:?}"),
         }
     }
 
