@@ -10,7 +10,7 @@ use lockstead_types::{
 
 use crate::{OwnerId, Table, deadlock::Edge, owner::ORPHANS, slab::NIL, store::Ring};
 
-/// Places that one look at the resources goes through: well below a millisecond.
+/// Places that one look at the resources goes through, however many there are.
 const PLACES_PER_LOOK: u32 = 8_192;
 /// A row of a resource without its name, at most.
 const ROW_BYTES: usize = 32;
