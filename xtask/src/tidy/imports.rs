@@ -47,8 +47,8 @@ const TABLE: &[Allowed] = &[
     Allowed { folder: "testkit", inside: &["node", "script", "table", "types"], inside_tests: &[], pure: None },
     Allowed {
         folder: "cli",
-        inside: &["client", "script", "server", "types"],
-        inside_tests: &["testkit", "wire"],
+        inside: &["client", "script", "server", "types", "wire"],
+        inside_tests: &["testkit"],
         pure: None,
     },
 ];

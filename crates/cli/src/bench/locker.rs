@@ -86,7 +86,7 @@ impl Locker {
 }
 
 /// The prefix and a number, made without allocation.
-fn name_of(prefix: &str, number: u64, buffer: &mut [u8; 64]) -> usize {
+pub(super) fn name_of(prefix: &str, number: u64, buffer: &mut [u8; 64]) -> usize {
     // Prefixes are short: 64 bytes hold them and the 20 digits of the largest number. By hand, since the formatting of the
     // standard library takes as long as a tenth of the whole op.
     let prefix = prefix.as_bytes().get(..40).unwrap_or(prefix.as_bytes());

@@ -1,6 +1,7 @@
 //! `lockstead bench`: the workloads by which lock services are compared, against a node or the embedded engine.
 
 mod crew;
+mod frames;
 mod locker;
 mod machine;
 mod report;
@@ -77,6 +78,10 @@ pub(crate) struct Args {
     /// W3 and W4: hold each lock so long, in timer steps of 1 ms
     #[arg(long, value_name = "US", default_value_t = 0)]
     hold_us: u64,
+    /// W2: hand-made frames over blocking sockets, a thread for each connection, instead of the client crate: what the node
+    /// does when it is fed in batches
+    #[arg(long, conflicts_with = "embedded")]
+    frames: bool,
     /// The engine in this process instead of a node
     #[arg(long)]
     embedded: bool,
@@ -144,6 +149,7 @@ pub(crate) struct Plan {
     pub(crate) warmup: f64,
     pub(crate) hold: Duration,
     pub(crate) embedded: bool,
+    pub(crate) frames: bool,
     pub(crate) release: Release,
     pub(crate) threads: usize,
     pub(crate) sample: u64,
@@ -204,6 +210,9 @@ impl Args {
         {
             return usage("--names, --sample and --seconds are above zero, and spans at most a day");
         }
+        if self.frames && self.workload != Workload::W2 {
+            return usage("--frames is for W2");
+        }
         if self.workload == Workload::W4 && names > 100_000_000 {
             return usage("W4 counts who is inside for each name: at most 100,000,000 names");
         }
@@ -217,11 +226,12 @@ impl Args {
             warmup: self.warmup,
             hold: Duration::from_micros(self.hold_us),
             embedded: self.embedded,
+            frames: self.frames,
             release: self.release.unwrap_or(match self.workload {
                 Workload::W1 => Release::OneWay,
                 _ => Release::Acked,
             }),
-            threads: self.threads.unwrap_or(if many { 2 } else { 1 }).clamp(1, conns),
+            threads: if self.frames { conns } else { self.threads.unwrap_or(if many { 2 } else { 1 }).clamp(1, conns) },
             sample: self.sample.unwrap_or(if self.embedded { 16 } else { 1 + u64::from(self.inflight.is_some()) * 7 }),
             awake: self.awake,
             server_pid: self.server_pid,

@@ -118,8 +118,9 @@ fn config(plan: &Plan, transport: &str) -> String {
     let each = plan.clients.div_ceil(plan.conns);
     let awake = if plan.awake { ", CPUs kept awake" } else { "" };
     let conns = if plan.embedded { "sessions" } else { "connections" };
+    let by = if plan.frames { "hand-made frames" } else { "raw sessions" };
     format!(
-        "{transport}, {} {conns} x {each} in flight, {} release, raw sessions, {} threads{awake}",
+        "{transport}, {} {conns} x {each} in flight, {} release, {by}, {} threads{awake}",
         plan.conns,
         release(plan.release),
         plan.threads

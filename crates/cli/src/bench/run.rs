@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     Plan,
     crew::Crew,
+    frames::Frames,
     locker::Locker,
     machine::{Cpu, pid_listening_on},
     work::{Shared, Tally, work},
@@ -118,6 +119,9 @@ fn run_thread(
     tell: &mpsc::Sender<Result<Reached, Failure>>,
     started: oneshot::Receiver<Arc<Shared>>,
 ) -> Result<Part, Failure> {
+    if plan.frames {
+        return run_frames(index, plan, tell, started);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let part = runtime.block_on(async {
         let clients = match connect(index, plan, engine).await {
@@ -138,6 +142,35 @@ fn run_thread(
     });
     runtime.shutdown_timeout(Duration::from_millis(200));
     part
+}
+
+/// The same with [`Frames`]: a thread is one connection.
+fn run_frames(
+    index: usize,
+    plan: &Plan,
+    tell: &mpsc::Sender<Result<Reached, Failure>>,
+    started: oneshot::Receiver<Arc<Shared>>,
+) -> Result<Part, Failure> {
+    let frames = match Frames::open(plan, format!("bench/{:x}/", std::process::id())) {
+        Ok(frames) => frames,
+        Err(failure) => {
+            let _ = tell.send(Err(failure));
+            return Ok(Part::new());
+        }
+    };
+    let transport = if frames.is_local() { "unix" } else { "tcp" };
+    let _ = tell.send(Ok(Reached { pid: frames.peer(), transport }));
+    let mut part = Part::new();
+    // The run is given up where another thread could not connect.
+    let Ok(shared) = started.blocking_recv() else { return Ok(part) };
+    match frames.work(plan, &shared, index) {
+        Ok(tally) => {
+            part.per_client.push(tally.ops);
+            part.tally = tally;
+        }
+        Err(failure) => part.errors.push(failure.message),
+    }
+    Ok(part)
 }
 
 async fn connect(index: usize, plan: &Plan, engine: Option<&Engine>) -> Result<Vec<(usize, Client)>, Failure> {

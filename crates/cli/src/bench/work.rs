@@ -206,7 +206,7 @@ fn kept(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn claims() -> (Claim, Claim) {
+pub(super) fn claims() -> (Claim, Claim) {
     let modes = built_in("vms").map(|modes| (modes.shared(), modes.exclusive())).unwrap_or_default();
     (Claim::Mode(modes.0), Claim::Mode(modes.1))
 }
@@ -238,11 +238,20 @@ impl Shared {
         self.stop.store(true, Relaxed);
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    /// For ops that are not timed: whether they count.
+    pub(super) fn is_measuring(&self) -> bool {
+        self.measuring.load(Relaxed)
+    }
+
     pub(crate) fn violations(&self) -> u64 {
         self.violations.load(SeqCst)
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
@@ -280,14 +289,14 @@ impl Tally {
 }
 
 /// xorshift64*: numbers that need not be good, only cheap and the same in every run.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Random {
+    pub(super) fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
