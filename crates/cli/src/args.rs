@@ -113,6 +113,15 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number).map_err(|_| "not a span of time".to_owned())
 }
 
+/// Reads the length of a lease.
+///
+/// # Errors
+/// What is wrong with the text.
+pub(crate) fn lease(text: &str) -> Result<Duration, String> {
+    let lease = seconds(text)?;
+    if lease.is_zero() { Err("a lease that is over at once holds nothing".into()) } else { Ok(lease) }
+}
+
 /// Reads a name: `%XX` is one byte, everything else stands for itself.
 ///
 /// # Errors
@@ -153,6 +162,12 @@ mod tests {
         for text in ["", "x", "-1", "nan", "inf", "1e300"] {
             assert!(seconds(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_lease_has_a_length() {
+        assert_eq!(lease("0.5"), Ok(Duration::from_millis(500)));
+        assert!(lease("0").is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use lockstead::{Client, ClientBuilder, Error, Lost, Space};
-use lockstead_types::{Refusal, message::Rejection};
+use lockstead_types::{Refusal, limits::VALUE_BYTES_CEILING, message::Rejection, tables::BUILT_IN};
 
 use crate::{
     args::{CONNECT_FOR, ConnectArgs},
@@ -101,14 +101,32 @@ fn refused(why: Refusal, about: &About<'_>) -> String {
             space.name(),
             mode_names(space)
         ),
-        (Refusal::WouldWait, About::Lock { name, mode, .. }) => {
-            format!("{name}: {mode} not obtained: somebody else has it (`lockstead tree` shows who)")
+        (Refusal::WouldWait, About::Lock { space, name, mode }) => {
+            format!(
+                "{name}: {mode} not obtained: somebody else has it or came first (`lockstead show{} {name}` shows who)",
+                in_space(space)
+            )
         }
         (Refusal::Timeout, About::Lock { name, mode, .. }) => format!("{name}: {mode} not obtained in time"),
         (Refusal::Deadlock, About::Lock { name, .. }) => {
             format!("{name}: refused as the victim of a deadlock (`lockstead deadlocks` shows it); try again")
         }
-        (Refusal::TooLong, About::Lock { name, .. }) => format!("{name}: the name is longer than the node allows"),
+        (Refusal::TooLong, About::Lock { name, .. }) => {
+            let start: String = name.chars().take(40).collect();
+            format!("{start}...: the name is longer than the node allows (`name_bytes` in its configuration)")
+        }
+        (Refusal::Invalid, About::Space("default")) => "the lockspace `default` cannot be dropped".to_owned(),
+        (Refusal::Invalid, About::Space(name)) => {
+            format!("{name:?} is no name for a lockspace: 1 to 64 visible ASCII characters, no spaces")
+        }
+        (Refusal::TooLong, About::Space(name)) => format!(
+            "lockspace {name:?}: refused: its name has at most 64 characters, its value blocks at most \
+             {VALUE_BYTES_CEILING} bytes"
+        ),
+        (Refusal::BadMode, About::Space(name)) => format!(
+            "lockspace {name:?}: the node has no such mode table; built in are {}, others are in its configuration",
+            BUILT_IN.join(" ")
+        ),
         (Refusal::Limit(limit), _) => {
             format!("refused: the node's limit {limit} is reached (`lockstead status` shows its counts)")
         }
@@ -116,6 +134,11 @@ fn refused(why: Refusal, about: &About<'_>) -> String {
         (why, About::Space(name)) => format!("lockspace {name:?}: refused: {why}"),
         (why, About::Service) => format!("refused: {why}"),
     }
+}
+
+/// The option that names the lockspace, where it is not the usual one.
+fn in_space(space: &Space) -> String {
+    if space.name() == "default" { String::new() } else { format!(" -L {}", space.name()) }
 }
 
 /// The modes of a lockspace, weakest first.

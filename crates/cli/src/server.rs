@@ -1,6 +1,6 @@
 //! `lockstead server`: one node, configured by a file, the environment and flags.
 
-use std::{ffi::OsString, path::PathBuf, sync::OnceLock};
+use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, sync::OnceLock};
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
 use lockstead_server::{
@@ -121,7 +121,8 @@ fn config(args: &Args) -> Result<ServerConfig, Failure> {
 fn start_log(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter);
     let filter = filter.map_err(|error| Exit::Usage.because(format!("--log: {error}")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    log.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())).init();
     Ok(())
 }
 

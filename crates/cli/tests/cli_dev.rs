@@ -109,3 +109,25 @@ fn a_server_refuses_what_its_configuration_does_not_allow() {
     assert_eq!(wrong.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("colour"));
 }
+
+#[test]
+fn a_lockspace_may_be_created_with_modes_of_the_configuration() {
+    let folder = folder();
+    let (file, socket) = (folder.path().join("node.toml"), folder.path().join("run/node.sock"));
+    let table = "relation = ['++', '+-']\nshortcuts = { shared = 'GO', update = 'STOP', exclusive = 'STOP' }\n\
+                 modes = [{ name = 'GO' }, { name = 'STOP', writes = true }]\n";
+    let text = format!("client_unix = '{}'\n[[mode_table]]\nname = 'traffic'\n{table}", socket.display());
+    std::fs::write(&file, text).expect("written");
+    let mut server = lockstead();
+    server.arg("server").arg("--config").arg(&file).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut server = Process::spawn(server.stderr(Stdio::null()));
+    assert!(server.lines().any(|line| line == "ready"));
+    let run = |args: &[&str]| {
+        let mut command = lockstead();
+        command.args(args).env("LOCKSTEAD_ENDPOINTS", format!("unix:{}", socket.display()));
+        command.output().expect("runs")
+    };
+    let created = run(&["lockspace", "create", "crossing", "--modes", "traffic"]);
+    assert!(created.status.success(), "{created:?}");
+    assert!(run(&["lock", "-L", "crossing", "-m", "GO", "a", "--", "true"]).status.success());
+}

@@ -57,6 +57,8 @@ fn mistakes_are_64_and_an_absent_node_is_69() {
         &["lock", "-s", "-x", "a", "--", "true"],
         &["lock", "-n", "-w", "1", "a", "--", "true"],
         &["lock", "-w", "-3", "a", "--", "true"],
+        &["lock", "--ttl", "0", "a", "--", "true"],
+        &["lock", &"a".repeat(2000), "--", "true"],
         &["lock", "50%", "--", "true"],
         &["lock", "-m", "XX", "a", "--", "true"],
         &["lock", "-L", "nowhere", "a", "--", "true"],
@@ -94,6 +96,8 @@ fn a_lock_not_obtained_is_1_or_the_chosen_code() {
     assert_eq!(try_it(&["-w", "0.1"]), Some(1));
     assert_eq!(try_it(&["-w", "0", "-E", "0"]), Some(0));
     assert_eq!(count(&node, "a", "waiting"), 0, "nothing is left in the queue");
+    let said = output(&mut node.command(&["lock", "-n", "a", "--", "true"])).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("`lockstead show a`"), "`tree` shows nobody where nobody waits");
 }
 
 #[test]

@@ -99,6 +99,17 @@ fn lockspaces_come_and_go() {
     assert_eq!(output(&mut node.command(&["lockspace", "drop", "tables"])).status.code(), Some(1), "it holds locks");
     assert_eq!(json(&node, &["lockspace", "drop", "tables", "--force"])["dropped"].as_bool(), Some(true));
     assert_eq!(output(&mut node.command(&["ls", "-L", "tables"])).status.code(), Some(64));
+
+    for (args, hint) in [
+        (&["create", "x", "--modes", "nope"][..], "vms granular sqlserver postgres rw"),
+        (&["create", "a b"], "no spaces"),
+        (&["create", "x", "--value-bytes", "70000"], "65536"),
+        (&["drop", "default"], "cannot be dropped"),
+    ] {
+        let refused = output(&mut node.command(&[&["lockspace"], args].concat()));
+        assert_eq!(refused.status.code(), Some(64), "{args:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(hint), "{args:?}: {refused:?}");
+    }
 }
 
 #[test]

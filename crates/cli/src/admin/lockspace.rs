@@ -6,7 +6,6 @@ use lockstead_types::{
     Span,
     mode::ModeTable,
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
-    tables::BUILT_IN,
 };
 use serde_json::{Value, json};
 
@@ -50,8 +49,8 @@ enum Verb {
 struct CreateArgs {
     /// Its name, 1 to 64 bytes
     name: String,
-    /// Its modes: a built-in table (tables of one's own are named in the node's configuration)
-    #[arg(long, value_name = "TABLE", default_value = "vms", value_parser = clap::builder::PossibleValuesParser::new(BUILT_IN))]
+    /// Its modes: vms, granular, sqlserver, postgres, rw, or a table in the node's configuration
+    #[arg(long, value_name = "TABLE", default_value = "vms")]
     modes: String,
     /// How queues are served
     #[arg(long, value_enum, default_value = "vms")]

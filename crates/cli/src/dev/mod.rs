@@ -5,6 +5,8 @@ mod ports;
 
 use std::{
     ffi::OsString,
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -70,8 +72,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 async fn dev(args: &Args) -> Outcome {
     let mut stop = Stop::listen()?;
-    let fresh =
-        if args.data.is_none() { Some(tempfile::Builder::new().prefix("lockstead-dev-").tempdir()?) } else { None };
+    let fresh = if args.data.is_none() { Some(fresh_folder()?) } else { None };
     let data = match (&args.data, &fresh) {
         (Some(given), _) => std::path::absolute(given)?,
         (None, Some(fresh)) => fresh.path().to_owned(),
@@ -88,6 +89,11 @@ async fn dev(args: &Args) -> Outcome {
     };
     node.stop().await;
     outcome
+}
+
+/// A data directory for nobody but us.
+fn fresh_folder() -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("lockstead-dev-").permissions(Permissions::from_mode(0o700)).tempdir()
 }
 
 async fn serve(args: &Args, node: &mut Node, lines: &str, stop: &mut Stop) -> Outcome {

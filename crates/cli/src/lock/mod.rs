@@ -13,7 +13,7 @@ use std::{ffi::OsString, path::Path, time::Instant};
 use lockstead::{Client, Error, Guard, LockBuilder, Space};
 
 use crate::{
-    args::{CONNECT_FOR, ConnectArgs, Name, SpaceArgs, name, seconds},
+    args::{CONNECT_FOR, ConnectArgs, Name, SpaceArgs, lease, name, seconds},
     child::exit_of,
     connect::{About, builder, explain, space},
     exit::{Exit, Failure, Outcome},
@@ -71,7 +71,7 @@ pub(crate) struct Args {
     /// Wait at most so long, connecting included; fractions allowed, 0 is -n
     ///
     /// Without it the lock is waited for as long as it takes, and connecting gives up after 5 s.
-    #[arg(short = 'w', long, value_name = "SEC", value_parser = seconds)]
+    #[arg(short = 'w', long, value_name = "SEC", value_parser = seconds, allow_negative_numbers = true)]
     wait: Option<Duration>,
     /// What to exit with where the lock is not obtained
     #[arg(short = 'E', long, value_name = "CODE", default_value_t = 1)]
@@ -79,7 +79,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     space: SpaceArgs,
     /// The lease: for how long the lock outlives a broken connection, or this host
-    #[arg(long, value_name = "SEC", value_parser = seconds, default_value = "10")]
+    ///
+    /// The node keeps it within its limits, by default 0.5 s to 1 h.
+    #[arg(long, value_name = "SEC", value_parser = lease, default_value = "10", allow_negative_numbers = true)]
     ttl: Duration,
     /// What for: shown to whoever asks who holds the lock
     #[arg(long, value_name = "TEXT", default_value = "")]

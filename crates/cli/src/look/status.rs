@@ -63,11 +63,13 @@ fn page(status: &NodeStatus) -> String {
     fact("waiting", &status.waiting);
     fact("orphans", &status.orphans);
     fact("token", &status.token);
-    if !status.counters.is_empty() {
-        page.push_str("\nsince the start\n");
+    // Most kinds of request and refusal never come: their zeros would hide the rest.
+    let counted: Vec<_> = status.counters.iter().filter(|(_, count)| *count != 0).collect();
+    if !counted.is_empty() {
+        page.push_str("\nsince the start, what is not 0\n");
     }
-    let wide = status.counters.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    for (name, count) in &status.counters {
+    let wide = counted.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    for (name, count) in counted {
         page.push_str(&format!("{:wide$}  {count}\n", text::line(name)));
     }
     page

@@ -20,7 +20,7 @@ const DEPTH_MAX: usize = 64;
 /// Draws the edges.
 pub(super) fn draw(edges: &[WaitEdge], spaces: &Spaces) -> String {
     if edges.is_empty() {
-        return "nobody waits".to_owned();
+        return "nobody waits; `lockstead ls --locks` shows what is held".to_owned();
     }
     let mut picture = Picture { spaces, blocks: blocks(edges), drawn: HashSet::new(), text: String::new() };
     let waiting: HashSet<Party> = edges.iter().map(|edge| Party::of(&edge.waiter)).collect();
