@@ -16,7 +16,6 @@ cargo xtask COMMAND
 
   test   format check, clippy, tidy, documentation, every test; prints what each stage took
            --fast     only format check, clippy and tidy, and the tests of the libraries
-           --full     the process tests at full size (minutes more)
   tidy   the rules of the project that neither compiler nor clippy know
            --accept-wire   the page docs/protocol.md was looked at: write the hash of the format into it
   bench  the benchmarks in process, and instruction counts under callgrind; written to benches/results/

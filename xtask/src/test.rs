@@ -13,10 +13,8 @@ use crate::{
 enum Extent {
     /// No process tests, no documentation: the inner loop of an edit.
     Fast,
-    /// Everything, process tests at the size that fits the time budget.
+    /// Everything.
     Default,
-    /// Everything at full size.
-    Full,
 }
 
 /// Runs the stages and prints the time of each.
@@ -37,7 +35,7 @@ pub(crate) fn run(options: &[&str]) -> Result<(), String> {
         return stages.finish();
     }
     stages.stage("build", || show(cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"])));
-    stages.stage("tests", || show(&mut tests(extent)));
+    stages.stage("tests", tests);
     stages.stage("docs", || {
         let mut doc = cargo();
         doc.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings");
@@ -50,19 +48,13 @@ fn extent(options: &[&str]) -> Result<Extent, String> {
     match options {
         [] => Ok(Extent::Default),
         ["--fast"] => Ok(Extent::Fast),
-        ["--full"] => Ok(Extent::Full),
-        other => Err(format!("test knows --fast or --full, not {other:?}")),
+        other => Err(format!("test knows --fast, not {other:?}")),
     }
 }
 
 /// Every test of every crate, doc tests among them.
-fn tests(extent: Extent) -> Command {
-    let mut command = cargo();
-    command.args(["test", "--workspace", "--locked", "--no-fail-fast", "--quiet"]);
-    if extent == Extent::Full {
-        command.env("LOCKSTEAD_TEST_FULL", "1");
-    }
-    command
+fn tests() -> Result<(), String> {
+    show(cargo().args(["test", "--workspace", "--locked", "--no-fail-fast", "--quiet"]))
 }
 
 /// The two components of the toolchain that a minimal install lacks.
@@ -84,9 +76,8 @@ mod tests {
     #[test]
     fn unknown_options_are_refused() {
         assert_eq!(extent(&["--fast"]), Ok(Extent::Fast));
-        assert_eq!(extent(&["--full"]), Ok(Extent::Full));
         assert!(extent(&["--quick"]).is_err());
-        assert!(extent(&["--fast", "--full"]).is_err());
+        assert!(extent(&["--fast", "--fast"]).is_err());
     }
 
     #[test]

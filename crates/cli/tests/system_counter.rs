@@ -6,7 +6,7 @@ mod common;
 use core::time::Duration;
 use std::{fs, os::unix::process::ExitStatusExt, process::Stdio, thread};
 
-use common::{Chance, LONG, Node, Process, full, pass};
+use common::{Chance, LONG, Node, Process, pass};
 use rustix::process::Signal;
 
 const SHELLS: u64 = 64;
@@ -34,9 +34,8 @@ read -r after < inside
 echo free > inside
 "#;
 
-fn steps() -> u64 {
-    if full() { 100 } else { 25 }
-}
+/// What each shell adds.
+const STEPS: u64 = 100;
 
 fn node_with_counter() -> Node {
     let node = Node::start();
@@ -54,17 +53,15 @@ fn count(node: &Node) -> u64 {
 #[test]
 fn every_step_of_64_shells_counts() {
     let node = node_with_counter();
-    let script = format!(
-        r#"i=0; while [ $i -lt {} ]; do "$LOCKSTEAD" lock c -- sh step.sh || exit; i=$((i + 1)); done"#,
-        steps()
-    );
+    let script =
+        format!(r#"i=0; while [ $i -lt {} ]; do "$LOCKSTEAD" lock c -- sh step.sh || exit; i=$((i + 1)); done"#, STEPS);
     let mut shells: Vec<Process> = (0..SHELLS).map(|_| Process::spawn(&mut node.script(&script))).collect();
     for shell in &mut shells {
         let status = shell.wait();
         assert!(status.success(), "a shell ended with {status}");
     }
     assert_eq!(node.read("overlaps"), None);
-    assert_eq!(count(&node), SHELLS * steps());
+    assert_eq!(count(&node), SHELLS * STEPS);
 }
 
 #[test]
@@ -98,7 +95,7 @@ fn a_quarter_killed_at_any_moment_corrupts_nothing() {
 fn doomed_shell(node: &Node, seed: u64) -> (u64, u64) {
     let mut chance = Chance::of(seed);
     let (mut done, mut killed) = (0, 0);
-    for _ in 0..steps() {
+    for _ in 0..STEPS {
         let mut command = node.command(&["lock", "c", "--", "sh", "step.sh"]);
         let mut step = Process::spawn(command.stderr(Stdio::null()));
         if chance.below(4) == 0 {

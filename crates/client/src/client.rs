@@ -383,6 +383,10 @@ impl ClientBuilder {
     /// # Errors
     /// As [`Client::connect`].
     pub async fn connect(self) -> Result<Client, Error> {
+        if self.ttl <= self.guard {
+            // Such a lease is over before it begins, which would look like a node that does not answer.
+            return Err(Error::Config(format!("a lease of {:?} is not longer than its safety margin", self.ttl)));
+        }
         let text = self.endpoints.unwrap_or_else(endpoint::from_env);
         let settings = Settings {
             endpoints: endpoint::parse(&text)?,

@@ -213,3 +213,9 @@ async fn nobody_there() {
     assert_eq!(Rejection::Stopping.text(), "the node is stopping");
     server.stop();
 }
+
+#[tokio::test]
+async fn a_lease_that_is_over_before_it_begins_is_a_mistake() {
+    let refused = Client::builder().endpoints("tcp://127.0.0.1:1").ttl(Duration::ZERO).connect().await;
+    assert!(matches!(refused, Err(Error::Config(_))));
+}

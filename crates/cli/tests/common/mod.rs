@@ -16,11 +16,6 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long anything may take that should take no time, on a machine that is busy with other things.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-/// Whether the tests are to run at full size (`cargo xtask test --full`).
-pub(crate) fn full() -> bool {
-    std::env::var_os("LOCKSTEAD_TEST_FULL").is_some()
-}
-
 /// The program under test.
 pub(crate) fn lockstead() -> Command {
     Command::new(env!("CARGO_BIN_EXE_lockstead"))
