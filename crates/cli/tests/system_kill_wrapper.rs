@@ -11,10 +11,11 @@ use rustix::process::Signal;
 
 /// Says who is inside, and stays.
 const STAY: &str = "echo $$ > inside; exec sleep 1000";
-/// Looks whether the one that said so still runs.
+/// Looks whether the one that said so still runs. One killed between opening the file and writing to it has left it empty.
 const LOOK: &str = r#"
 pid=none
 read -r pid 2>/dev/null < inside
+[ "$pid" ] || pid=none
 state=gone
 read -r _ _ state _ 2>/dev/null < /proc/$pid/stat
 case $state in gone | Z | X) echo alone ;; *) echo "beside $pid" ;; esac > seen
