@@ -16,7 +16,8 @@ use crate::{
 #[command(
     long_about = "Show who waits for whom.\n\nAt the root stands who waits for nobody and is waited for; beneath, what it \
                   blocks and who waits for that, and what those block in their turn. `(soft)` means that the blocker has \
-                  not got the lock either, but asked earlier.",
+                  not got the lock either, but asked earlier.\n\nA node answers with so many waits at most as its limit \
+                  rows_per_answer says, 1,000 by default: where more wait, the picture is a part of the whole.",
     after_long_help = "Example:\n  db1:4711 backup \"nightly\"\n  \u{2514}\u{2500} orders EX 12.3s, token 1099511627777\n     \
         \u{251c}\u{2500} wants PR 3.2s: db2:99 report\n     \u{2514}\u{2500} wants EX 1.1s: db3:12 sh\n\n\
         With -o json an array of edges {\"lockspace\", \"name\", \"hard\", \"waiter\": LOCK, \"blocker\": LOCK}; a LOCK is as \
