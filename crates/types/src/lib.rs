@@ -29,10 +29,14 @@ pub mod fence;
 pub mod limits;
 pub mod space;
 
+pub mod peer;
+pub mod slot;
+
 pub use flags::Flags;
 pub use ids::{ConnId, GroupId, LockId, NodeId, RequestId, SessionId, SpaceId};
 pub use limits::{LimitName, Limits};
 pub use mode::{Mode, ModeSet, ModeTable};
 pub use refusal::Refusal;
+pub use slot::{Slot, SlotSet};
 pub use time::{Span, Time};
 pub use token::Token;

@@ -18,9 +18,10 @@ struct Allowed {
 const TABLE: &[Allowed] = &[
     Allowed { folder: "types", inside: &[], inside_tests: &[], pure: Some(&[]) },
     Allowed { folder: "table", inside: &["types"], inside_tests: &["testkit"], pure: Some(&["foldhash", "hashbrown"]) },
+    Allowed { folder: "cluster", inside: &["types"], inside_tests: &[], pure: Some(&[]) },
     Allowed {
         folder: "node",
-        inside: &["table", "types"],
+        inside: &["cluster", "table", "types"],
         inside_tests: &["testkit"],
         pure: Some(&["foldhash", "hashbrown"]),
     },

@@ -1,0 +1,501 @@
+//! What nodes say to each other, as meaning. `lockstead-wire` maps it to bytes and back; `docs/messages.md` has a line on
+//! each: from, to, purpose.
+//!
+//! A *home* is the node a session is connected to; a *master* decides for a slot. Every session message names the
+//! session and the generation of its home; every message about a resource names its slot and the slot's generation.
+//! Messages between two incarnations of nodes arrive in order, each once, also over a connection that broke: the link
+//! numbers them ([`Envelope::seq`]) and repeats what was not acknowledged.
+
+use alloc::{boxed::Box, string::String, vec::Vec};
+
+use crate::{
+    flags::Flags,
+    ids::{LockId, NodeId, RequestId, SessionId, SpaceId},
+    message::Reclaim,
+    refusal::Refusal,
+    reply::{Notice, Reply, Value},
+    report::{Meta, Report},
+    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Target, Wait},
+    slot::Slot,
+    time::Span,
+    token::Token,
+};
+
+/// The version of the protocol between nodes.
+pub const PEER_VERSION: u16 = 1;
+
+/// How often a node has started, as the membership group counts it. A node that starts again is another one to its peers.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Incarnation(pub u32);
+
+/// How often the home of a session has changed.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct HomeGeneration(pub u32);
+
+/// How often the master of a slot has changed.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct SlotGeneration(pub u32);
+
+/// A message with what every message carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Envelope {
+    /// Number of the message on this link, from 1; 0 for those that are not repeated: `Hello`, `Ack` and `Alive`.
+    pub seq: u64,
+    /// The newest message received in order from the other side.
+    pub ack: u64,
+    /// The epoch of the sender. A receiver that has not reached it leaves the message for later.
+    pub epoch: u32,
+    /// The sender's SCN; the receiver's becomes at least as large.
+    pub scn: u64,
+    /// The message.
+    pub message: PeerMessage,
+}
+
+/// From a node to another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerMessage {
+    /// First on every connection, from both sides.
+    Hello {
+        /// The newest version the sender speaks.
+        version: u16,
+        /// Who it is.
+        node: NodeId,
+        /// Which start of it.
+        incarnation: Incarnation,
+        /// Whom it believes it is speaking to; another incarnation ends the connection.
+        to: (NodeId, Incarnation),
+        /// The newest message it has received from that incarnation; those after it are repeated.
+        received: u64,
+    },
+    /// Only acknowledges.
+    Ack,
+    /// Only says that the sender lives.
+    Alive,
+
+    // ------------------------------------------------------------ home to master
+    /// Who a session is; before its first request to a master.
+    Introduce {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+        /// Text of the principal.
+        principal: String,
+        /// What it says of itself.
+        meta: Meta,
+    },
+    /// A request of a session. Answered with `Reply` or `Stale`, unless it is a one-way release.
+    Request {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+        /// Its number.
+        id: RequestId,
+        /// Where.
+        slot: Slot,
+        /// As the home knows it.
+        generation: SlotGeneration,
+        /// What.
+        op: PeerOp,
+    },
+    /// A session has ended by its own goodbye: its locks are released, without waiting for the directory.
+    Part {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+    },
+    /// What sessions of the sender have in slots that the receiver has inherited in `epoch`. The bulk of recovery.
+    Report {
+        /// The epoch in which the receiver became master.
+        epoch: u32,
+        /// The locks.
+        rows: Vec<LockReport>,
+        /// Value blocks, from a master that gave the slot up alive.
+        values: Vec<ValueReport>,
+    },
+    /// All of `Report` for this epoch has been sent.
+    ReportDone {
+        /// The epoch.
+        epoch: u32,
+        /// Sessions of the sender that have attached to it and not claimed all their locks yet.
+        returning: Vec<SessionId>,
+    },
+    /// A lock that a session claims whose former home is gone. Answered with `Claimed`.
+    Claim {
+        /// The session.
+        session: SessionId,
+        /// Of its new home.
+        home: HomeGeneration,
+        /// The number to answer under.
+        id: RequestId,
+        /// Where.
+        slot: Slot,
+        /// As the home knows it.
+        generation: SlotGeneration,
+        /// The lock.
+        claim: OwnedClaim,
+    },
+    /// The session has claimed all its locks; what else it had here is released.
+    ClaimsDone {
+        /// The session.
+        session: SessionId,
+        /// Of its new home.
+        home: HomeGeneration,
+    },
+
+    // ------------------------------------------------------------ master to home
+    /// An answer to `Request`. `Queued` is followed by one other.
+    Reply {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+        /// To which request.
+        id: RequestId,
+        /// The generation of the slot under which it was decided; the home ignores one that is not the newest it knows.
+        generation: SlotGeneration,
+        /// The place in the queue, with `Queued`: what comes later has a greater one.
+        ticket: u64,
+        /// The answer, lock ids being the master's.
+        reply: Reply,
+    },
+    /// The receiver is not, or no longer, master under this generation: nothing was done.
+    Stale {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+        /// Which request.
+        id: RequestId,
+        /// The generation it came with.
+        generation: SlotGeneration,
+    },
+    /// News for a session.
+    Notice {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+        /// The news, lock ids being the master's.
+        notice: Notice,
+    },
+    /// What became of the locks of a `Report`, in its order.
+    Restored {
+        /// The epoch of the report.
+        epoch: u32,
+        /// Session, the home's id of the lock, and the master's id for it or why it was not taken back.
+        locks: Vec<(SessionId, LockId, Result<LockId, Refusal>)>,
+    },
+    /// An answer to `Claim`.
+    Claimed {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+        /// To which.
+        id: RequestId,
+        /// The generation of the slot.
+        generation: SlotGeneration,
+        /// `Granted` or `Refused`; `None` where the receiver of the claim is not the master.
+        reply: Option<Reply>,
+    },
+
+    // ------------------------------------------------------------ any to any
+    /// A question about what this node masters or is home of.
+    Ask {
+        /// Number of the question.
+        ask: u64,
+        /// What.
+        query: PeerQuery,
+    },
+    /// The answer.
+    Answer {
+        /// Number of the question.
+        ask: u64,
+        /// What was found.
+        report: Report,
+    },
+    /// Something to do on all nodes or at a master, by an operator.
+    Order {
+        /// Number of the order.
+        ask: u64,
+        /// Who gives it, for the audit log.
+        by: String,
+        /// What.
+        order: PeerOrder,
+    },
+    /// The answer to an order.
+    Obeyed {
+        /// Number of the order.
+        ask: u64,
+        /// `Done`, `Released`, `Purged` or `Refused`.
+        reply: Reply,
+    },
+}
+
+/// A request about one resource, owning its bytes: it crosses the network, and is kept until it is answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerOp {
+    /// A new lock.
+    Lock(PeerLock),
+    /// Convert a lock.
+    Convert {
+        /// The lock, as the master numbers it.
+        lock: LockId,
+        /// The mode to have.
+        mode: crate::mode::Mode,
+        /// How long to wait.
+        wait: Wait,
+        /// Flags.
+        flags: Flags,
+        /// What to write to the value block.
+        value: Option<Box<[u8]>>,
+    },
+    /// Release a lock.
+    Release {
+        /// The lock, as the master numbers it.
+        lock: LockId,
+        /// Flags.
+        flags: Flags,
+        /// What to write to the value block.
+        value: Option<Box<[u8]>>,
+        /// Whether no answer is wanted where it succeeds.
+        one_way: bool,
+    },
+    /// Stop waiting.
+    Cancel(Target),
+    /// Read the value block.
+    ReadValue(LockId),
+}
+
+/// A new lock, owning its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerLock {
+    /// The lockspace.
+    pub space: SpaceId,
+    /// The resource.
+    pub name: Box<[u8]>,
+    /// Mode or permits.
+    pub claim: Claim,
+    /// How long to wait.
+    pub wait: Wait,
+    /// Flags.
+    pub flags: Flags,
+    /// Whether it stands alone.
+    pub alone: bool,
+    /// Its tag.
+    pub tag: u32,
+    /// Priority.
+    pub priority: i8,
+}
+
+impl PeerLock {
+    /// As a request to the table.
+    #[must_use]
+    pub fn request(&self) -> LockRequest<'_> {
+        LockRequest {
+            space: self.space,
+            name: &self.name,
+            claim: self.claim,
+            wait: self.wait,
+            flags: self.flags,
+            owner: if self.alone { OwnerRef::Alone } else { OwnerRef::Session },
+            tag: self.tag,
+            priority: self.priority,
+        }
+    }
+}
+
+impl PeerOp {
+    /// As a request of a client.
+    #[must_use]
+    pub fn as_op(&self) -> Op<'_> {
+        match self {
+            PeerOp::Lock(lock) => Op::Lock(lock.request()),
+            PeerOp::Convert { lock, mode, wait, flags, value } => Op::Convert(ConvertRequest {
+                lock: *lock,
+                mode: *mode,
+                wait: *wait,
+                flags: *flags,
+                value: value.as_deref(),
+            }),
+            PeerOp::Release { lock, flags, value, one_way } => Op::Release {
+                release: ReleaseRequest { lock: *lock, flags: *flags, value: value.as_deref() },
+                one_way: *one_way,
+            },
+            PeerOp::Cancel(target) => Op::Cancel(*target),
+            PeerOp::ReadValue(lock) => Op::ReadValue(*lock),
+        }
+    }
+}
+
+/// A lock as its home, or the master that gave its slot up, reports it to the new master.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LockReport {
+    /// Whose; of an orphan, whose it was.
+    pub session: Option<SessionId>,
+    /// Whether its owner has gone (PERSISTENT).
+    pub orphan: bool,
+    /// The home's id of it; the answer names it.
+    pub lock: LockId,
+    /// The lockspace.
+    pub space: SpaceId,
+    /// The resource.
+    pub name: Box<[u8]>,
+    /// What is held, if anything: never more than its client may use.
+    pub held: Option<Claim>,
+    /// The token held, [`Token::NONE`] where none is.
+    pub token: Token,
+    /// What is waited for, if anything.
+    pub wanted: Option<WaitReport>,
+    /// Its tag.
+    pub tag: u32,
+    /// Whether it stands alone.
+    pub alone: bool,
+    /// PERSISTENT, NODLCKBLK, NOBAST.
+    pub flags: Flags,
+    /// The value block as its holder knows it, where it has read or written it under what it holds.
+    pub value: Option<Value>,
+}
+
+/// A wait that goes on at a new master.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WaitReport {
+    /// The request.
+    pub id: RequestId,
+    /// What is wanted.
+    pub claim: Claim,
+    /// Its flags.
+    pub flags: Flags,
+    /// How long it may still wait, `None` for ever.
+    pub left: Option<Span>,
+    /// Its place in the queue of the old master, 0 where that never said.
+    pub ticket: u64,
+    /// Priority.
+    pub priority: i8,
+    /// What its grant is to write to the value block.
+    pub value: Option<Box<[u8]>>,
+}
+
+/// A value block as the master knew it that gave the slot up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ValueReport {
+    /// The lockspace.
+    pub space: SpaceId,
+    /// The resource.
+    pub name: Box<[u8]>,
+    /// The value block.
+    pub value: Value,
+}
+
+/// A claim of a client, owning its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnedClaim {
+    /// The lockspace.
+    pub space: SpaceId,
+    /// The resource.
+    pub name: Box<[u8]>,
+    /// What is held.
+    pub held: Claim,
+    /// The token of the grant.
+    pub token: Token,
+    /// The id the lock had.
+    pub lock: LockId,
+    /// Its tag.
+    pub tag: u32,
+    /// Whether it stands alone.
+    pub alone: bool,
+    /// PERSISTENT, NODLCKBLK, NOBAST.
+    pub flags: Flags,
+}
+
+impl OwnedClaim {
+    /// As a client says it.
+    #[must_use]
+    pub fn as_reclaim(&self) -> Reclaim<'_> {
+        Reclaim {
+            space: self.space,
+            name: &self.name,
+            held: self.held,
+            token: self.token,
+            lock: self.lock,
+            tag: self.tag,
+            alone: self.alone,
+            group: None,
+            flags: self.flags,
+        }
+    }
+}
+
+/// A question of a node to another: what [`crate::request::Query`] asks, owning its bytes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerQuery {
+    /// Resources it masters.
+    Resources {
+        /// The lockspace.
+        space: SpaceId,
+        /// The first bytes of the names.
+        prefix: Box<[u8]>,
+        /// Where to go on.
+        from: u32,
+    },
+    /// One resource.
+    Resource {
+        /// The lockspace.
+        space: SpaceId,
+        /// The resource.
+        name: Box<[u8]>,
+    },
+    /// Wait-for edges of resources it masters.
+    Waits,
+    /// Sessions it is home of.
+    Sessions {
+        /// Only ids above this one.
+        after: Option<SessionId>,
+    },
+    /// Deadlock reports it keeps.
+    Deadlocks,
+    /// The node.
+    Status,
+    /// Answered when everything the asker sent before has had its effects, and these were sent.
+    Sync,
+}
+
+/// An order of an operator that another node carries out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerOrder {
+    /// Take a lock from its holder.
+    ForceRelease {
+        /// The lockspace.
+        space: SpaceId,
+        /// The resource.
+        name: Box<[u8]>,
+        /// The token of the grant to undo.
+        token: Token,
+        /// Why.
+        reason: String,
+    },
+    /// Drop orphans.
+    Purge {
+        /// The lockspace.
+        space: SpaceId,
+        /// Whose, `None` for all.
+        session: Option<SessionId>,
+    },
+    /// Watch, for sessions of the asker: every change on resources whose names start so.
+    Watch {
+        /// The session.
+        session: SessionId,
+        /// The lockspace.
+        space: SpaceId,
+        /// The first bytes of the names.
+        prefix: Box<[u8]>,
+    },
+    /// Stop all watches of a session.
+    Unwatch {
+        /// The session.
+        session: SessionId,
+    },
+}
