@@ -76,6 +76,7 @@ impl Session {
                 if let Some(held) = self.locks.get_mut(lock).and_then(Lock::held_mut) {
                     held.claim = grant.claim;
                     held.token = grant.token;
+                    held.weakened = false;
                 }
                 Reply::Granted(Grant { lock, ..grant })
             }
@@ -83,9 +84,12 @@ impl Session {
             (Owned::Convert { lock, .. }, Reply::Demoted { held: left, why }) => {
                 if let Some(held) = self.locks.get_mut(lock).and_then(Lock::held_mut) {
                     held.claim = left;
+                    held.weakened = false;
                 }
                 Reply::Demoted { held: left, why }
             }
+            (Owned::Convert { lock, .. }, Reply::Refused(why)) => self.without_conversion(lock, Some(why)),
+            (Owned::Convert { lock, .. }, Reply::Cancelled) => self.without_conversion(lock, None),
             (Owned::Release { lock, .. }, reply) => {
                 self.on_release_answered(lock, &reply);
                 reply
@@ -115,6 +119,10 @@ impl Session {
                     self.watches.push((space, prefix));
                 }
                 Reply::Done
+            }
+            (Rare::SpaceOpen { .. } | Rare::SpaceCreate(_), Reply::Space(info)) => {
+                self.spaces.note(&info);
+                Reply::Space(info)
             }
             (Rare::Unwatch, reply) => {
                 self.watches.clear();
@@ -148,6 +156,7 @@ impl Session {
             uses: 1,
             uncounted: 0,
             claimed_in: None,
+            weakened: false,
         });
         let lock = match queued {
             Some(lock) => {

@@ -31,7 +31,7 @@
 //!
 //! Memory is bounded by what the application asks: locks it holds, requests it has open ([`Config::backlog`]).
 //!
-//! Reading order: `session.rs` (phases), `lease.rs` (the deadline), `requests.rs`, `locks.rs`, `answers.rs`, `restart.rs`.
+//! Reading order: `session.rs` (phases), `lease.rs` (the deadline), `requests.rs`, `locks.rs`, `answers.rs`, `restart.rs`, `doubt.rs`.
 //!
 //! [`Reply::Queued`]: lockstead_types::reply::Reply::Queued
 #![no_std]
@@ -43,6 +43,7 @@ mod session;
 
 mod answers;
 mod ask;
+mod doubt;
 mod groups;
 mod lease;
 mod locks;

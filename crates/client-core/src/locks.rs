@@ -70,6 +70,8 @@ pub(crate) struct Held {
     pub(crate) uncounted: u32,
     /// The incarnation of the node that was sent a claim for this lock.
     pub(crate) claimed_in: Option<u32>,
+    /// `claim` is less than the application was told: the answer to its conversion says so, if that is refused.
+    pub(crate) weakened: bool,
 }
 
 /// The topmost bit of an id stays free, for the numbers of claims.

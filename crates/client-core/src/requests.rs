@@ -5,7 +5,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use lockstead_types::{
-    Flags, LockId, RequestId,
+    Flags, LockId, Mode, RequestId,
     message::ClientMessage,
     request::{Op, ReleaseRequest},
 };
@@ -254,6 +254,17 @@ impl Requests {
 
     pub(crate) fn open_count(&self) -> usize {
         self.open.len() + self.later.len() + self.later_conversions.len()
+    }
+
+    /// Conversions without an answer that a node may have seen, in their order.
+    pub(crate) fn conversions_in_doubt(&self) -> Vec<(LockId, Mode, Flags)> {
+        let sent =
+            self.ids_where(|r| matches!(r.op, Owned::Convert { .. })).into_iter().filter(|id| *id <= self.last_sent);
+        let told = sent.filter_map(|id| match self.open.get(&id)?.op {
+            Owned::Convert { lock, mode, flags, .. } => Some((lock, mode, flags)),
+            _ => None,
+        });
+        told.collect()
     }
 
     /// A new connection: what the node has not seen is sent again, in order ([SESS-6]).

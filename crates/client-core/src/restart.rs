@@ -35,6 +35,7 @@ impl Session {
     pub(crate) fn start_returning(&mut self, now: Time, ttl: Span, sent: Time) {
         // [RESTART-7] Groups first, since claims of their locks name them; requests are held until all is claimed.
         self.restart_count();
+        self.weaken_doubtful();
         self.locks.forget_wires();
         self.requests.hold();
         let mut groups = 0;

@@ -10,6 +10,7 @@ use lockstead_types::{
 };
 
 use crate::{
+    doubt::KnownSpaces,
     groups::Groups,
     lease::{Clock, Granted, Lease},
     locks::Locks,
@@ -116,6 +117,7 @@ pub struct Session {
     pub(crate) locks: Locks,
     pub(crate) groups: Groups,
     pub(crate) watches: Vec<(SpaceId, Box<[u8]>)>,
+    pub(crate) spaces: KnownSpaces,
     /// Answers received, and how many of them were acknowledged.
     pub(crate) answers: u64,
     acked: u64,
@@ -201,6 +203,7 @@ impl Session {
             locks: Locks::new(),
             groups: Groups::default(),
             watches: Vec::new(),
+            spaces: KnownSpaces::default(),
             answers: 0,
             acked: 0,
             events: VecDeque::from([Event::Connect]),

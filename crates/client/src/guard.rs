@@ -246,9 +246,7 @@ impl Guard {
     fn while_converting(&self, to: Mode, flags: Flags) -> Claim {
         let (modes, now) = (self.modes(), self.claim());
         let Claim::Mode(from) = now else { return now };
-        // [DEAD-2] Not even the old mode.
-        let from = if flags.has(Flags::CONVDEADLK) { modes.null().unwrap_or(from) } else { from };
-        modes.meet(from, to).map_or(now, Claim::Mode)
+        modes.while_converting(from, to, flags).map_or(now, Claim::Mode)
     }
 
     fn take(&mut self, grant: Grant) {

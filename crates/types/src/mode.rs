@@ -8,6 +8,8 @@ use alloc::{
 };
 use core::fmt;
 
+use crate::flags::Flags;
+
 /// A mode: its place in the mode table of its lockspace, 0 to 31.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Mode(pub u8);
@@ -282,9 +284,32 @@ impl ModeTable {
     /// `None` where the table has no such mode.
     #[must_use]
     pub fn meet(&self, a: Mode, b: Mode) -> Option<Mode> {
+        // Of modes that exclude the same the one asked about, not another.
+        if self.is_down(b, a) {
+            return Some(a);
+        }
         let below = |m: &Mode| self.is_down(a, *m) && self.is_down(b, *m);
         let weight = |m: &Mode| self.conflicts_of(*m).0.count_ones() + self.blocked_by(*m).0.count_ones();
         self.modes().filter(below).max_by_key(weight)
+    }
+
+    /// What a lock holds whatever became of a conversion that has no answer: what the old and the new mode have in common,
+    /// and those that the flags may have given instead ([DEAD-2], [GRANT-9]). `None` where the table has no such mode.
+    #[must_use]
+    pub fn while_converting(&self, from: Mode, to: Mode, flags: Flags) -> Option<Mode> {
+        // [MODE-2] Refused, whenever it arrives.
+        if !self.has(to) {
+            return Some(from);
+        }
+        let null = if flags.has(Flags::CONVDEADLK) { self.null() } else { None };
+        let other = if flags.has(Flags::ALTPR) {
+            self.parse("PR")
+        } else if flags.has(Flags::ALTCW) {
+            self.parse("CW")
+        } else {
+            None
+        };
+        [null, other].into_iter().flatten().try_fold(self.meet(from, to)?, |left, mode| self.meet(left, mode))
     }
 
     /// The mode that conflicts with nothing, if the table has one: NL in `vms`.

@@ -65,7 +65,7 @@ pub enum Reply {
     /// Not done.
     Refused(Refusal),
     /// A conversion ended without its grant, and its lock holds less than before: CONVDEADLK had let go of the old mode
-    /// ([DEAD-12]).
+    /// ([DEAD-12]), or the node restarted before it answered, and less was claimed ([RESTART-13]).
     Demoted {
         /// What the lock holds now.
         held: Claim,

@@ -72,7 +72,7 @@ struct Link {
 #[derive(Debug)]
 enum Asked {
     Lock { name: usize },
-    Convert { lock: LockId, to: Mode },
+    Convert { lock: LockId, from: Mode, to: Mode },
     Release,
 }
 
@@ -343,17 +343,16 @@ impl World {
     }
 
     fn convert(&mut self, index: usize, lock: LockId) {
-        let to = Mode([0, 3, 5][self.below(3) as usize]);
+        let to = Mode([0, 2, 3, 5][self.below(4) as usize]);
         let modes = self.modes.clone();
         let Some(held) = self.clients[index].held.get_mut(&lock).filter(|h| !h.converting) else { return };
         held.converting = true;
-        if modes.is_down(held.mode, to) {
-            // From the moment it asks for less, the program counts on less.
-            held.mode = to;
-        }
+        // From the moment it asks, the program counts on what both have.
+        let from = held.mode;
+        held.mode = modes.meet(held.mode, to).expect("vms has a null mode");
         let request =
             ConvertRequest { lock, mode: to, wait: Wait::For(Span::from_millis(500)), flags: Flags::NONE, value: None };
-        self.ask(index, &Op::Convert(request), Asked::Convert { lock, to });
+        self.ask(index, &Op::Convert(request), Asked::Convert { lock, from, to });
     }
 
     fn release(&mut self, index: usize, lock: LockId, one_way: bool) {
@@ -549,14 +548,19 @@ fn on_answer(held: &mut BTreeMap<LockId, Held>, asked: Asked, reply: Reply) {
             assert!(before.is_none(), "a lock id given twice");
         }
         (Asked::Lock { .. }, Reply::Refused(_)) => {}
-        (Asked::Convert { lock, to }, Reply::Granted(_)) => {
+        (Asked::Convert { lock, to, .. }, Reply::Granted(_)) => {
             if let Some(held) = held.get_mut(&lock) {
                 *held = Held { name: held.name, mode: to, converting: false };
             }
         }
-        (Asked::Convert { lock, .. }, Reply::Refused(_)) => {
+        (Asked::Convert { lock, from, .. }, Reply::Refused(_)) => {
             if let Some(held) = held.get_mut(&lock) {
-                held.converting = false;
+                *held = Held { name: held.name, mode: from, converting: false };
+            }
+        }
+        (Asked::Convert { lock, .. }, Reply::Demoted { held: Claim::Mode(mode), .. }) => {
+            if let Some(held) = held.get_mut(&lock) {
+                *held = Held { name: held.name, mode, converting: false };
             }
         }
         (Asked::Release, Reply::Released | Reply::Refused(_)) => {}
