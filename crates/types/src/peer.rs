@@ -371,6 +371,10 @@ pub struct WaitReport {
     pub flags: Flags,
     /// How long it may still wait, `None` for ever.
     pub left: Option<Span>,
+    /// How long it has waited, by the clock of the sender.
+    pub waited: Span,
+    /// CONVDEADLK has let go of the old mode already. A home does not know; a master that gives its slot up alive does.
+    pub demoted: bool,
     /// Its place in the queue of the old master, 0 where that never said.
     pub ticket: u64,
     /// Priority.

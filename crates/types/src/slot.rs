@@ -86,6 +86,11 @@ impl SlotSet {
         self.bits.iter_mut().zip(other.bits).for_each(|(mine, theirs)| *mine &= !theirs);
     }
 
+    /// Takes all slots out that are not in another.
+    pub fn keep_only(&mut self, other: &SlotSet) {
+        self.bits.iter_mut().zip(other.bits).for_each(|(mine, theirs)| *mine &= theirs);
+    }
+
     /// Whether it has none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -155,6 +160,11 @@ mod tests {
         set.remove(Slot(63));
         assert_eq!(set.iter().collect::<Vec<_>>(), [Slot(0), Slot(64), Slot(4_095)]);
         let all = SlotSet::FULL;
+        let (mut some, one) = (all.clone(), SlotSet::from_iter([Slot(64)]));
+        some.keep_only(&set);
+        assert_eq!(some, set);
+        some.keep_only(&one);
+        assert_eq!(some, one);
         set.remove_all(&all);
         assert!(set.is_empty());
         assert_eq!(all.len(), SLOTS);
