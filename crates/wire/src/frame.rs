@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use lockstead_types::{
     LimitName, Refusal,
     message::{ClientMessage, ServerMessage},
+    peer::{Envelope, PeerMessage},
     reply::Reply,
     report::Report,
 };
@@ -24,6 +25,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_e
 use crate::{
     client::encode_client,
     error::{DecodeError, EncodeError, Foreign},
+    peer::encode_peer,
     server::encode_server,
 };
 
@@ -164,6 +166,22 @@ impl FrameWriter {
                 Err(error) => shorter = shorten(&shorter).ok_or(error)?,
             }
         }
+    }
+
+    /// Appends a node's message to another node. An answer to a question that is too long for a frame becomes the refusal
+    /// `limit:frame-bytes` of that question ([WIRE-7]).
+    ///
+    /// # Errors
+    /// [`EncodeError`] for other messages that do not fit; the link must be given up.
+    pub fn peer(&mut self, out: &mut Vec<u8>, envelope: &Envelope) -> Result<(), EncodeError> {
+        let error = match self.append(out, |out| encode_peer(envelope, out)) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let PeerMessage::Answer { ask, .. } = envelope.message else { return Err(error) };
+        let reply = Reply::Refused(Refusal::Limit(LimitName::FrameBytes));
+        let refused = Envelope { message: PeerMessage::Obeyed { ask, reply }, ..*envelope };
+        self.append(out, |out| encode_peer(&refused, out))
     }
 
     /// Ends the frame; the next message starts another.

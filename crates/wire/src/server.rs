@@ -88,7 +88,14 @@ impl core::iter::FusedIterator for ServerMessages<'_> {}
 
 #[inline]
 fn put_reply(id: RequestId, reply: &Reply, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let code = match reply {
+    put_head(reply_code(reply), id, out);
+    put_reply_fields(reply, out)
+}
+
+/// Which answer it is.
+#[inline]
+pub(crate) fn reply_code(reply: &Reply) -> u8 {
+    match reply {
         Reply::Queued(_) => code::QUEUED,
         Reply::Granted(_) => code::GRANTED,
         Reply::GrantedMany(_) => code::GRANTED_MANY,
@@ -102,8 +109,12 @@ fn put_reply(id: RequestId, reply: &Reply, out: &mut Vec<u8>) -> Result<(), Enco
         Reply::Report(_) => code::REPORT,
         Reply::Refused(_) => code::REFUSED,
         Reply::Demoted { .. } => code::DEMOTED,
-    };
-    put_head(code, id, out);
+    }
+}
+
+/// Appends what an answer says, without its code.
+#[inline]
+pub(crate) fn put_reply_fields(reply: &Reply, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     match reply {
         Reply::Queued(lock) => lock.put(out),
         Reply::Granted(grant) => grant.put(out),
@@ -169,7 +180,13 @@ fn get(r: &mut Reader<'_>) -> Result<ServerMessage, DecodeError> {
         return get_rest(code, at, r);
     }
     let id = RequestId::get(r)?;
-    let reply = match code {
+    Ok(ServerMessage::Reply { id, reply: get_reply_fields(code, at, r)? })
+}
+
+/// Reads what an answer of this code says.
+#[inline]
+pub(crate) fn get_reply_fields(code: u8, at: usize, r: &mut Reader<'_>) -> Result<Reply, DecodeError> {
+    Ok(match code {
         code::GRANTED => Reply::Granted(Grant::get(r)?),
         code::QUEUED => Reply::Queued(LockId::get(r)?),
         code::RELEASED => Reply::Released,
@@ -184,8 +201,7 @@ fn get(r: &mut Reader<'_>) -> Result<ServerMessage, DecodeError> {
         code::REPORT => Reply::Report(Box::get(r)?),
         code::DEMOTED => Reply::Demoted { held: Claim::get(r)?, why: Option::get(r)? },
         found => return Err(DecodeError::Opcode { at, found }),
-    };
-    Ok(ServerMessage::Reply { id, reply })
+    })
 }
 
 #[inline(never)]

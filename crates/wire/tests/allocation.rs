@@ -9,11 +9,15 @@ use core::{
 };
 use std::alloc::System;
 
-use lockstead_types::message::{ClientMessage, ServerMessage};
-use lockstead_wire::{
-    DecodeError, DecodeLimits, client_messages, encode_client, encode_server, server_messages, split_frame,
+use lockstead_types::{
+    message::{ClientMessage, ServerMessage},
+    peer::Envelope,
 };
-use support::{random::Rng, samples};
+use lockstead_wire::{
+    DecodeError, DecodeLimits, client_messages, encode_client, encode_peer, encode_server, peer_messages,
+    server_messages, split_frame,
+};
+use support::{peer, random::Rng, samples};
 
 thread_local! {
     static ALLOCATED: Cell<usize> = const { Cell::new(0) };
@@ -46,6 +50,10 @@ fn client_cost(body: &[u8]) -> (Result<Vec<ClientMessage<'_>>, DecodeError>, usi
 
 fn server_cost(body: &[u8]) -> (Result<Vec<ServerMessage>, DecodeError>, usize) {
     cost(|keep| server_messages(body, &DecodeLimits::CEILING).try_for_each(|m| m.map(|m| keep.push(m))))
+}
+
+fn peer_cost(body: &[u8]) -> (Result<Vec<Envelope>, DecodeError>, usize) {
+    cost(|keep| peer_messages(body).try_for_each(|m| m.map(|m| keep.push(m))))
 }
 
 fn cost<T>(read: impl FnOnce(&mut Vec<T>) -> Result<(), DecodeError>) -> (Result<Vec<T>, DecodeError>, usize) {
@@ -112,6 +120,17 @@ fn oversized_lengths_and_counts_allocate_no_more_than_the_message_is_long() {
                 refused += usize::from(result.is_err());
             }
         }
+        for (name, envelope) in peer::samples() {
+            let mut body = Vec::new();
+            encode_peer(&envelope, &mut body).expect("a sample");
+            for at in 1..body.len().saturating_sub(width) {
+                let mut body = body.clone();
+                body[at..at + width].fill(0xFF);
+                let (result, spent) = peer_cost(&body);
+                check(&body, spent, name);
+                refused += usize::from(result.is_err());
+            }
+        }
     }
     assert!(refused > 1_000, "{refused} refused: no longer a test");
 }
@@ -153,6 +172,31 @@ fn lists_of_the_smallest_members_cost_a_small_multiple() {
 }
 
 #[test]
+fn lists_of_the_smallest_members_between_nodes_cost_a_small_multiple() {
+    let count = 20_000_u32;
+    let list = |code: u8, member: &[u8], tail: &[u8]| {
+        let head = [&[0; 28][..], &[code], &[0; 4]].concat();
+        [&head[..], &count.to_le_bytes(), &member.repeat(count as usize), tail].concat()
+    };
+    let cases = [
+        // Report: rows that have nothing, then values that have nothing.
+        list(0xD3, &[0; 38], &[0; 4]),
+        list(0xD3, &[], &[])
+            .split_last_chunk::<4>()
+            .map(|(head, n)| [head, &[0; 4], n, &[0; 13 * 20_000]].concat())
+            .expect("long"),
+        // ReportDone and Restored.
+        list(0xD4, &[0; 16], &[]),
+        list(0xE3, &[0; 33], &[]),
+    ];
+    for (n, body) in cases.iter().enumerate() {
+        let (result, spent) = peer_cost(body);
+        assert!(result.is_ok(), "case {n}: {result:?}");
+        assert!(spent <= TIMES * body.len(), "case {n}: {spent} bytes for {}", body.len());
+    }
+}
+
+#[test]
 fn random_messages_cost_a_small_multiple() {
     for seed in 0..3_000 {
         let mut rng = Rng(seed);
@@ -163,6 +207,10 @@ fn random_messages_cost_a_small_multiple() {
         assert!(read.is_ok() && spent <= TIMES * client.len(), "seed {seed}: {spent} bytes");
         let (read, spent) = server_cost(&server);
         assert!(read.is_ok() && spent <= TIMES * server.len(), "seed {seed}: {spent} bytes");
+        let mut peer = Vec::new();
+        encode_peer(&rng.peer(), &mut peer).expect("a random message");
+        let (read, spent) = peer_cost(&peer);
+        assert!(read.is_ok() && spent <= TIMES * peer.len(), "seed {seed}: {spent} bytes");
     }
 }
 

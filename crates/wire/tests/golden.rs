@@ -4,9 +4,12 @@ mod support;
 
 use core::fmt::Write as _;
 
-use lockstead_types::message::{ClientMessage, ServerMessage};
-use lockstead_wire::{FrameWriter, encode_client, encode_server};
-use support::{decode_client, decode_server, expect_file, kinds, samples, unhex};
+use lockstead_types::{
+    message::{ClientMessage, ServerMessage},
+    peer::Envelope,
+};
+use lockstead_wire::{FrameWriter, encode_client, encode_peer, encode_server};
+use support::{decode_client, decode_peer, decode_server, expect_file, kinds, peer, samples, unhex};
 
 #[test]
 fn the_bytes_of_every_message_are_as_kept() {
@@ -21,6 +24,10 @@ fn the_bytes_of_every_message_are_as_kept() {
     for (name, message) in samples::server() {
         assert!(name.starts_with(kinds::server_name(&message)), "{name}");
         write_entry(&mut text, "server", name, &server_bytes(&message));
+    }
+    for (name, envelope) in peer::samples() {
+        assert!(name.starts_with(peer::peer_kind(&envelope.message)), "{name}");
+        write_entry(&mut text, "peer", name, &peer_bytes(&envelope));
     }
     let (client, server) = frames();
     write_entry(&mut text, "frame", "of a client: hello, lock, release", &client);
@@ -42,6 +49,9 @@ fn the_kept_bytes_are_read_as_what_they_were_written_from() {
     for (name, message) in samples::server() {
         assert_eq!(decode_server(&kept("server", name)), Ok(vec![message]), "{name}");
     }
+    for (name, envelope) in peer::samples() {
+        assert_eq!(decode_peer(&kept("peer", name)), Ok(vec![envelope]), "{name}");
+    }
 }
 
 #[test]
@@ -53,6 +63,10 @@ fn no_kind_of_message_is_without_a_sample() {
     }
     for kind in kinds::server_names() {
         assert!(server.contains(&kind), "no sample of {kind}");
+    }
+    let peer: Vec<_> = peer::samples().iter().map(|(_, e)| peer::peer_kind(&e.message)).collect();
+    for kind in peer::PEER_KINDS {
+        assert!(peer.contains(kind), "no sample of {kind}");
     }
 }
 
@@ -98,6 +112,12 @@ fn client_bytes(message: &ClientMessage<'_>) -> Vec<u8> {
 fn server_bytes(message: &ServerMessage) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_server(message, &mut bytes).expect("a sample can be written");
+    bytes
+}
+
+fn peer_bytes(envelope: &Envelope) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_peer(envelope, &mut bytes).expect("a sample can be written");
     bytes
 }
 

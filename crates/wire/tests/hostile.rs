@@ -11,14 +11,14 @@ use lockstead_types::{
     report::Meta,
 };
 use lockstead_wire::{
-    DecodeError, DecodeLimits, Foreign, HEADER_BYTES, client_messages, close_frame, encode_client, encode_server,
-    frame_bytes_needed, open_frame, split_frame,
+    DecodeError, DecodeLimits, Foreign, HEADER_BYTES, client_messages, close_frame, encode_client, encode_peer,
+    encode_server, frame_bytes_needed, open_frame, split_frame,
 };
 use support::{
-    decode_client, decode_server, expect_file,
+    decode_client, decode_peer, decode_server, expect_file, peer,
     random::Rng,
     samples,
-    targets::{client_body, server_body, stream},
+    targets::{client_body, peer_body, server_body, stream},
     unhex,
 };
 
@@ -40,6 +40,7 @@ fn kept_cases_are_answered_as_kept() {
         let outcome = match target {
             "client" => client_body(&bytes),
             "server" => server_body(&bytes),
+            "peer" => peer_body(&bytes),
             "stream" => stream(&bytes),
             other => panic!("no target {other}"),
         };
@@ -49,6 +50,15 @@ fn kept_cases_are_answered_as_kept() {
     }
     assert!(cases >= 50, "only {cases} cases");
     expect_file("hostile.txt", &again);
+}
+
+fn peer_bodies() -> Vec<Vec<u8>> {
+    let bytes = |envelope| {
+        let mut bytes = Vec::new();
+        encode_peer(envelope, &mut bytes).expect("a sample");
+        bytes
+    };
+    peer::samples().iter().map(|(_, envelope)| bytes(envelope)).collect()
 }
 
 fn bodies() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
@@ -77,6 +87,12 @@ fn a_message_cut_off_anywhere_is_refused() {
             assert!(matches!(error, DecodeError::Truncated { .. } | DecodeError::TooLong { .. }), "{error}");
         }
     }
+    for body in peer_bodies() {
+        for length in 1..body.len() {
+            let error = decode_peer(&body[..length]).expect_err("a part of a message");
+            assert!(matches!(error, DecodeError::Truncated { .. } | DecodeError::TooLong { .. }), "{error}");
+        }
+    }
 }
 
 #[test]
@@ -96,7 +112,8 @@ fn a_frame_cut_off_anywhere_asks_for_more() {
 fn any_flipped_bit_is_another_message_or_refused() {
     let (client, server) = bodies();
     let mut refused = 0_usize;
-    for (bodies, target) in [(client, client_body as fn(&[u8]) -> _), (server, server_body)] {
+    for (bodies, target) in [(client, client_body as fn(&[u8]) -> _), (server, server_body), (peer_bodies(), peer_body)]
+    {
         for body in bodies {
             let frame = framed(&body);
             for bit in 0..frame.len() * 8 {
@@ -115,10 +132,11 @@ fn any_flipped_bit_is_another_message_or_refused() {
     assert!(refused > 0);
 }
 
-/// About 200,000 cases, the same on every run.
+/// About 280,000 cases, the same on every run.
 #[test]
 fn random_mutations_do_no_harm() {
     let (client, server) = bodies();
+    let peer = peer_bodies();
     let mut rng = Rng(0x10C7);
     let (mut accepted, mut refused) = (0_u32, 0_u32);
     let mut count = |outcome: Result<usize, DecodeError>| match outcome {
@@ -128,6 +146,7 @@ fn random_mutations_do_no_harm() {
     for _ in 0..70_000 {
         count(client_body(&mutated(&client, &mut rng)));
         count(server_body(&mutated(&server, &mut rng)));
+        count(peer_body(&mutated(&peer, &mut rng)));
         let mut bytes = vec![rng.next() as u8];
         for _ in 0..=rng.below(3) {
             let body = mutated(&client, &mut rng);

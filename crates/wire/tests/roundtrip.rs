@@ -7,14 +7,16 @@ use std::collections::BTreeSet;
 use lockstead_types::{
     Flags, LimitName, Mode, Refusal, RequestId, SessionId, Span,
     message::{ClientMessage, ServerMessage},
+    peer::{Envelope, PeerMessage},
     reply::Reply,
     report::{Meta, Report, SessionRow, WaitEdge},
     request::{Claim, LockRequest, Op},
 };
 use lockstead_wire::{
-    EncodeError, FrameWriter, HEADER_BYTES, close_frame, encode_client, encode_server, open_frame, split_frame,
+    EncodeError, FrameWriter, HEADER_BYTES, LINK_FRAME_BYTES, LINK_MAGIC, close_frame, encode_client, encode_peer,
+    encode_server, open_frame, split_frame,
 };
-use support::{decode_client, decode_server, kinds, random::Rng, samples};
+use support::{decode_client, decode_peer, decode_server, kinds, peer, random::Rng, samples};
 
 #[test]
 fn random_messages_of_every_kind_come_back() {
@@ -35,6 +37,45 @@ fn random_messages_of_every_kind_come_back() {
     for kind in kinds::CLIENT_KINDS.iter().copied().chain(kinds::server_names()) {
         assert!(seen.contains(kind), "no random message was a {kind}");
     }
+}
+
+#[test]
+fn random_messages_between_nodes_come_back() {
+    let mut seen = BTreeSet::new();
+    let mut bytes = Vec::new();
+    for seed in 0..20_000 {
+        let envelope = Rng(seed).peer();
+        bytes.clear();
+        encode_peer(&envelope, &mut bytes).expect("a random message can be written");
+        seen.insert(peer::peer_kind(&envelope.message));
+        assert_eq!(decode_peer(&bytes), Ok(vec![envelope]), "seed {seed}");
+    }
+    for kind in peer::PEER_KINDS {
+        assert!(seen.contains(kind), "no random message was a {kind}");
+    }
+}
+
+#[test]
+fn a_link_is_told_from_a_client_by_its_first_bytes() {
+    assert!(split_frame(&LINK_MAGIC, LINK_FRAME_BYTES).is_err());
+}
+
+#[test]
+fn an_answer_too_long_for_a_frame_is_refused_and_a_report_never_is() {
+    let envelope = |message| Envelope { seq: 1, ack: 0, epoch: 1, scn: 1, message };
+    let (_, edges) = samples::server().into_iter().find(|(name, _)| *name == "report-waits").expect("a sample");
+    let ServerMessage::Reply { reply: Reply::Report(report), .. } = edges else { panic!("no report") };
+    let (mut writer, mut out) = (FrameWriter::new(128), Vec::new());
+    writer.peer(&mut out, &envelope(PeerMessage::Answer { ask: 9, report: *report })).expect("a refusal fits");
+    let (body, _) = split_frame(&out, 128).expect("a frame").expect("whole");
+    let refused = Reply::Refused(Refusal::Limit(LimitName::FrameBytes));
+    assert_eq!(decode_peer(body), Ok(vec![envelope(PeerMessage::Obeyed { ask: 9, reply: refused })]));
+
+    let before = out.clone();
+    let returning = vec![SessionId(1); 8];
+    let done = envelope(PeerMessage::ReportDone { epoch: 1, returning });
+    assert!(matches!(writer.peer(&mut out, &done), Err(EncodeError::FrameTooLong { .. })));
+    assert_eq!(out, before);
 }
 
 #[test]

@@ -1,13 +1,18 @@
 //! What the tests of the codec share: a sample of every message, random messages, the fuzz targets.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+#[macro_use]
 pub(crate) mod kinds;
+pub(crate) mod peer;
 pub(crate) mod random;
 pub(crate) mod samples;
 pub(crate) mod targets;
 
-use lockstead_types::message::{ClientMessage, ServerMessage};
-use lockstead_wire::{DecodeError, DecodeLimits, client_messages, server_messages};
+use lockstead_types::{
+    message::{ClientMessage, ServerMessage},
+    peer::Envelope,
+};
+use lockstead_wire::{DecodeError, DecodeLimits, client_messages, peer_messages, server_messages};
 
 pub(crate) fn decode_client(body: &[u8]) -> Result<Vec<ClientMessage<'_>>, DecodeError> {
     client_messages(body, &DecodeLimits::CEILING).collect()
@@ -15,6 +20,10 @@ pub(crate) fn decode_client(body: &[u8]) -> Result<Vec<ClientMessage<'_>>, Decod
 
 pub(crate) fn decode_server(body: &[u8]) -> Result<Vec<ServerMessage>, DecodeError> {
     server_messages(body, &DecodeLimits::CEILING).collect()
+}
+
+pub(crate) fn decode_peer(body: &[u8]) -> Result<Vec<Envelope>, DecodeError> {
+    peer_messages(body).collect()
 }
 
 /// Bytes as hexadecimal digits; anything that is no digit separates.

@@ -47,7 +47,7 @@ impl Rng {
     }
 
     /// A number, often at an edge.
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         match self.below(4) {
             0 => self.pick(&[0, 1, u64::from(u32::MAX), u64::MAX]),
             1 => self.next() & 0xFF,
@@ -55,71 +55,71 @@ impl Rng {
         }
     }
 
-    fn n32(&mut self) -> u32 {
+    pub(super) fn n32(&mut self) -> u32 {
         self.number() as u32
     }
 
-    fn maybe<T>(&mut self, make: impl FnOnce(&mut Rng) -> T) -> Option<T> {
+    pub(super) fn maybe<T>(&mut self, make: impl FnOnce(&mut Rng) -> T) -> Option<T> {
         self.yes().then(|| make(self))
     }
 
-    fn list<T>(&mut self, mut make: impl FnMut(&mut Rng) -> T) -> Vec<T> {
+    pub(super) fn list<T>(&mut self, mut make: impl FnMut(&mut Rng) -> T) -> Vec<T> {
         (0..self.below(4)).map(|_| make(self)).collect()
     }
 
-    fn name(&mut self) -> &'static [u8] {
+    pub(super) fn name(&mut self) -> &'static [u8] {
         let longest = self.pick(&[1, 8, 40, 300, 65_535]);
         let length = self.below(longest + 1);
         &POOL[..][self.below(1000)..][..length]
     }
 
-    fn value(&mut self) -> &'static [u8] {
+    pub(super) fn value(&mut self) -> &'static [u8] {
         let longest = self.pick(&[0, 64, 65_536]);
         &POOL[..self.below(longest + 1)]
     }
 
-    fn text(&mut self) -> &'static str {
+    pub(super) fn text(&mut self) -> &'static str {
         self.pick(&["", "a", "orders", "gr\u{fc}n \u{2713} \u{1F512}", "\0", "a somewhat longer text, with spaces"])
     }
 
-    fn string(&mut self) -> String {
+    pub(super) fn string(&mut self) -> String {
         self.text().to_owned()
     }
 
-    fn span(&mut self) -> Span {
+    pub(super) fn span(&mut self) -> Span {
         Span::from_nanos(self.number())
     }
 
-    fn token(&mut self) -> Token {
+    pub(super) fn token(&mut self) -> Token {
         Token::from_u64(self.number() >> 1).expect("63 bits")
     }
 
-    fn lock_id(&mut self) -> LockId {
+    pub(super) fn lock_id(&mut self) -> LockId {
         LockId(self.number())
     }
 
-    fn space(&mut self) -> SpaceId {
+    pub(super) fn space(&mut self) -> SpaceId {
         SpaceId(self.n32())
     }
 
-    fn session(&mut self) -> SessionId {
+    pub(super) fn session(&mut self) -> SessionId {
         SessionId(u128::from(self.number()) << 64 | u128::from(self.number()))
     }
 
-    fn mode(&mut self) -> Mode {
+    pub(super) fn mode(&mut self) -> Mode {
         Mode(self.below(32) as u8)
     }
 
-    fn claim(&mut self) -> Claim {
+    pub(super) fn claim(&mut self) -> Claim {
         if self.yes() { Claim::Mode(self.mode()) } else { Claim::Permits { take: self.n32(), of: self.n32() } }
     }
 
-    fn flags(&mut self) -> Flags {
+    pub(super) fn flags(&mut self) -> Flags {
         let all = Flags::ALL.iter().fold(0, |bits, (flag, _)| bits | flag.0);
         Flags(self.next() as u32 & all & self.pick(&[0, u32::MAX]))
     }
 
-    fn wait(&mut self) -> Wait {
+    pub(super) fn wait(&mut self) -> Wait {
         match self.below(3) {
             0 => Wait::Never,
             1 => Wait::For(self.span()),
@@ -127,11 +127,11 @@ impl Rng {
         }
     }
 
-    fn meta(&mut self) -> Meta {
+    pub(super) fn meta(&mut self) -> Meta {
         Meta { host: self.string(), pid: self.n32(), program: self.string(), purpose: self.string() }
     }
 
-    fn lock(&mut self) -> LockRequest<'static> {
+    pub(super) fn lock(&mut self) -> LockRequest<'static> {
         LockRequest {
             space: self.space(),
             name: self.name(),
@@ -148,7 +148,7 @@ impl Rng {
         }
     }
 
-    fn query(&mut self) -> Query<'static> {
+    pub(super) fn query(&mut self) -> Query<'static> {
         match self.below(7) {
             0 => Query::Resources { space: self.space(), prefix: self.name(), from: self.n32() },
             1 => Query::Resource { space: self.space(), name: self.name() },
@@ -160,7 +160,7 @@ impl Rng {
         }
     }
 
-    fn op(&mut self) -> Op<'static> {
+    pub(super) fn op(&mut self) -> Op<'static> {
         match self.below(18) {
             0 => Op::Lock(self.lock()),
             1 => Op::LockMany(self.list(Rng::lock)),
@@ -224,11 +224,11 @@ impl Rng {
         }
     }
 
-    fn block(&mut self) -> Value {
+    pub(super) fn block(&mut self) -> Value {
         Value { bytes: self.value().into(), invalid: self.yes() }
     }
 
-    fn grant(&mut self) -> Grant {
+    pub(super) fn grant(&mut self) -> Grant {
         Grant {
             lock: self.lock_id(),
             claim: self.claim(),
@@ -239,7 +239,7 @@ impl Rng {
         }
     }
 
-    fn modes(&mut self) -> ModeTableSpec {
+    pub(super) fn modes(&mut self) -> ModeTableSpec {
         ModeTableSpec {
             name: self.string(),
             modes: self.list(|r| ModeSpec { name: r.string(), aliases: r.list(Rng::string), writes: r.yes() }),
@@ -248,7 +248,7 @@ impl Rng {
         }
     }
 
-    fn space_spec(&mut self) -> SpaceSpec {
+    pub(super) fn space_spec(&mut self) -> SpaceSpec {
         SpaceSpec {
             name: self.string(),
             modes: if self.yes() { ModeChoice::BuiltIn(self.string()) } else { ModeChoice::Custom(self.modes()) },
@@ -268,7 +268,7 @@ impl Rng {
         }
     }
 
-    fn row(&mut self) -> LockRow {
+    pub(super) fn row(&mut self) -> LockRow {
         LockRow {
             lock: self.lock_id(),
             held: self.maybe(Rng::claim),
@@ -284,7 +284,7 @@ impl Rng {
         }
     }
 
-    fn edge(&mut self) -> WaitEdge {
+    pub(super) fn edge(&mut self) -> WaitEdge {
         WaitEdge {
             space: self.space(),
             name: self.name().into(),
@@ -294,7 +294,7 @@ impl Rng {
         }
     }
 
-    fn session_row(&mut self) -> SessionRow {
+    pub(super) fn session_row(&mut self) -> SessionRow {
         SessionRow {
             session: self.session(),
             local: self.yes(),
@@ -308,7 +308,7 @@ impl Rng {
         }
     }
 
-    fn status(&mut self) -> NodeStatus {
+    pub(super) fn status(&mut self) -> NodeStatus {
         NodeStatus {
             node: NodeId(self.next() as u16),
             epoch: self.n32(),
@@ -328,7 +328,7 @@ impl Rng {
         }
     }
 
-    fn report(&mut self) -> Report {
+    pub(super) fn report(&mut self) -> Report {
         match self.below(7) {
             0 => Report::Resources {
                 rows: self.list(|r| ResourceRow {
@@ -370,7 +370,7 @@ impl Rng {
         }
     }
 
-    fn refusal(&mut self) -> Refusal {
+    pub(super) fn refusal(&mut self) -> Refusal {
         let limit = Refusal::Limit(self.pick(LimitName::ALL));
         self.pick(&[
             limit,
@@ -394,7 +394,7 @@ impl Rng {
         ])
     }
 
-    fn reply(&mut self) -> Reply {
+    pub(super) fn reply(&mut self) -> Reply {
         match self.below(18) {
             0 => Reply::Queued(self.lock_id()),
             1 => Reply::Granted(self.grant()),
@@ -415,7 +415,7 @@ impl Rng {
         }
     }
 
-    fn notice(&mut self) -> Notice {
+    pub(super) fn notice(&mut self) -> Notice {
         match self.below(4) {
             0 => Notice::Blocking { lock: self.lock_id(), claim: self.claim() },
             1 => Notice::Revoked {

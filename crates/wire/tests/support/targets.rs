@@ -2,8 +2,8 @@
 //! the rule that a message has one form only: writing it again gives the bytes it was read from.
 
 use lockstead_wire::{
-    DecodeError, DecodeLimits, Foreign, HEADER_BYTES, client_messages, encode_client, encode_server,
-    frame_bytes_needed, server_messages, split_frame,
+    DecodeError, DecodeLimits, Foreign, HEADER_BYTES, client_messages, encode_client, encode_peer, encode_server,
+    frame_bytes_needed, peer_messages, server_messages, split_frame,
 };
 
 /// The longest frame in the targets.
@@ -29,6 +29,20 @@ pub(crate) fn server_body(data: &[u8]) -> Result<usize, DecodeError> {
     for message in server_messages(data, &DecodeLimits::CEILING) {
         match message {
             Ok(message) => encode_server(&message, &mut again).expect("what was read can be written"),
+            Err(error) => end = Err(error),
+        }
+        count += 1;
+    }
+    assert_accepted(data, &again, end.is_ok());
+    end.map(|()| count)
+}
+
+/// The body of a frame between nodes.
+pub(crate) fn peer_body(data: &[u8]) -> Result<usize, DecodeError> {
+    let (mut again, mut count, mut end) = (Vec::new(), 0, Ok(()));
+    for message in peer_messages(data) {
+        match message {
+            Ok(envelope) => encode_peer(&envelope, &mut again).expect("what was read can be written"),
             Err(error) => end = Err(error),
         }
         count += 1;

@@ -1,0 +1,372 @@
+//! Messages between nodes: their kinds, one sample or more of each, random ones.
+
+use lockstead_types::{
+    Flags, LimitName, LockId, Mode, NodeId, Refusal, RequestId, SessionId, Slot, SpaceId, Span, Token,
+    peer::{
+        Envelope, HomeGeneration, Incarnation, LockReport, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder,
+        PeerQuery, SlotGeneration, ValueReport, WaitReport,
+    },
+    reply::{Grant, Notice, Reply, Revoked, Value},
+    report::{Meta, Report},
+    request::{Claim, Target, Wait},
+    slot::SLOTS,
+};
+
+use super::random::Rng;
+
+kinds!(peer_kind, PEER_KINDS, PeerMessage {
+    PeerMessage::Hello { .. } => "hello",
+    PeerMessage::Ack => "ack",
+    PeerMessage::Alive => "alive",
+    PeerMessage::Introduce { .. } => "introduce",
+    PeerMessage::Request { op: PeerOp::Lock(_), .. } => "request: lock",
+    PeerMessage::Request { op: PeerOp::Convert { .. }, .. } => "request: convert",
+    PeerMessage::Request { op: PeerOp::Release { .. }, .. } => "request: release",
+    PeerMessage::Request { op: PeerOp::Cancel(_), .. } => "request: cancel",
+    PeerMessage::Request { op: PeerOp::ReadValue(_), .. } => "request: read-value",
+    PeerMessage::Part { .. } => "part",
+    PeerMessage::Report { .. } => "report",
+    PeerMessage::ReportDone { .. } => "report-done",
+    PeerMessage::Claim { .. } => "claim",
+    PeerMessage::ClaimsDone { .. } => "claims-done",
+    PeerMessage::Reply { .. } => "reply",
+    PeerMessage::Stale { .. } => "stale",
+    PeerMessage::Notice { .. } => "notice",
+    PeerMessage::Restored { .. } => "restored",
+    PeerMessage::Claimed { .. } => "claimed",
+    PeerMessage::Ask { query: PeerQuery::Resources { .. }, .. } => "ask: resources",
+    PeerMessage::Ask { query: PeerQuery::Resource { .. }, .. } => "ask: resource",
+    PeerMessage::Ask { query: PeerQuery::Waits, .. } => "ask: waits",
+    PeerMessage::Ask { query: PeerQuery::Sessions { .. }, .. } => "ask: sessions",
+    PeerMessage::Ask { query: PeerQuery::Deadlocks, .. } => "ask: deadlocks",
+    PeerMessage::Ask { query: PeerQuery::Status, .. } => "ask: status",
+    PeerMessage::Ask { query: PeerQuery::Sync, .. } => "ask: sync",
+    PeerMessage::Answer { .. } => "answer",
+    PeerMessage::Order { order: PeerOrder::ForceRelease { .. }, .. } => "order: force-release",
+    PeerMessage::Order { order: PeerOrder::Purge { .. }, .. } => "order: purge",
+    PeerMessage::Order { order: PeerOrder::Watch { .. }, .. } => "order: watch",
+    PeerMessage::Order { order: PeerOrder::Unwatch { .. }, .. } => "order: unwatch",
+    PeerMessage::Obeyed { .. } => "obeyed",
+});
+
+const SESSION: SessionId = SessionId(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF);
+const OTHER: SessionId = SessionId(0x42);
+const HOME: HomeGeneration = HomeGeneration(3);
+const LOCK: LockId = LockId(0x0000_0002_0000_0005);
+const SPACE: SpaceId = SpaceId(3);
+const SLOT: Slot = Slot(1_646);
+const GENERATION: SlotGeneration = SlotGeneration(8);
+const ID: RequestId = RequestId(7);
+const PR: Claim = Claim::Mode(Mode(3));
+const EX: Claim = Claim::Mode(Mode(5));
+
+/// Every message between nodes, by name; the name starts with its kind.
+pub(crate) fn samples() -> Vec<(&'static str, Envelope)> {
+    let all = links().into_iter().chain(to_master()).chain(recovery()).chain(to_home()).chain(operators());
+    all.map(|(name, message)| {
+        let seq = if matches!(name, "hello" | "ack" | "alive") { 0 } else { 12 };
+        (name, Envelope { seq, ack: 11, epoch: 5, scn: 0x0102_0304_0506_0708, message })
+    })
+    .collect()
+}
+
+fn links() -> Vec<(&'static str, PeerMessage)> {
+    let hello = PeerMessage::Hello {
+        version: 1,
+        node: NodeId(2),
+        incarnation: Incarnation(4),
+        to: (NodeId(1), Incarnation(9)),
+        received: 11,
+    };
+    vec![("hello", hello), ("ack", PeerMessage::Ack), ("alive", PeerMessage::Alive)]
+}
+
+fn to_master() -> Vec<(&'static str, PeerMessage)> {
+    let request =
+        |op| PeerMessage::Request { session: SESSION, home: HOME, id: ID, slot: SLOT, generation: GENERATION, op };
+    let meta = Meta { host: "db1".into(), pid: 4711, program: "nightly".into(), purpose: "r\u{e9}index".into() };
+    let principal = "uid 1000".into();
+    let lock = PeerLock {
+        space: SpaceId(0),
+        name: (*b"orders/7").into(),
+        claim: EX,
+        wait: Wait::Forever,
+        flags: Flags::NONE,
+        alone: false,
+        tag: 0,
+        priority: 0,
+    };
+    let full = PeerLock {
+        wait: Wait::For(Span::from_secs(2)),
+        alone: true,
+        tag: 77,
+        priority: -3,
+        space: SPACE,
+        ..lock.clone()
+    };
+    let (wait, flags) = (Wait::Forever, Flags::VALBLK);
+    let value = Some((*b"state").into());
+    vec![
+        ("introduce", PeerMessage::Introduce { session: SESSION, home: HOME, principal, meta }),
+        ("request: lock", request(PeerOp::Lock(lock))),
+        ("request: lock with everything", request(PeerOp::Lock(full))),
+        ("request: convert", request(PeerOp::Convert { lock: LOCK, mode: Mode(0), wait, flags, value: value.clone() })),
+        ("request: release", request(PeerOp::Release { lock: LOCK, flags: Flags::NONE, value: None, one_way: true })),
+        ("request: release with a value", request(PeerOp::Release { lock: LOCK, flags, value, one_way: false })),
+        ("request: cancel", request(PeerOp::Cancel(Target::Request(RequestId(6))))),
+        ("request: read-value", request(PeerOp::ReadValue(LOCK))),
+        ("part", PeerMessage::Part { session: SESSION, home: HOME }),
+    ]
+}
+
+fn recovery() -> Vec<(&'static str, PeerMessage)> {
+    let value = Value { bytes: (*b"state").into(), invalid: false };
+    let held = LockReport {
+        session: Some(SESSION),
+        orphan: false,
+        lock: LOCK,
+        space: SPACE,
+        name: (*b"orders/7").into(),
+        held: Some(PR),
+        token: token(),
+        wanted: None,
+        tag: 4,
+        alone: true,
+        flags: Flags::PERSISTENT,
+        value: Some(value.clone()),
+    };
+    let wanted = WaitReport {
+        id: ID,
+        claim: EX,
+        flags: Flags::QUECVT,
+        left: Some(Span::from_millis(250)),
+        ticket: 31,
+        priority: 2,
+        value: Some((*b"new").into()),
+    };
+    let converting = LockReport { wanted: Some(wanted), session: None, orphan: true, value: None, ..held.clone() };
+    let values = vec![ValueReport { space: SPACE, name: (*b"orders/7").into(), value }];
+    let claim = OwnedClaim {
+        space: SPACE,
+        name: (*b"orders/7").into(),
+        held: Claim::Permits { take: 2, of: 10 },
+        token: token(),
+        lock: LOCK,
+        tag: 4,
+        alone: false,
+        flags: Flags::NONE,
+    };
+    let claim = PeerMessage::Claim { session: SESSION, home: HOME, id: ID, slot: SLOT, generation: GENERATION, claim };
+    vec![
+        ("report", PeerMessage::Report { epoch: 6, rows: vec![held, converting], values }),
+        ("report-done", PeerMessage::ReportDone { epoch: 6, returning: vec![SESSION, OTHER] }),
+        ("claim", claim),
+        ("claims-done", PeerMessage::ClaimsDone { session: SESSION, home: HOME }),
+    ]
+}
+
+fn to_home() -> Vec<(&'static str, PeerMessage)> {
+    let grant = Grant { lock: LOCK, claim: EX, token: token(), value: None, demoted: false, alternative: false };
+    let reply = |ticket, reply| PeerMessage::Reply {
+        session: SESSION,
+        home: HOME,
+        id: ID,
+        generation: GENERATION,
+        ticket,
+        reply,
+    };
+    let notice = |notice| PeerMessage::Notice { session: SESSION, home: HOME, notice };
+    let claimed = |reply| PeerMessage::Claimed { session: SESSION, home: HOME, id: ID, generation: GENERATION, reply };
+    let locks = vec![(SESSION, LOCK, Ok(LockId(9))), (OTHER, LOCK, Err(Refusal::NotHeld))];
+    vec![
+        ("reply", reply(0, Reply::Granted(grant.clone()))),
+        ("reply queued", reply(31, Reply::Queued(LOCK))),
+        ("reply refused", reply(0, Reply::Refused(Refusal::Limit(LimitName::Locks)))),
+        ("stale", PeerMessage::Stale { session: SESSION, home: HOME, id: ID, generation: GENERATION }),
+        ("notice", notice(Notice::Blocking { lock: LOCK, claim: EX })),
+        ("notice revoked", notice(Notice::Revoked { lock: LOCK, why: Revoked::Superseded })),
+        ("restored", PeerMessage::Restored { epoch: 6, locks }),
+        ("claimed", claimed(Some(Reply::Granted(grant)))),
+        ("claimed by none", claimed(None)),
+    ]
+}
+
+fn operators() -> Vec<(&'static str, PeerMessage)> {
+    let ask = |query| PeerMessage::Ask { ask: 4, query };
+    let order = |order| PeerMessage::Order { ask: 5, by: "uid 0".into(), order };
+    let name = || Box::from(*b"orders/7");
+    let force = PeerOrder::ForceRelease { space: SPACE, name: name(), token: token(), reason: "stuck".into() };
+    vec![
+        ("ask: resources", ask(PeerQuery::Resources { space: SPACE, prefix: name(), from: 4_096 })),
+        ("ask: resource", ask(PeerQuery::Resource { space: SPACE, name: name() })),
+        ("ask: waits", ask(PeerQuery::Waits)),
+        ("ask: sessions", ask(PeerQuery::Sessions { after: Some(SESSION) })),
+        ("ask: deadlocks", ask(PeerQuery::Deadlocks)),
+        ("ask: status", ask(PeerQuery::Status)),
+        ("ask: sync", ask(PeerQuery::Sync)),
+        ("answer", PeerMessage::Answer { ask: 4, report: Report::Resource(None) }),
+        ("order: force-release", order(force)),
+        ("order: purge", order(PeerOrder::Purge { space: SPACE, session: None })),
+        ("order: watch", order(PeerOrder::Watch { session: SESSION, space: SPACE, prefix: name() })),
+        ("order: unwatch", order(PeerOrder::Unwatch { session: SESSION })),
+        ("obeyed", PeerMessage::Obeyed { ask: 5, reply: Reply::Purged(3) }),
+    ]
+}
+
+fn token() -> Token {
+    Token::new(1, 9).expect("in range")
+}
+
+impl Rng {
+    pub(crate) fn peer(&mut self) -> Envelope {
+        Envelope {
+            seq: self.number(),
+            ack: self.number(),
+            epoch: self.n32(),
+            scn: self.number(),
+            message: self.peer_message(),
+        }
+    }
+
+    fn peer_message(&mut self) -> PeerMessage {
+        let (session, home) = (self.session(), HomeGeneration(self.n32()));
+        let (id, generation) = (RequestId(self.number()), SlotGeneration(self.n32()));
+        let (epoch, ask) = (self.n32(), self.number());
+        match self.below(24) {
+            0 => PeerMessage::Hello {
+                version: self.next() as u16,
+                node: NodeId(self.next() as u16),
+                incarnation: Incarnation(self.n32()),
+                to: (NodeId(self.next() as u16), Incarnation(self.n32())),
+                received: self.number(),
+            },
+            1 => PeerMessage::Ack,
+            2 => PeerMessage::Alive,
+            3 => PeerMessage::Introduce { session, home, principal: self.string(), meta: self.meta() },
+            4 => PeerMessage::Part { session, home },
+            5 => PeerMessage::Report { epoch, rows: self.list(Rng::lock_report), values: self.list(Rng::value_report) },
+            6 => PeerMessage::ReportDone { epoch, returning: self.list(Rng::session) },
+            7 => {
+                let (slot, claim) = (self.slot(), self.owned_claim());
+                PeerMessage::Claim { session, home, id, slot, generation, claim }
+            }
+            8 => PeerMessage::ClaimsDone { session, home },
+            9 | 10 => {
+                let (ticket, reply) = (self.number(), self.reply());
+                PeerMessage::Reply { session, home, id, generation, ticket, reply }
+            }
+            11 => PeerMessage::Stale { session, home, id, generation },
+            12 => PeerMessage::Notice { session, home, notice: self.notice() },
+            13 => PeerMessage::Restored { epoch, locks: self.list(Rng::restored) },
+            14 => PeerMessage::Claimed { session, home, id, generation, reply: self.maybe(Rng::reply) },
+            15 | 16 => PeerMessage::Ask { ask, query: self.peer_query() },
+            17 => PeerMessage::Answer { ask, report: self.report() },
+            18 => PeerMessage::Order { ask, by: self.string(), order: self.peer_order() },
+            19 => PeerMessage::Obeyed { ask, reply: self.reply() },
+            _ => {
+                let (slot, op) = (self.slot(), self.peer_op());
+                PeerMessage::Request { session, home, id, slot, generation, op }
+            }
+        }
+    }
+
+    fn slot(&mut self) -> Slot {
+        Slot(self.below(SLOTS) as u16)
+    }
+
+    fn peer_op(&mut self) -> PeerOp {
+        let (lock, flags, value) = (self.lock_id(), self.flags(), self.maybe(Rng::value).map(Box::from));
+        match self.below(5) {
+            0 => PeerOp::Lock(PeerLock {
+                space: self.space(),
+                name: self.name().into(),
+                claim: self.claim(),
+                wait: self.wait(),
+                flags,
+                alone: self.yes(),
+                tag: self.n32(),
+                priority: self.next() as i8,
+            }),
+            1 => PeerOp::Convert { lock, mode: self.mode(), wait: self.wait(), flags, value },
+            2 => PeerOp::Release { lock, flags, value, one_way: self.yes() },
+            3 if self.yes() => PeerOp::Cancel(Target::Lock(lock)),
+            3 => PeerOp::Cancel(Target::Request(RequestId(self.number()))),
+            _ => PeerOp::ReadValue(lock),
+        }
+    }
+
+    fn lock_report(&mut self) -> LockReport {
+        LockReport {
+            session: self.maybe(Rng::session),
+            orphan: self.yes(),
+            lock: self.lock_id(),
+            space: self.space(),
+            name: self.name().into(),
+            held: self.maybe(Rng::claim),
+            token: self.token(),
+            wanted: self.maybe(Rng::wait_report),
+            tag: self.n32(),
+            alone: self.yes(),
+            flags: self.flags(),
+            value: self.maybe(Rng::block),
+        }
+    }
+
+    fn wait_report(&mut self) -> WaitReport {
+        WaitReport {
+            id: RequestId(self.number()),
+            claim: self.claim(),
+            flags: self.flags(),
+            left: self.maybe(Rng::span),
+            ticket: self.number(),
+            priority: self.next() as i8,
+            value: self.maybe(Rng::value).map(Box::from),
+        }
+    }
+
+    fn value_report(&mut self) -> ValueReport {
+        ValueReport { space: self.space(), name: self.name().into(), value: self.block() }
+    }
+
+    fn owned_claim(&mut self) -> OwnedClaim {
+        OwnedClaim {
+            space: self.space(),
+            name: self.name().into(),
+            held: self.claim(),
+            token: self.token(),
+            lock: self.lock_id(),
+            tag: self.n32(),
+            alone: self.yes(),
+            flags: self.flags(),
+        }
+    }
+
+    fn restored(&mut self) -> (SessionId, LockId, Result<LockId, Refusal>) {
+        let fate = if self.yes() { Ok(self.lock_id()) } else { Err(self.refusal()) };
+        (self.session(), self.lock_id(), fate)
+    }
+
+    fn peer_query(&mut self) -> PeerQuery {
+        match self.below(7) {
+            0 => PeerQuery::Resources { space: self.space(), prefix: self.name().into(), from: self.n32() },
+            1 => PeerQuery::Resource { space: self.space(), name: self.name().into() },
+            2 => PeerQuery::Waits,
+            3 => PeerQuery::Sessions { after: self.maybe(Rng::session) },
+            4 => PeerQuery::Deadlocks,
+            5 => PeerQuery::Status,
+            _ => PeerQuery::Sync,
+        }
+    }
+
+    fn peer_order(&mut self) -> PeerOrder {
+        let (space, session) = (self.space(), self.session());
+        match self.below(4) {
+            0 => {
+                PeerOrder::ForceRelease { space, name: self.name().into(), token: self.token(), reason: self.string() }
+            }
+            1 => PeerOrder::Purge { space, session: self.maybe(Rng::session) },
+            2 => PeerOrder::Watch { session, space, prefix: self.name().into() },
+            _ => PeerOrder::Unwatch { session },
+        }
+    }
+}
