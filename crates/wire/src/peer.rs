@@ -210,6 +210,8 @@ record!(WaitReport {
     claim: Claim,
     flags: Flags,
     left: Option<Span>,
+    waited: Span,
+    demoted: bool,
     ticket: u64,
     priority: i8,
     value: Option<Box<[u8]>>,
