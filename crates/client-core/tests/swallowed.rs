@@ -148,7 +148,7 @@ impl Rig {
         self.now += 1_500;
         self.tell(Input::Tick);
         self.greet();
-        let attached = Attached { ttl: TTL, seen: RequestId(0), reclaim: true, groups: Vec::new() };
+        let attached = Attached { ttl: TTL, seen: RequestId(0), reclaim: true, home: self.epoch, groups: Vec::new() };
         self.tell(Input::Message(ServerMessage::Attached(attached)));
     }
 

@@ -246,6 +246,7 @@ impl Node {
             ttl: session.ttl,
             seen: session.ledger.seen(),
             reclaim,
+            home: self.config.epoch,
             groups: groups.iter().map(|g| lockstead_types::GroupId(*g)).collect(),
         };
         self.outputs.push_back(Output::Send { conn, message: ServerMessage::Attached(attached) });

@@ -53,7 +53,7 @@ pub enum ClientMessage<'a> {
         /// How many answers the client has received; the node repeats those after them.
         answers: u64,
     },
-    /// After a restart of the node ([`Attached::reclaim`]): a lock the session holds. Answered like a request, under `id`,
+    /// After a restart of the node, or at another one ([`Attached::reclaim`]): a lock the session holds. Answered like a request, under `id`,
     /// with `Granted` (under the lock's new id) or `Refused`. Repeating a claim (same name, old lock id and token), over a
     /// new connection, gives the same answer.
     Reclaim {
@@ -62,7 +62,7 @@ pub enum ClientMessage<'a> {
         /// The lock.
         claim: Reclaim<'a>,
     },
-    /// After a restart: every lock has been claimed.
+    /// After [`Attached::reclaim`]: every lock has been claimed.
     ReclaimDone,
     /// Renew the lease. `seq` comes back with the answer; the client counts its deadline from when it sent this.
     Renew {
@@ -85,7 +85,7 @@ pub enum ClientMessage<'a> {
     Goodbye,
 }
 
-/// A lock that a client holds, told to a node that restarted.
+/// A lock that a client holds, told to a node that does not know of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reclaim<'a> {
     /// The lockspace.
@@ -152,7 +152,7 @@ pub struct Welcome {
     pub version: u16,
     /// Which node.
     pub node: NodeId,
-    /// Its epoch: a change of it between connections means that the node restarted.
+    /// Its epoch: of a node alone, how often it started; of a cluster, its numbered membership.
     pub epoch: u32,
     /// Whether it takes this connection for a local one: its end ends the session.
     pub local: bool,
@@ -171,9 +171,14 @@ pub struct Attached {
     /// numbers go on rising from where they were, so they need not be consecutive. Answers that the client had not
     /// received follow.
     pub seen: RequestId,
-    /// The node restarted and has no locks of this session: claim them, then say `ReclaimDone`.
+    /// The node has no locks of this session, since it restarted or the session comes from another node: claim them, then
+    /// say `ReclaimDone`.
     pub reclaim: bool,
-    /// The groups the session is attached to, which a restart forgets.
+    /// Numbers the homes of this session: it rises when the session comes to another node, and when its node restarts. What
+    /// was claimed under one number is known under that number only, and a lower one than was heard before is that of a node
+    /// that has not heard yet that the session left it.
+    pub home: u32,
+    /// The groups the session is attached to, which a restart or another home forgets.
     pub groups: Vec<GroupId>,
 }
 
@@ -201,6 +206,9 @@ pub enum Rejection {
     Superseded,
     /// The principal may not use this session.
     Denied,
+    /// The node has no authority to decide now: it is cut off from the others. Another node may have, and the session may go
+    /// on there.
+    NoAuthority,
 }
 
 impl Rejection {
@@ -218,6 +226,7 @@ impl Rejection {
             Rejection::Stopping => "the node is stopping",
             Rejection::Superseded => "the session attached over another connection",
             Rejection::Denied => "the session belongs to another principal",
+            Rejection::NoAuthority => "the node may not decide now: it is cut off from the cluster",
         }
     }
 }

@@ -47,7 +47,7 @@ record!(Reclaim<'a> {
 });
 
 record!(Welcome { version: u16, node: NodeId, epoch: u32, local: bool, credit: u32, frame_bytes: u32 });
-record!(Attached { ttl: Span, seen: RequestId, reclaim: bool, groups: Vec<GroupId> });
+record!(Attached { ttl: Span, seen: RequestId, reclaim: bool, home: u32, groups: Vec<GroupId> });
 
 choice!(Rejection, "rejection" {
     0 = Version,
@@ -60,6 +60,7 @@ choice!(Rejection, "rejection" {
     7 = Stopping,
     8 = Superseded,
     9 = Denied,
+    10 = NoAuthority,
 });
 
 choice!(Refusal, "refusal" {

@@ -14,7 +14,7 @@ use lockstead_types::{
 const DONE: fn(u64) -> ServerMessage = |id| ServerMessage::Reply { id: RequestId(id), reply: Reply::Done };
 
 fn attached(seen: u64) -> ServerMessage {
-    ServerMessage::Attached(Attached { ttl: TTL, seen: RequestId(seen), reclaim: false, groups: Vec::new() })
+    ServerMessage::Attached(Attached { ttl: TTL, seen: RequestId(seen), reclaim: false, home: 1, groups: Vec::new() })
 }
 
 #[test]

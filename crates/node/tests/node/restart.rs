@@ -25,7 +25,7 @@ fn token(sequence: u64) -> Token {
 fn come_back(rig: &mut Rig, session: u128, local: bool) -> Seat {
     let conn = rig.greet(local);
     let out = rig.say(conn, attach(SessionId(session), 17));
-    let attached = Attached { ttl: TTL, seen: RequestId(0), reclaim: true, groups: Vec::new() };
+    let attached = Attached { ttl: TTL, seen: RequestId(0), reclaim: true, home: 2, groups: Vec::new() };
     assert_eq!(sent_to(&out, conn), [ServerMessage::Attached(attached)]);
     Seat { conn, session: SessionId(session), asked: 100 }
 }

@@ -166,7 +166,8 @@ fn block(invalid: bool) -> Value {
 /// Every message of a node, by name; the name starts with its kind.
 pub(crate) fn server() -> Vec<(&'static str, ServerMessage)> {
     let welcome = Welcome { version: 1, node: NodeId(1), epoch: 5, local: true, credit: 4_096, frame_bytes: 1_048_576 };
-    let attached = Attached { ttl: TTL, seen: RequestId(9), reclaim: true, groups: vec![GroupId(2), GroupId(8)] };
+    let attached =
+        Attached { ttl: TTL, seen: RequestId(9), reclaim: true, home: 3, groups: vec![GroupId(2), GroupId(8)] };
     let change = Change {
         space: SPACE,
         name: (*b"orders/7").into(),
@@ -179,6 +180,7 @@ pub(crate) fn server() -> Vec<(&'static str, ServerMessage)> {
     let mut samples = vec![
         ("welcome", ServerMessage::Welcome(welcome)),
         ("rejected", ServerMessage::Rejected { why: Rejection::Protocol }),
+        ("rejected without authority", ServerMessage::Rejected { why: Rejection::NoAuthority }),
         ("opened", ServerMessage::Opened { ttl: TTL }),
         ("attached", ServerMessage::Attached(attached)),
         ("ended", ServerMessage::Ended),
