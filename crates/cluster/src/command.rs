@@ -55,7 +55,8 @@ pub enum Command {
         /// Where clients now reach it; empty where as before.
         client_address: String,
     },
-    /// A member's authority has run out and it was not heard of: an epoch without it.
+    /// An epoch without a member. Said by the steward, after the member's authority has run out, or by the member itself, which
+    /// thereby promises to do nothing more; by nobody else.
     Evict {
         /// Which.
         node: NodeId,
@@ -69,7 +70,8 @@ pub enum Command {
         /// Which start of it.
         incarnation: Incarnation,
     },
-    /// A drained or dead member is forgotten. One with slots is refused.
+    /// A member that is down is forgotten. One with slots is refused, and one that is up, draining or not: a drained one
+    /// that stops says `Evict` of itself.
     Remove {
         /// Which.
         node: NodeId,
@@ -125,7 +127,8 @@ pub enum Command {
     DropSpace {
         /// Its number.
         space: SpaceId,
-        /// Whether with all that is in it; otherwise each master refuses new locks in it and it goes when all are empty.
+        /// Whether at once, with all that is in it. Otherwise it is closing: each master refuses new locks in it, and whoever
+        /// asked proposes this again, forced, when all are empty.
         force: bool,
     },
     /// The epoch jumps, after an operator gave up the lost majority.
@@ -179,6 +182,11 @@ pub enum Change {
     },
     /// A lockspace exists.
     SpaceCreated {
+        /// Its number.
+        space: SpaceId,
+    },
+    /// A lockspace takes no new locks.
+    SpaceClosing {
         /// Its number.
         space: SpaceId,
     },

@@ -9,8 +9,18 @@
 
 extern crate alloc;
 
+mod apply;
+mod check;
 mod command;
+mod directory;
+mod spread;
 mod state;
+mod steward;
+mod voters;
 
+pub use apply::{ADDRESS_BYTES, MEMBERS, WEIGHT};
 pub use command::{Change, Command, EndWhy, Refused, Seat};
+pub use directory::{PRINCIPAL_BYTES, SESSIONS, SPACES};
 pub use state::{Member, MemberState, SessionEntry, SlotEntry, State};
+pub use steward::{Steward, StewardConfig};
+pub use voters::VOTERS;

@@ -1,17 +1,22 @@
 //! The state all nodes share.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
 
 use lockstead_types::{
-    NodeId, SessionId, SpaceId, Span,
+    NodeId, SessionId, Slot, SpaceId, Span,
     peer::{HomeGeneration, Incarnation, SlotGeneration},
+    slot::SlotSet,
     space::SpaceSpec,
 };
 
 /// What the cluster agrees on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct State {
-    /// How many commands were applied. Every message about a session says how far its sender was.
+    /// How many commands were applied, refused ones too. Every message about a session says how far its sender was.
     pub version: u64,
     /// The numbered membership: rises whenever a member or a slot's master changes. 0 before the cluster is formed.
     pub epoch: u32,
@@ -21,6 +26,8 @@ pub struct State {
     pub key: [u8; 32],
     /// All members, up or not.
     pub members: BTreeMap<NodeId, Member>,
+    /// The incarnation that removed members had: one that is admitted again goes on counting.
+    pub retired: BTreeMap<NodeId, Incarnation>,
     /// The master of each slot; empty before the cluster is formed, then [`lockstead_types::slot::SLOTS`] long.
     pub slots: Vec<SlotEntry>,
     /// Lockspaces.
@@ -29,6 +36,8 @@ pub struct State {
     pub newest_space: u32,
     /// The nonce each lockspace was created with.
     pub space_nonces: BTreeMap<SpaceId, u64>,
+    /// Lockspaces that are to be dropped once they are empty: masters refuse new locks in them.
+    pub closing: BTreeSet<SpaceId>,
     /// Sessions that have not ended.
     pub sessions: BTreeMap<SessionId, SessionEntry>,
     /// The largest lease ever granted.
@@ -91,4 +100,63 @@ pub struct SessionEntry {
     pub principal: String,
     /// Whether it came over a connection whose end ends it.
     pub local: bool,
+}
+
+impl State {
+    /// Whether the cluster is formed.
+    #[must_use]
+    pub fn is_formed(&self) -> bool {
+        self.epoch > 0
+    }
+
+    /// The master of a slot; `None` before the cluster is formed.
+    #[must_use]
+    pub fn master(&self, slot: Slot) -> Option<SlotEntry> {
+        self.slots.get(usize::from(slot.0)).copied()
+    }
+
+    /// Members that take part, draining ones too, with the start they are in.
+    pub fn up(&self) -> impl Iterator<Item = (NodeId, Incarnation)> + '_ {
+        let up = self.members.iter().filter(|(_, member)| member.state != MemberState::Down);
+        up.map(|(node, member)| (*node, member.incarnation))
+    }
+
+    /// Members that may get slots.
+    pub fn masters(&self) -> impl Iterator<Item = (NodeId, Incarnation)> + '_ {
+        let able = |member: &Member| member.state == MemberState::Up && member.weight > 0;
+        self.members.iter().filter(move |(_, m)| able(m)).map(|(node, member)| (*node, member.incarnation))
+    }
+
+    /// Whether this start of a member takes part.
+    #[must_use]
+    pub fn is_up(&self, node: NodeId, incarnation: Incarnation) -> bool {
+        self.members
+            .get(&node)
+            .is_some_and(|member| member.state != MemberState::Down && member.incarnation == incarnation)
+    }
+
+    /// Sessions whose home is no longer up.
+    pub fn homeless(&self) -> impl Iterator<Item = (SessionId, &SessionEntry)> + '_ {
+        let lost = self.sessions.iter().filter(|(_, entry)| !self.is_up(entry.home, entry.incarnation));
+        lost.map(|(session, entry)| (*session, entry))
+    }
+
+    /// How many slots each node has; those without any are absent.
+    #[must_use]
+    pub fn spread(&self) -> BTreeMap<NodeId, u32> {
+        let mut spread = BTreeMap::new();
+        self.slots.iter().for_each(|slot| *spread.entry(slot.master).or_insert(0) += 1);
+        spread
+    }
+
+    /// The slots of a node, whichever start of it has them.
+    #[must_use]
+    pub fn slots_of(&self, node: NodeId) -> SlotSet {
+        Slot::all().filter(|slot| self.master(*slot).is_some_and(|now| now.master == node)).collect()
+    }
+
+    /// Whether a slot belongs to a seat that has never started: nobody has anything there.
+    pub(crate) fn awaits(&self, slot: &SlotEntry) -> bool {
+        self.members.get(&slot.master).is_some_and(|member| member.incarnation == Incarnation(0))
+    }
 }

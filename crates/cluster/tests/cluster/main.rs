@@ -1,0 +1,7 @@
+//! The agreed state and its steward, from outside.
+
+mod commands;
+mod random;
+mod spread;
+mod steward;
+mod support;
