@@ -70,7 +70,8 @@ impl Table {
 
     fn check_resource(&self, r: u32, seen: &mut Seen) -> Result<(), String> {
         let resource = &self.resources[r];
-        ensure!(!resource.is_empty(), "resource {r} is there without a lock");
+        let stays = !resource.is_empty() || self.outlives_its_locks(r);
+        ensure!(stays, "resource {r} is there without a lock");
         let found = self.find_resource(resource.space, self.name_of(r)).0;
         ensure!(found == Some(r), "resource {r} is not found by its name");
         seen.resources += 1;

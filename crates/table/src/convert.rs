@@ -130,7 +130,8 @@ impl Table {
             return Ok(Decided::Granted { mode: req.mode, demoted: false });
         }
         let waits = !self.never_waits(self.resources[resource].space, req.wait, req.flags);
-        let rival = if waits { self.in_conversion_deadlock(l) } else { None };
+        // [SLOT-2] Nothing is concluded from who waits for whom.
+        let rival = if waits && !self.is_frozen_at(resource) { self.in_conversion_deadlock(l) } else { None };
         if let Some(rival) = rival {
             self.check_queue(resource)?;
             return self.settle_conversion_deadlock(call, l, rival, req, ticket);
@@ -207,7 +208,11 @@ impl Table {
     /// [DEAD-2] At a scan: a conversion with CONVDEADLK that has come to be in a deadlock falls back to the null mode.
     pub(crate) fn demote_if_deadlocked(&mut self, l: u32) -> bool {
         let asks = self.wait(l).is_some_and(|w| w.flags.has(Flags::CONVDEADLK) && !w.demoted);
-        if !asks || self.in_conversion_deadlock(l).is_none() || !self.demote(l) {
+        if !asks
+            || self.is_frozen_at(self.locks[l].resource)
+            || self.in_conversion_deadlock(l).is_none()
+            || !self.demote(l)
+        {
             return false;
         }
         if let Some(wait) = self.wait_mut(l) {
@@ -217,7 +222,7 @@ impl Table {
     }
 
     /// Lets a lock hold the null mode instead of its own. `false` where the table has none, or it holds that already.
-    fn demote(&mut self, l: u32) -> bool {
+    pub(crate) fn demote(&mut self, l: u32) -> bool {
         let old = self.locks[l].mode;
         let Some(null) = self.space_of(self.locks[l].resource).null.filter(|n| *n != old) else { return false };
         self.remove_held(l, old);

@@ -141,7 +141,10 @@ impl Table {
     fn is_edge(&self, l: u32) -> bool {
         // [DEAD-5] NODLCKWT: this wait is no edge. [DEAD-9] Nor is any in a lockspace that does not detect.
         let counts = self.wait(l).is_some_and(|w| !w.flags.has(Flags::NODLCKWT));
-        counts && self.space_of(self.locks[l].resource).space.deadlock == DeadlockPolicy::Detect
+        // [SLOT-2] Nor is one that only a freeze may be the reason of; the thaw looks at it again.
+        counts
+            && !self.is_frozen_at(self.locks[l].resource)
+            && self.space_of(self.locks[l].resource).space.deadlock == DeadlockPolicy::Detect
     }
 
     /// Everything a lock that waits waits for. Soft edges go to the nearest before it whose own wait is an edge too, and

@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use lockstead_types::{
-    LockId, ModeTable, Refusal, SpaceId, Token,
+    LockId, ModeTable, Refusal, SessionId, SpaceId, Token,
     reply::{ChangeEvent, Grant, Revoked},
     report::DeadlockReport,
     request::Claim,
@@ -14,6 +14,15 @@ use lockstead_types::{
 /// owner that ended is used again.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct OwnerId(pub u32);
+
+/// Whose a lock is that goes from one table to another.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Claimant {
+    /// An owner's.
+    Owner(OwnerId),
+    /// Nobody's any more: an orphan, and of which session.
+    Orphan(Option<SessionId>),
+}
 
 /// A lockspace as the table knows it.
 #[derive(Clone, Debug)]

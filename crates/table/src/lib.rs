@@ -72,12 +72,17 @@ mod deadlock;
 mod fair;
 mod orphan;
 mod owner;
-mod reclaim;
 mod since;
 mod value;
+
+mod export;
+mod reclaim;
+mod restore;
+mod slots;
 
 mod check;
 mod look;
 
-pub use effect::{Counts, Effect, Ending, Found, Outcome, OwnerId, Space};
+pub use effect::{Claimant, Counts, Effect, Ending, Found, Outcome, OwnerId, Space};
+pub use export::{ExportedLock, ExportedResource, ExportedWait};
 pub use table::Table;

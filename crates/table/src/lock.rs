@@ -30,6 +30,8 @@ impl Traits {
     pub(crate) const NOBAST: Traits = Traits(4);
     pub(crate) const ALONE: Traits = Traits(8);
     pub(crate) const PERMITS: Traits = Traits(16);
+    /// Its token was given by another table, or by this one before a restart.
+    pub(crate) const FOREIGN: Traits = Traits(32);
     const KEPT_FLAGS: u8 = 7;
 
     pub(crate) fn of(flags: Flags) -> Traits {
@@ -58,6 +60,14 @@ impl Traits {
 
     pub(crate) fn with_if(self, on: bool, other: Traits) -> Traits {
         if on { self.with(other) } else { self }
+    }
+
+    /// The flags that are kept.
+    pub(crate) fn flags(self) -> Flags {
+        let flag = |t: Traits, flag: Flags| if self.has(t) { flag } else { Flags::NONE };
+        flag(Traits::PERSISTENT, Flags::PERSISTENT)
+            .with(flag(Traits::NODLCKBLK, Flags::NODLCKBLK))
+            .with(flag(Traits::NOBAST, Flags::NOBAST))
     }
 
     /// The same kind of lock with the flags of `flags` ([FLAG-8]).

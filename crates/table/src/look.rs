@@ -8,7 +8,7 @@ use lockstead_types::{
     request::Claim,
 };
 
-use crate::{OwnerId, Table, deadlock::Edge, owner::ORPHANS, slab::NIL, store::Ring};
+use crate::{OwnerId, Table, deadlock::Edge, lock::Traits, owner::ORPHANS, slab::NIL, store::Ring};
 
 /// Places that one look at the resources goes through, however many there are.
 const PLACES_PER_LOOK: u32 = 8_192;
@@ -34,7 +34,11 @@ impl Table {
         let end = self.resources.places().min(from.saturating_add(PLACES_PER_LOOK));
         for place in from..end {
             let resource = &self.resources[place];
-            if resource.is_vacant() || resource.space != space || !self.name_of(place).starts_with(prefix) {
+            if resource.is_vacant()
+                || resource.is_empty()
+                || resource.space != space
+                || !self.name_of(place).starts_with(prefix)
+            {
                 continue;
             }
             bytes = bytes.saturating_add(ROW_BYTES + self.name_of(place).len());
@@ -71,7 +75,7 @@ impl Table {
         name: &[u8],
         who: &dyn Fn(OwnerId) -> Holder,
     ) -> Option<ResourceDetail> {
-        let index = self.find_resource(self.spaces.find(space)?, name).0?;
+        let index = self.find_resource(self.spaces.find(space)?, name).0.filter(|r| !self.resources[*r].is_empty())?;
         let rows = |ring: Ring| self.ring(index, ring).map(|l| self.row(now, l, who)).collect();
         Some(ResourceDetail {
             name: name.into(),
@@ -124,8 +128,8 @@ impl Table {
         holder.tag = self.tag(l);
         let since = match self.wait(l) {
             Some(wait) => now.since(wait.since),
-            None if token.epoch() == self.epoch => self.grant_times.age(token.sequence(), now),
-            // Taken back after a restart: older than anything this node knows.
+            None if !lock.traits.has(Traits::FOREIGN) => self.grant_times.age(token.sequence(), now),
+            // Taken back after a restart, or from another node: older than anything this node knows.
             None => now.since(Time::ZERO),
         };
         LockRow {

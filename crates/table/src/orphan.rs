@@ -39,6 +39,11 @@ impl Table {
         resource: Option<u32>,
         req: &LockRequest<'_>,
     ) -> Result<Outcome, Refusal> {
+        // [SLOT-2] It is not known yet which orphans there are, nor who else claims what they hold: adopted now, with a new
+        // token, an orphan would beat the claim of a holder that is newer than the orphan.
+        if self.is_frozen_name(req.space, req.name) {
+            return Err(Refusal::WouldWait);
+        }
         let resource = resource.ok_or(Refusal::NotHeld)?;
         let is_orphan = |l: &u32| self.locks[*l].owner == ORPHANS;
         let fits = |l: &u32| is_orphan(l) && self.claim(*l, self.locks[*l].mode) == req.claim;
@@ -58,7 +63,8 @@ impl Table {
         self.give_to(l, owner.0);
         self.set_flags(l, req.flags);
         let traits = self.locks[l].traits;
-        self.locks[l].traits = traits.without(Traits::ALONE).with_if(req.owner == OwnerRef::Alone, Traits::ALONE);
+        self.locks[l].traits =
+            traits.without(Traits::ALONE).without(Traits::FOREIGN).with_if(req.owner == OwnerRef::Alone, Traits::ALONE);
         if req.tag != self.tag(l) {
             self.side_mut(l).tag = req.tag;
         }

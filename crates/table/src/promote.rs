@@ -72,7 +72,7 @@ impl Table {
     }
 
     /// Grants, or demotes, one that waits if the rules allow it now.
-    fn serve(&mut self, call: &mut Call<'_>, l: u32, place: Place) -> bool {
+    pub(crate) fn serve(&mut self, call: &mut Call<'_>, l: u32, place: Place) -> bool {
         let Some(mode) = self.grantable(l, place) else {
             return self.demote_if_deadlocked(l);
         };
@@ -143,7 +143,7 @@ impl Table {
             place,
             converting: queue.is_some_and(|q| q.converting > 0),
             waiting: queue.is_some_and(|q| q.waiting > 0),
-            closed: self.frozen || self.is_exhausted(),
+            closed: self.is_frozen_at(resource) || self.is_exhausted(),
             held_back: false,
             due: false,
         }
@@ -168,6 +168,7 @@ impl Table {
             // keeps the one it had.
             let token = self.next_token(call.now);
             self.set_token(l, token);
+            self.locks[l].traits = self.locks[l].traits.without(Traits::FOREIGN);
         }
         let value = self.transfer(resource, (old, Some(g.mode)), g.flags, g.value);
         if self.queue(resource).is_some() {

@@ -157,6 +157,7 @@ impl Table {
     /// Whether it is the last lock of its resource, so that the value block goes with it.
     fn is_last(&self, l: u32) -> bool {
         let resource = &self.resources[self.locks[l].resource];
-        resource.holders == 1 && self.queue(self.locks[l].resource).is_none()
+        let alone = resource.holders == 1 && self.queue(self.locks[l].resource).is_none();
+        alone && !self.is_frozen_at(self.locks[l].resource)
     }
 }

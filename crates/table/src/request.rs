@@ -138,6 +138,7 @@ impl Table {
         match (req.claim, self.pool(resource)) {
             (Claim::Permits { of, .. }, Some(pool)) if pool.of == of => {}
             (Claim::Mode(mode), None) => self.check_legal(resource, mode)?,
+            (Claim::Permits { .. }, None) if self.resources[resource].is_empty() => {}
             // [PERMIT-2] All who ask name the same number of permits, and modes and permits do not mix.
             _ => return Err(Refusal::Invalid),
         }
@@ -215,7 +216,9 @@ impl Table {
     /// The mode to grant at once, and whether it is the alternative one.
     fn decide_new(&self, resource: Option<u32>, space: u16, req: &LockRequest<'_>) -> Option<(Mode, bool)> {
         let want = mode_of(req.claim);
-        let Some(resource) = resource else { return (!self.frozen).then_some((want, false)) };
+        let Some(resource) = resource else {
+            return (!self.is_frozen_name(req.space, req.name)).then_some((want, false));
+        };
         let modes = &self.spaces.get(space)?.space.modes;
         let fits = |mode: Mode| {
             let what = match req.claim {

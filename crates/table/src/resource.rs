@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use lockstead_types::{Mode, ModeSet, mode::MODES_MAX, reply::Value};
+use lockstead_types::{Mode, ModeSet, Token, mode::MODES_MAX, reply::Value};
 
 use crate::slab::NIL;
 
@@ -86,6 +86,8 @@ impl Resource {
 pub(crate) struct Extra {
     pub(crate) resource: u32,
     pub(crate) value: Option<Value>,
+    /// How the value block is known, while its slot is frozen.
+    pub(crate) credit: Credit,
     pub(crate) permits: Option<Pool>,
     /// How many hold each mode, kept once there are many holders.
     pub(crate) counts: Option<Box<[u32; MODES_MAX]>>,
@@ -95,8 +97,24 @@ pub(crate) struct Extra {
 
 impl Extra {
     pub(crate) fn of(resource: u32) -> Extra {
-        Extra { resource, value: None, permits: None, counts: None, queue: None }
+        Extra { resource, value: None, credit: Credit::Nothing, permits: None, counts: None, queue: None }
     }
+}
+
+/// How well a value block is known that came from elsewhere: what is known better replaces what is known worse ([SLOT-7]).
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub(crate) enum Credit {
+    /// Nobody has said anything.
+    #[default]
+    Nothing,
+    /// From a holder of this token, beside whom others may have written since.
+    Hearsay(Token),
+    /// From a holder of this token, beside whom nobody can have written.
+    Sure(Token),
+    /// From the master that gave the slot up.
+    Master,
+    /// Written, or marked invalid, here.
+    Here,
 }
 
 /// The permits of a resource.

@@ -65,7 +65,7 @@ impl Table {
     }
 
     /// Frees a resource on which no lock is left, its value block with it ([VALUE-10]).
-    fn free_resource(&mut self, index: u32) {
+    pub(crate) fn free_resource(&mut self, index: u32) {
         let hash = self.hash(self.resources[index].space, self.name_of(index));
         if let Ok(entry) = self.names[index_of(hash)].find_entry(hash, |r| *r == index) {
             entry.remove();
@@ -114,10 +114,14 @@ impl Table {
 
     /// The place of a lock of this owner.
     pub(crate) fn find_lock(&self, owner: OwnerId, id: LockId) -> Option<u32> {
+        self.find_any(id).filter(|l| self.locks[*l].owner == owner.0 && owner.0 != ORPHANS)
+    }
+
+    /// The place of a lock, whosever it is.
+    pub(crate) fn find_any(&self, id: LockId) -> Option<u32> {
         let (index, generation) = parts_of(id);
         let lock = self.locks.get(index)?;
-        let hit = lock.state != State::Vacant && lock.generation == generation && lock.owner == owner.0;
-        (hit && owner.0 != ORPHANS).then_some(index)
+        (lock.state != State::Vacant && lock.generation == generation).then_some(index)
     }
 
     pub(crate) fn id(&self, index: u32) -> LockId {
@@ -144,7 +148,13 @@ impl Table {
         self.drop_side(index);
         self.locks[index] = Lock { generation, ..Lock::vacant() };
         self.locks.give(index);
-        if self.resources[resource].is_empty() {
+        if !self.resources[resource].is_empty() {
+            return;
+        }
+        if self.outlives_its_locks(resource) {
+            // [PERMIT-2] But how many permits it had is forgotten.
+            self.extra_mut(resource).permits = None;
+        } else {
             self.free_resource(resource);
         }
     }

@@ -1,13 +1,14 @@
 //! The table itself: what it is made of, lockspaces, owners, and the context of one call.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use lockstead_types::{Limits, Mode, ModeTable, Refusal, SessionId, SpaceId, Time, Token};
+use lockstead_types::{Limits, Mode, ModeTable, Refusal, SessionId, SlotSet, SpaceId, Time, Token};
 
 use crate::{
     Counts, Effect, Outcome, OwnerId, Space,
@@ -21,6 +22,9 @@ use crate::{
 /// Name indexes are split so that no growth of one moves more than a 64th of all resources.
 pub(crate) const INDEXES: usize = 64;
 
+/// A sequence number of another node is not believed where it would leave fewer than these.
+const SEQUENCE_RESERVE: u64 = 1 << 32;
+
 /// The lock manager.
 pub struct Table {
     pub(crate) limits: Limits,
@@ -32,7 +36,7 @@ pub struct Table {
     pub(crate) locks: Slab<Lock>,
     pub(crate) sides: Slab<Side>,
     pub(crate) extras: Slab<Extra>,
-    pub(crate) long_names: Slab<alloc::boxed::Box<[u8]>>,
+    pub(crate) long_names: Slab<Box<[u8]>>,
     pub(crate) spaces: Spaces,
     pub(crate) owners: Owners,
     /// Whose an orphan was.
@@ -44,7 +48,9 @@ pub struct Table {
     pub(crate) waiting: u64,
     /// Locks with PERSISTENT, orphans included ([ORPHAN-6]).
     pub(crate) persistent: u32,
-    pub(crate) frozen: bool,
+    /// The slots in which nothing new is granted, `None` for none.
+    pub(crate) frozen: Option<Box<SlotSet>>,
+    pub(crate) slot_seed: u64,
     pub(crate) watching: bool,
     pub(crate) grant_times: GrantTimes,
 }
@@ -111,12 +117,13 @@ impl Table {
             owners: Owners::new(),
             labels: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            tickets: 0,
+            tickets: first_ticket(epoch),
             granted: 0,
             converting: 0,
             waiting: 0,
             persistent: 0,
-            frozen: false,
+            frozen: None,
+            slot_seed: 0,
             watching: false,
             grant_times: GrantTimes::new(),
         }
@@ -164,12 +171,16 @@ impl Table {
         let index = self.spaces.find(id).ok_or(Refusal::NoLockspace)?;
         let inside = |r: &u32| !self.resources[*r].is_vacant() && self.resources[*r].space == index;
         let inside: Vec<u32> = (0..self.resources.places()).filter(inside).collect();
-        if !force && !inside.is_empty() {
+        if !force && inside.iter().any(|r| !self.resources[*r].is_empty()) {
             return Err(Refusal::Busy);
         }
         let mut call = Call::new(now, fx);
         for resource in inside {
             self.revoke_all(&mut call, resource);
+            // One that outlives its locks during a freeze.
+            if !self.resources[resource].is_vacant() {
+                self.free_resource(resource);
+            }
         }
         self.spaces.all[usize::from(index)] = None;
         self.spaces.ids.retain(|(i, _)| *i != id);
@@ -194,21 +205,34 @@ impl Table {
         }
     }
 
-    /// Starts the freeze after a restart: until the thaw nothing new is granted ([FREEZE-1]).
-    pub fn freeze(&mut self) {
-        self.frozen = true;
-    }
-
-    /// Whether it is frozen.
-    #[must_use]
-    pub fn is_frozen(&self) -> bool {
-        self.frozen
-    }
-
-    /// The newest token given, [`Token::NONE`] before the first.
+    /// The newest token given, [`Token::NONE`] before the first; a higher one that was never given after
+    /// [`Table::set_epoch`] or [`Table::raise_sequence`].
     #[must_use]
     pub fn last_token(&self) -> Token {
         if self.sequence == 0 { Token::NONE } else { Token::new(self.epoch, self.sequence).unwrap_or(Token::NONE) }
+    }
+
+    /// Goes on in a later epoch: every token from here on is of it. An epoch that is not later changes nothing. The
+    /// sequence goes on, so tokens rise whoever looks at them ([TOKEN-1]).
+    pub fn set_epoch(&mut self, epoch: u32) {
+        self.epoch = self.epoch.max(epoch.min(Token::EPOCH_MAX));
+        // [SLOT-6] What comes from now on comes after all that ever waited under a master of an earlier epoch.
+        self.tickets = self.tickets.max(first_ticket(self.epoch));
+    }
+
+    /// The sequence number of the newest token, or one as high that was seen.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Notes the sequence number of another node: tokens given from here on are above it ([TOKEN-5]). One near the end of the
+    /// numbers is ignored, and leaves at least 2^32 of them.
+    pub fn raise_sequence(&mut self, seen: u64) {
+        // [TOKEN-5] A jump can be a lie: it must not use up the epoch.
+        if seen <= Token::SEQUENCE_MAX - SEQUENCE_RESERVE {
+            self.sequence = self.sequence.max(seen);
+        }
     }
 
     /// Leaves so many tokens in the epoch: what is decided when they run out could not be tried otherwise.
@@ -256,4 +280,10 @@ impl Table {
     pub(crate) fn modes_of(&self, resource: u32) -> &ModeTable {
         &self.space_of(resource).space.modes
     }
+}
+
+/// Tickets of an epoch are above all of the epochs before it, as tokens are: those who waited under an earlier master stand
+/// before those who come to the next ([SLOT-6]).
+pub(crate) fn first_ticket(epoch: u32) -> u64 {
+    u64::from(epoch.min(Token::EPOCH_MAX)) << Token::SEQUENCE_BITS
 }

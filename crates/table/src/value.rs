@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use lockstead_types::{Flags, LockId, Mode, ModeTable, Refusal, reply::Value};
 
-use crate::{OwnerId, Table};
+use crate::{OwnerId, Table, resource::Credit};
 
 /// Which way a value block moves.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -90,7 +90,9 @@ impl Table {
             // [VALUE-7] A write makes it valid; nothing else does. Without a value to write it stays as it is.
             Transfer::Write => {
                 if let Some(bytes) = value {
-                    self.extra_mut(resource).value = Some(Value { bytes, invalid: false });
+                    let extra = self.extra_mut(resource);
+                    extra.value = Some(Value { bytes, invalid: false });
+                    extra.credit = Credit::Here;
                 }
                 None
             }
@@ -100,6 +102,32 @@ impl Table {
 
     /// Marks the value block invalid, its bytes as they are.
     pub(crate) fn invalidate(&mut self, resource: u32) {
-        self.extra_mut(resource).value.get_or_insert_default().invalid = true;
+        let extra = self.extra_mut(resource);
+        extra.value.get_or_insert_default().invalid = true;
+        extra.credit = Credit::Here;
+    }
+
+    /// Notes that a resource was somewhere else before: a value block of which nothing is known is invalid.
+    pub(crate) fn doubt_value(&mut self, resource: u32) {
+        let value = &mut self.extra_mut(resource).value;
+        // [FREEZE-5] The bytes went with the node.
+        if value.is_none() {
+            *value = Some(Value { bytes: Box::default(), invalid: true });
+        }
+    }
+
+    /// [SLOT-7] Takes a value block over from elsewhere, unless it is known better already.
+    pub(crate) fn learn_value(&mut self, resource: u32, value: &Value, credit: Credit) {
+        let extra = self.extra_mut(resource);
+        // [SLOT-7] The better source; of two of a kind the one with the higher token.
+        if credit > extra.credit {
+            extra.value = Some(value.clone());
+            extra.credit = credit;
+        }
+    }
+
+    /// Whether nobody can write the value block beside a holder of this mode.
+    pub(crate) fn keeps_writers_out(modes: &ModeTable, mode: Mode) -> bool {
+        modes.modes().filter(|w| modes.writes(*w)).all(|w| !modes.compatible(w, mode))
     }
 }

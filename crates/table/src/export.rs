@@ -1,0 +1,138 @@
+//! What is in some slots, as another table needs it to go on: read only, nothing changes here.
+
+use alloc::vec::Vec;
+
+use lockstead_types::{Flags, LockId, SlotSet, SpaceId, Span, Time, Token, reply::Value, request::Claim};
+
+use crate::{
+    Claimant, OwnerId, Table,
+    lock::{Lock, Traits, Wait},
+    owner::ORPHANS,
+    store::Ring,
+};
+
+/// A resource with all that is on it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExportedResource<'a> {
+    /// Its lockspace.
+    pub space: SpaceId,
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its value block; `None` where nothing was ever written: then it is empty and valid.
+    pub value: Option<&'a Value>,
+    /// How many permits it has, where it has permits.
+    pub permits: Option<u32>,
+    /// Its locks in the order of its queues: GRANTED, CONVERTING, WAITING.
+    pub locks: Vec<ExportedLock<'a>>,
+}
+
+/// A lock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExportedLock<'a> {
+    /// Its id here.
+    pub lock: LockId,
+    /// Whose.
+    pub whose: Claimant,
+    /// What is held, if anything. With `wanted` the lock is converting, without it is granted.
+    pub held: Option<Claim>,
+    /// The token held, [`Token::NONE`] where none is.
+    pub token: Token,
+    /// What is waited for, if anything.
+    pub wanted: Option<ExportedWait<'a>>,
+    /// Its tag.
+    pub tag: u32,
+    /// Whether it stands alone.
+    pub alone: bool,
+    /// PERSISTENT, NODLCKBLK, NOBAST.
+    pub flags: Flags,
+}
+
+/// What a lock waits for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExportedWait<'a> {
+    /// What came with the request.
+    pub origin: u64,
+    /// What is wanted.
+    pub claim: Claim,
+    /// Its flags.
+    pub flags: Flags,
+    /// How long it may still wait, `None` for ever.
+    pub left: Option<Span>,
+    /// How long it has waited.
+    pub waited: Span,
+    /// CONVDEADLK has let go of the old mode.
+    pub demoted: bool,
+    /// Its place among all that ever came: larger came later.
+    pub ticket: u64,
+    /// Its priority.
+    pub priority: i8,
+    /// What its grant is to write to the value block.
+    pub value: Option<&'a [u8]>,
+}
+
+impl Table {
+    /// All that is in some slots, resource by resource ([SLOT-4]). In a frozen slot that may be a resource without a lock, whose
+    /// value block alone is known.
+    pub fn export_slots<'a>(&'a self, now: Time, slots: &'a SlotSet) -> impl Iterator<Item = ExportedResource<'a>> {
+        let resources = (0..self.resources.places()).filter(|r| !self.resources[*r].is_vacant());
+        // [SLOT-4] Locks, orphans, waits and value blocks.
+        resources.filter(|r| slots.has(self.slot_of(*r))).map(move |r| self.exported(now, r))
+    }
+
+    /// The locks of an owner: first those it waits for, then those it holds.
+    pub fn owner_lock_ids(&self, owner: OwnerId) -> impl Iterator<Item = LockId> {
+        self.locks_of(owner).map(|l| self.id(l))
+    }
+
+    /// The ticket of a lock that waits or converts: larger than those of all that came before it. `None` where nothing of that
+    /// id waits.
+    #[must_use]
+    pub fn ticket_of(&self, lock: LockId) -> Option<u64> {
+        let l = self.find_any(lock)?;
+        self.wait(l).map(|w| w.ticket)
+    }
+
+    fn exported(&self, now: Time, resource: u32) -> ExportedResource<'_> {
+        let rings = [Ring::Granted, Ring::Converting, Ring::Waiting];
+        let locks = rings.into_iter().flat_map(|ring| self.ring(resource, ring));
+        ExportedResource {
+            space: self.space_of(resource).id,
+            name: self.name_of(resource),
+            value: self.extra(resource).and_then(|e| e.value.as_ref()),
+            permits: self.pool(resource).map(|p| p.of),
+            locks: locks.map(|l| self.exported_lock(now, l)).collect(),
+        }
+    }
+
+    fn exported_lock(&self, now: Time, l: u32) -> ExportedLock<'_> {
+        let lock: &Lock = &self.locks[l];
+        let whose = match lock.owner {
+            ORPHANS => Claimant::Orphan(self.labels.get(&l).copied().flatten()),
+            owner => Claimant::Owner(OwnerId(owner)),
+        };
+        ExportedLock {
+            lock: self.id(l),
+            whose,
+            held: lock.is_held().then(|| self.claim(l, lock.mode)),
+            token: self.token(l),
+            wanted: self.wait(l).map(|wait| self.exported_wait(now, l, wait)),
+            tag: self.tag(l),
+            alone: lock.traits.has(Traits::ALONE),
+            flags: lock.traits.flags(),
+        }
+    }
+
+    fn exported_wait<'a>(&self, now: Time, l: u32, wait: &'a Wait) -> ExportedWait<'a> {
+        ExportedWait {
+            origin: wait.origin,
+            claim: self.claim(l, wait.want),
+            flags: wait.flags,
+            left: wait.deadline.map(|deadline| deadline.since(now)),
+            waited: now.since(wait.since),
+            demoted: wait.demoted,
+            ticket: wait.ticket,
+            priority: wait.priority,
+            value: wait.value.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Restoring a slot that another master had: locks, waits and value blocks as the homes of their sessions report them, or the
+//! old master itself, in any order, while the slot is frozen.
+
+use alloc::vec::Vec;
+
+use lockstead_types::{
+    Flags, LockId, Refusal, SpaceId, Time, Token,
+    flags::FlagUse,
+    peer::{LockReport, WaitReport},
+    reply::Value,
+    request::Claim,
+};
+
+use crate::{
+    Claimant, Effect, OwnerId, Table,
+    block::mode_of,
+    lock::{State, Wait},
+    owner::ORPHANS,
+    reclaim::{Held, Kind},
+    request::check_alternatives,
+    resource::Credit,
+    slab::NIL,
+    store::Ring,
+    table::{Call, first_ticket},
+};
+
+impl Table {
+    /// Takes over a lock of another master: held, converting or waiting, as reported, with the token and the place in the queue
+    /// it had. `origin` comes back with whatever ends its wait, as of [`Table::lock`]. Nobody is told of the lock itself; the
+    /// holders of others that it drives out are ([FREEZE-6]). A report that is repeated is answered the same.
+    ///
+    /// Limits are not asked: what was granted before is not dropped for want of room.
+    ///
+    /// # Errors
+    /// `Lost` where the slot is not frozen, the owner has ended, or a conflicting lock has a higher token; `NoLockspace`, `BadMode`,
+    /// `Invalid`, `TooLong`, `Busy` where the report cannot be of this table.
+    pub fn restore(
+        &mut self,
+        now: Time,
+        whose: Claimant,
+        report: &LockReport,
+        origin: u64,
+        fx: &mut Vec<Effect>,
+    ) -> Result<LockId, Refusal> {
+        let space = self.spaces.find(report.space).ok_or(Refusal::NoLockspace)?;
+        let (owner, label) = match whose {
+            Claimant::Owner(owner) => (self.owners.find(owner).map(|_| owner.0).ok_or(Refusal::Lost)?, None),
+            Claimant::Orphan(session) => (ORPHANS, Some(session)),
+        };
+        // [SLOT-5] Only while frozen: later, others may have been granted it.
+        if !self.is_frozen_name(report.space, &report.name) {
+            return Err(Refusal::Lost);
+        }
+        self.check_report(space, report, label.is_some())?;
+        let (resource, hash) = self.find_resource(space, &report.name);
+        if let Some(l) = resource.and_then(|r| self.restored_before(r, owner, report, origin)) {
+            return Ok(self.id(l));
+        }
+        self.check_places(resource)?;
+        let held = report.held.map(|claim| Held { claim, token: report.token });
+        let (held, rivals, demoted) = self.fit_in(space, resource, owner, held, report)?;
+        let mut call = Call::new(now, fx);
+        let resource = resource.unwrap_or_else(|| self.make_resource(space, &report.name, hash));
+        let orphan = if label.is_some() { Flags::PERSISTENT } else { Flags::NONE };
+        let flags = report.flags.with(orphan);
+        let kind = Kind { owner, tag: report.tag, alone: report.alone, flags };
+        let claim = held.map(|h| h.claim).or(report.wanted.as_ref().map(|w| w.claim)).ok_or(Refusal::Invalid)?;
+        let l = self.make_known(resource, kind, claim);
+        if let Some(label) = label {
+            self.labels.insert(l, label);
+        }
+        if let Some(held) = held {
+            self.hold_again(&mut call, l, held, rivals);
+        }
+        if let Some(wait) = &report.wanted {
+            self.wait_again(now, l, wait, origin, demoted);
+        }
+        self.doubt_value(resource);
+        if let (Some(held), Some(value)) = (held, &report.value) {
+            self.learn_from_holder(resource, held, value);
+        }
+        Ok(self.id(l))
+    }
+
+    /// Takes over the value block of a resource. `authoritative`: from the living master that gave the slot up, which knows it;
+    /// else it is hearsay, kept where nothing better is known, and flagged invalid ([SLOT-7]). The resource need not be there yet.
+    /// Ignored where the slot is not frozen, the value block was written here since, or it cannot be of this table.
+    pub fn restore_value(&mut self, space: SpaceId, name: &[u8], value: &Value, authoritative: bool) {
+        let Some(index) = self.spaces.find(space) else { return };
+        let too_long = name.len() > lockstead_types::limits::NAME_BYTES_CEILING as usize
+            || value.bytes.len() > lockstead_types::limits::VALUE_BYTES_CEILING as usize;
+        let (resource, hash) = self.find_resource(index, name);
+        if too_long || name.is_empty() || !self.is_frozen_name(space, name) || self.check_places(resource).is_err() {
+            return;
+        }
+        let resource = resource.unwrap_or_else(|| self.make_resource(index, name, hash));
+        if authoritative {
+            self.learn_value(resource, value, Credit::Master);
+        } else {
+            let dubious = Value { bytes: value.bytes.clone(), invalid: true };
+            self.learn_value(resource, &dubious, Credit::Hearsay(Token::NONE));
+            self.doubt_value(resource);
+        }
+    }
+
+    /// Says that the living master that gave these slots up has reported every value block: where it reported none, nothing was
+    /// ever written, and the value block is empty and valid ([SLOT-7]). To be said once all locks have been restored, before the
+    /// thaw.
+    pub fn finish_values(&mut self, slots: &lockstead_types::SlotSet) {
+        for place in 0..self.extras.places() {
+            let resource = self.extras[place].resource;
+            if resource == NIL || !self.is_frozen_at(resource) || !slots.has(self.slot_of(resource)) {
+                continue;
+            }
+            let extra = &mut self.extras[place];
+            // [SLOT-7] What it wrote, or what was written here since, stays.
+            if extra.credit < Credit::Master {
+                extra.value = None;
+                extra.credit = Credit::Master;
+            }
+        }
+    }
+
+    /// Refuses a report that makes no sense.
+    fn check_report(&self, space: u16, report: &LockReport, orphan: bool) -> Result<(), Refusal> {
+        for claim in [report.held, report.wanted.as_ref().map(|w| w.claim)].into_iter().flatten() {
+            self.check_claim(space, &report.name, claim)?;
+        }
+        let sense = match (report.held, &report.wanted) {
+            (None, None) => false,
+            (Some(_), None) => true,
+            (None, Some(_)) => !orphan,
+            // [PERMIT-5] Permits are not converted.
+            (Some(Claim::Mode(_)), Some(WaitReport { claim: Claim::Mode(_), .. })) => !orphan,
+            (Some(_), Some(_)) => false,
+        };
+        if let Some(wait) = &report.wanted {
+            self.check_wait(space, wait, report.held.is_some())?;
+        }
+        // [SLOT-5] A token of this epoch at most, and not one that would use the epoch up.
+        let epoch = report.token.epoch();
+        let fits = report.token != Token::NONE
+            && epoch <= self.epoch
+            && (epoch < self.epoch || report.token.sequence() <= self.sequence);
+        if sense && (report.held.is_none() || fits) { Ok(()) } else { Err(Refusal::Invalid) }
+    }
+
+    /// Refuses flags that a request which waits cannot have: EXPEDITE of a mode that conflicts would be granted beside it.
+    fn check_wait(&self, space: u16, wait: &WaitReport, converting: bool) -> Result<(), Refusal> {
+        let entry = self.spaces.get(space).ok_or(Refusal::NoLockspace)?;
+        let mode = match wait.claim {
+            Claim::Mode(mode) => Some(mode),
+            Claim::Permits { .. } => None,
+        };
+        let null = mode.is_some() && mode == entry.null;
+        wait.flags.check(if converting { FlagUse::Convert } else { FlagUse::Lock { null } })?;
+        check_alternatives(entry, mode.is_some(), wait.flags)
+    }
+
+    /// The lock of a report that was taken over before.
+    fn restored_before(&self, resource: u32, owner: u32, report: &LockReport, origin: u64) -> Option<u32> {
+        if report.held.is_some() {
+            return self.holder_of(resource, owner, |_, token| token == report.token);
+        }
+        let same = |l: &u32| {
+            let same = self.locks[*l].owner == owner && self.tag(*l) == report.tag;
+            same && self.wait(*l).is_some_and(|w| w.origin == origin)
+        };
+        self.ring(resource, Ring::Waiting).find(same)
+    }
+
+    /// What a reported lock can hold beside those that are there: with whom it drives out, and whether it has to let go of its
+    /// old mode for it.
+    fn fit_in(
+        &self,
+        space: u16,
+        resource: Option<u32>,
+        owner: u32,
+        held: Option<Held>,
+        report: &LockReport,
+    ) -> Result<(Option<Held>, Vec<u32>, bool), Refusal> {
+        let demoted = report.wanted.as_ref().is_some_and(|w| w.demoted);
+        let Some(resource) = resource else { return Ok((held, Vec::new(), demoted)) };
+        for claim in [report.held, report.wanted.as_ref().map(|w| w.claim)].into_iter().flatten() {
+            self.check_kind(resource, claim)?;
+        }
+        let mine = (owner != ORPHANS && !report.alone).then_some(OwnerId(owner));
+        if mine.is_some_and(|owner| self.lock_of(resource, owner, report.tag).is_some()) {
+            return Err(Refusal::Busy);
+        }
+        let Some(held) = held else { return Ok((None, Vec::new(), demoted)) };
+        let null = self.spaces.get(space).and_then(|e| e.null);
+        match (self.rivals(resource, held), null) {
+            // [DEAD-2] Its old master has let go of the old mode, and granted others beside it, or it would not be so.
+            (Err(Refusal::Lost), Some(null)) if may_fall_back(report) => {
+                Ok((Some(Held { claim: Claim::Mode(null), ..held }), Vec::new(), true))
+            }
+            (rivals, _) => Ok((Some(held), rivals?, demoted)),
+        }
+    }
+
+    /// Lets a lock wait for what it waited for, in the place it had.
+    fn wait_again(&mut self, now: Time, l: u32, report: &WaitReport, origin: u64, demoted: bool) {
+        let resource = self.locks[l].resource;
+        let converting = self.locks[l].state == State::Granted;
+        let (want, since) = (mode_of(report.claim), now.before(report.waited));
+        let rank = self.rank(resource, since, report.priority);
+        let ticket = self.ticket_again(report.ticket);
+        if converting {
+            self.leave(l);
+        } else {
+            self.locks[l].mode = want;
+        }
+        let ring = if converting { Ring::Converting } else { Ring::Waiting };
+        let (at, rank) = self.place_again(resource, ring, report.flags, ticket, rank);
+        let deadline = report.left.map(|left| now.after(left));
+        if let Some(deadline) = deadline {
+            self.deadlines.insert((deadline, l));
+        }
+        self.side_mut(l).wait = Some(Wait {
+            origin,
+            want,
+            flags: report.flags,
+            since,
+            deadline,
+            ticket,
+            rank,
+            priority: report.priority,
+            overtaken: 0,
+            demoted,
+            value: report.value.clone(),
+        });
+        self.enter(l, if converting { State::Converting } else { State::Waiting }, at);
+        let head = self.head(resource, ring);
+        let before = self.before(head, l);
+        let in_order = before == NIL || self.wait(before).is_none_or(|w| w.ticket < ticket);
+        let queue = self.queue_mut(resource);
+        queue.straight &= converting || in_order;
+        queue.told_for = None;
+    }
+
+    /// [SLOT-6] The ticket of a wait that had this one: it stays, and those that come get higher ones. One whose ticket nobody
+    /// knows comes last; a ticket of a later epoch than this was never given.
+    fn ticket_again(&mut self, ticket: u64) -> u64 {
+        if ticket == 0 || ticket >= first_ticket(self.epoch.saturating_add(1)) {
+            return self.next_ticket();
+        }
+        self.tickets = self.tickets.max(ticket);
+        ticket
+    }
+
+    /// [SLOT-6] The lock before which a wait stands that had this ticket: in a fair queue of new requests by rank, else by
+    /// ticket, HEADQUE before the others and the later one first.
+    fn place_again(&self, resource: u32, ring: Ring, flags: Flags, ticket: u64, rank: i64) -> (u32, i64) {
+        let head = self.head(resource, ring);
+        let fair = ring == Ring::Waiting && self.overtakes_allowed(resource).is_some();
+        if fair && flags.has(Flags::HEADQUE) {
+            return self.place_in_line(resource, flags, rank);
+        }
+        // [SLOT-6] As it would have stood had all of them come here in the order they came.
+        let by_ticket = |flags: Flags, ticket: u64| {
+            if flags.has(Flags::HEADQUE) { (0, u64::MAX - ticket) } else { (1, ticket) }
+        };
+        let mine = by_ticket(flags, ticket);
+        let behind_me = |l: u32| match self.wait(l) {
+            Some(w) if fair => (w.rank, w.ticket) > (rank, ticket),
+            Some(w) => by_ticket(w.flags, w.ticket) > mine,
+            None => false,
+        };
+        let (mut before, mut l) = (NIL, self.last(head));
+        while l != NIL && behind_me(l) {
+            before = l;
+            l = self.before(head, l);
+        }
+        (before, rank)
+    }
+
+    /// [SLOT-7] What a holder knows of the value block is good only if nobody can have written beside it.
+    fn learn_from_holder(&mut self, resource: u32, held: Held, value: &Value) {
+        let sure = match held.claim {
+            Claim::Mode(mode) => Table::keeps_writers_out(self.modes_of(resource), mode),
+            Claim::Permits { .. } => false,
+        };
+        if value.bytes.len() > lockstead_types::limits::VALUE_BYTES_CEILING as usize {
+            return;
+        }
+        // [SLOT-7] Else the newest that is known, and not to be trusted.
+        let value = Value { bytes: value.bytes.clone(), invalid: value.invalid || !sure };
+        let credit = if sure { Credit::Sure(held.token) } else { Credit::Hearsay(held.token) };
+        self.learn_value(resource, &value, credit);
+    }
+}
+
+fn may_fall_back(report: &LockReport) -> bool {
+    report.wanted.as_ref().is_some_and(|w| w.flags.has(Flags::CONVDEADLK))
+}
