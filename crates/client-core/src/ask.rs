@@ -81,14 +81,14 @@ impl Session {
     }
 
     fn release_one_way(&mut self, now: Time, id: LockId, flags: lockstead_types::Flags) -> RequestId {
-        let epoch = self.epoch();
+        let home = self.home.number();
         let wire = self.locks.wire_of(id);
         match (wire, self.locks.get_mut(id)) {
             (Some(wire), Some(Lock::Held(held))) if held.uses > 1 => {
                 let counted = held.drop_use();
                 return if counted { self.requests.push_one_way(wire, flags) } else { self.requests.next_id() };
             }
-            (None, Some(lock @ Lock::Held(_))) if lock.held().is_some_and(|h| h.claimed_in == Some(epoch)) => {
+            (None, Some(lock @ Lock::Held(_))) if lock.held().is_some_and(|h| h.claimed_in == home) => {
                 if let Lock::Held(held) = core::mem::replace(lock, Lock::Waiting) {
                     *lock = Lock::Dropped(held);
                 }

@@ -6,8 +6,8 @@
 //! 1. Make it with [`Session::new`]. It wants to connect.
 //! 2. After *every* call of a method that takes `now`, call [`Session::poll_output`] until it gives `None`, and do what each
 //!    [`Output`] says **in that order**:
-//!    * [`Output::Connect`]: try to connect, to whichever endpoint is next. Tell the outcome with [`Input::Connected`] or
-//!      [`Input::Disconnected`]. At most one connection exists at a time.
+//!    * [`Output::Connect`]: try to connect, to whichever endpoint is next, for [`Session::connect_within`] at most. Tell the
+//!      outcome with [`Input::Connected`] or [`Input::Disconnected`]. At most one connection exists at a time.
 //!    * [`Output::Send`]: encode it and write it over the connection, in order. Writing may be late, never out of order.
 //!      Output that borrows from the session ends with the next call.
 //!    * [`Output::Disconnect`]: drop the connection, after writing what was sent before it where that needs no waiting. No
@@ -26,12 +26,13 @@
 //! process: whatever is told then, the session looks at the clock first and is lost if its deadline has passed ([SESS-4]).
 //! So is [`Session::lease`]: it needs no call of `handle` before it to be right.
 //!
-//! Ids of locks, groups and requests here are the session's own and never change. The node's may change with its restart,
-//! after which the session joins its groups again, claims what it holds, and asks again what had no answer ([RESTART-7]).
+//! Ids of locks, groups and requests here are the session's own and never change. The node's may change with its restart, and
+//! change when the session comes to another node, after which it joins its groups again, claims what it holds, and asks again
+//! what had no answer ([RESTART-7], [HOME-1]).
 //!
 //! Memory is bounded by what the application asks: locks it holds, requests it has open ([`Config::backlog`]).
 //!
-//! Reading order: `session.rs` (phases), `lease.rs` (the deadline), `requests.rs`, `locks.rs`, `answers.rs`, `restart.rs`, `doubt.rs`.
+//! Reading order: `session.rs` (phases), `lease.rs` (the deadline), `requests.rs`, `locks.rs`, `answers.rs`, `restart.rs`, `home.rs`, `doubt.rs`.
 //!
 //! [`Reply::Queued`]: lockstead_types::reply::Reply::Queued
 #![no_std]
@@ -45,6 +46,7 @@ mod answers;
 mod ask;
 mod doubt;
 mod groups;
+mod home;
 mod lease;
 mod locks;
 mod op;

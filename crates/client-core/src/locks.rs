@@ -1,6 +1,6 @@
 //! The locks of the session: the application's ids for them, the node's, and what must be claimed after a restart.
 //!
-//! The application's ids never change; the node's do when it restarts. A lock's own id is made from its place here, so the
+//! The application's ids never change; the node's do when it restarts, or when another node takes its place. A lock's own id is made from its place here, so the
 //! two kinds of number are never compared.
 
 use alloc::{boxed::Box, vec::Vec};
@@ -42,13 +42,14 @@ impl Lock {
     }
 
     /// [RESTART-8] A lock that the application has released is not claimed: the release may have had its effect, and the
-    /// lock another holder. Except where this incarnation of the node was sent a claim for it already: then the node may
-    /// hold it for us, and it must be claimed again to learn its id and release it.
-    fn is_to_claim(&self, epoch: u32) -> bool {
+    /// lock another holder. Except where this same home was sent a claim for it already: then the node may
+    /// hold it for us, and it must be claimed again to learn its id and release it ([HOME-7]).
+    fn is_to_claim(&self, home: Option<u32>) -> bool {
         match self {
             Lock::Waiting => false,
             Lock::Held(_) => true,
-            Lock::Releasing(held) | Lock::Dropped(held) => held.claimed_in == Some(epoch),
+            // [HOME-7] The claim of before may have arrived.
+            Lock::Releasing(held) | Lock::Dropped(held) => held.claimed_in == home,
         }
     }
 }
@@ -68,7 +69,7 @@ pub(crate) struct Held {
     pub(crate) uses: u32,
     /// Uses that the node does not count: a claim brings back one.
     pub(crate) uncounted: u32,
-    /// The incarnation of the node that was sent a claim for this lock.
+    /// The home that was sent a claim for this lock.
     pub(crate) claimed_in: Option<u32>,
     /// `claim` is less than the application was told: the answer to its conversion says so, if that is refused.
     pub(crate) weakened: bool,
@@ -161,7 +162,7 @@ impl Locks {
         Some(lock)
     }
 
-    /// The node restarted: its ids of before mean nothing any more, and may be given to other locks.
+    /// The node restarted, or is another one: the ids of before mean nothing any more, and may be given to other locks.
     pub(crate) fn forget_wires(&mut self) {
         self.by_wire.clear();
         for place in &mut self.places {
@@ -171,9 +172,18 @@ impl Locks {
         }
     }
 
-    /// Locks to claim from an incarnation of the node.
-    pub(crate) fn to_claim(&self, epoch: u32) -> impl Iterator<Item = LockId> {
-        self.ids_where(move |lock| lock.is_to_claim(epoch))
+    /// Locks to claim from a home.
+    pub(crate) fn to_claim(&self, home: Option<u32>) -> impl Iterator<Item = LockId> {
+        self.ids_where(move |lock| lock.is_to_claim(home))
+    }
+
+    /// Locks that are released and not to be claimed from this home are gone.
+    pub(crate) fn forget_dropped(&mut self, home: Option<u32>) {
+        let gone: Vec<LockId> =
+            self.ids_where(|lock| matches!(lock, Lock::Dropped(_)) && !lock.is_to_claim(home)).collect();
+        for lock in gone {
+            self.remove(lock);
+        }
     }
 
     pub(crate) fn ids_where(&self, wanted: impl Fn(&Lock) -> bool) -> impl Iterator<Item = LockId> {

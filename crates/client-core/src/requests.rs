@@ -41,7 +41,7 @@ pub(crate) struct Request {
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct OneWay {
     id: RequestId,
-    /// The node's id: a release is never carried over a restart.
+    /// The node's id: a release is never carried to another home.
     wire: LockId,
     flags: Flags,
 }
@@ -282,8 +282,12 @@ impl Requests {
     /// Nothing of what is open is to be sent before [`Requests::renumber`].
     pub(crate) fn hold(&mut self) {
         self.turns.clear();
-        self.one_way.clear();
         self.sent = 0;
+    }
+
+    /// [RESTART-8] Another home: what was released there is not claimed here, and its ids mean other locks here.
+    pub(crate) fn forget_one_way(&mut self) {
+        self.one_way.clear();
     }
 
     /// After a restart: what has no answer is sent again, in the same order, under numbers above all that the session has
@@ -322,6 +326,7 @@ impl Requests {
         all.extend(self.later.drain(..));
         self.may_wait = 0;
         self.hold();
+        self.forget_one_way();
         self.renamed.clear();
         all.into_iter().map(|(_, request)| request).collect()
     }

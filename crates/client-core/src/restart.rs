@@ -1,6 +1,10 @@
-//! After a restart of the node: groups are joined again, locks claimed, and what had no answer asked again ([RESTART-7]).
+//! At a node that knows no lock of the session, since it restarted or is another one: groups are joined again, locks
+//! claimed, and what had no answer asked again ([RESTART-7], [HOME-1]).
 
 use alloc::{collections::VecDeque, vec::Vec};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 
 use lockstead_types::{
     Flags, LockId, RequestId, Span, Time,
@@ -10,6 +14,7 @@ use lockstead_types::{
 };
 
 use crate::{
+    home::Entry,
     locks::Lock,
     op::{Owned, Rare},
     requests::For,
@@ -25,19 +30,23 @@ pub(crate) struct Claims {
     groups: u32,
     /// Locks not claimed yet.
     left: VecDeque<LockId>,
-    unanswered: u32,
+    /// Claims without an answer, those not sent yet included.
+    unanswered: HashSet<LockId, FixedState>,
 }
 
 /// Numbers of claims have the topmost bit, those of requests never: a session would have to ask for centuries.
 const CLAIM_BIT: u64 = 1 << 63;
 
 impl Session {
-    pub(crate) fn start_returning(&mut self, now: Time, ttl: Span, sent: Time) {
-        // [RESTART-7] Groups first, since claims of their locks name them; requests are held until all is claimed.
+    pub(crate) fn start_returning(&mut self, now: Time, ttl: Span, sent: Time, entry: Entry) {
+        // [RESTART-7] [HOME-1] Groups first, since claims of their locks name them; requests are held until all is claimed.
         self.restart_count();
         self.weaken_doubtful();
         self.locks.forget_wires();
         self.requests.hold();
+        if entry == Entry::New {
+            self.requests.forget_one_way();
+        }
         let mut groups = 0;
         for (number, name) in self.groups.forget_wires() {
             let op = Owned::Rare(Rare::GroupAttach { name }.into());
@@ -45,7 +54,8 @@ impl Session {
             self.events.push_back(Event::Regroup(id));
             groups += 1;
         }
-        self.phase = Phase::Returning(Claims { ttl, sent, groups, left: VecDeque::new(), unanswered: 0 });
+        self.phase =
+            Phase::Returning(Claims { ttl, sent, groups, left: VecDeque::new(), unanswered: HashSet::default() });
         if groups == 0 {
             self.start_claims(now);
         }
@@ -78,15 +88,16 @@ impl Session {
     }
 
     fn start_claims(&mut self, now: Time) {
-        let epoch = self.epoch();
-        let ids: VecDeque<LockId> = self.locks.to_claim(epoch).collect();
+        let home = self.home.number();
+        self.locks.forget_dropped(home);
+        let ids: VecDeque<LockId> = self.locks.to_claim(home).collect();
         for id in &ids {
             if let Some(held) = self.locks.get_mut(*id).and_then(Lock::held_mut) {
-                held.claimed_in = Some(epoch);
+                held.claimed_in = home;
             }
         }
         if let Phase::Returning(claims) = &mut self.phase {
-            claims.unanswered = ids.len() as u32;
+            claims.unanswered = ids.iter().copied().collect();
             claims.left = ids;
         }
         self.finish_returning(now);
@@ -110,10 +121,13 @@ impl Session {
     }
 
     pub(crate) fn on_claim_answered(&mut self, now: Time, id: RequestId, reply: Reply) {
-        if !matches!(self.phase, Phase::Returning(_)) {
+        let id = LockId(id.0 & !CLAIM_BIT);
+        // [HOME-6] The first answer counts. A second one, of a master that came to be while the claim was under way, must not be
+        // taken for the answer to another claim: the lease would be renewed with that one still on its way.
+        let Phase::Returning(claims) = &mut self.phase else { return };
+        if !claims.unanswered.remove(&id) {
             return;
         }
-        let id = LockId(id.0 & !CLAIM_BIT);
         match (reply, self.locks.get(id)) {
             (Reply::Granted(grant), Some(Lock::Dropped(_))) => {
                 self.locks.remove(id);
@@ -130,15 +144,12 @@ impl Session {
             (_, Some(_)) => self.lose_lock(id, Revoked::Superseded),
             (_, None) => {}
         }
-        if let Phase::Returning(claims) = &mut self.phase {
-            claims.unanswered = claims.unanswered.saturating_sub(1);
-        }
         self.finish_returning(now);
     }
 
     fn finish_returning(&mut self, now: Time) {
         let Phase::Returning(claims) = &self.phase else { return };
-        if claims.unanswered > 0 || !claims.left.is_empty() {
+        if !claims.unanswered.is_empty() {
             return;
         }
         let (ttl, sent) = (claims.ttl, claims.sent);

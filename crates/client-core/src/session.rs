@@ -12,6 +12,7 @@ use lockstead_types::{
 use crate::{
     doubt::KnownSpaces,
     groups::Groups,
+    home::Home,
     lease::{Clock, Granted, Lease},
     locks::Locks,
     requests::{For, Requests},
@@ -94,7 +95,7 @@ pub enum Ending {
     Deadline,
     /// The node does not know the session any more.
     Ended,
-    /// It was turned away for good.
+    /// It was turned away for good, before it was open.
     Rejected(Rejection),
     /// It said goodbye.
     Closed,
@@ -109,10 +110,11 @@ pub struct Session {
     /// The state told last.
     told: Lease,
     /// Attempts to connect since the last that got through.
-    tries: u32,
+    pub(crate) tries: u32,
     random: u64,
     leaving: bool,
     pub(crate) node: Option<Welcome>,
+    pub(crate) home: Home,
     pub(crate) requests: Requests,
     pub(crate) locks: Locks,
     pub(crate) groups: Groups,
@@ -134,7 +136,7 @@ pub(crate) enum Phase {
     Greeting { sent: Time },
     /// Open or Attach was sent.
     Opening { sent: Time },
-    /// The node restarted: groups are joined again, then locks claimed.
+    /// The node restarted, or is another one: groups are joined again, then locks claimed.
     Returning(Claims),
     /// Requests flow.
     Live(Live),
@@ -182,8 +184,13 @@ pub(crate) enum Event {
 /// The longest pause between attempts to connect.
 const BACKOFF_MAX: Span = Span::from_millis(1_000);
 const BACKOFF_FIRST: Span = Span::from_millis(5);
-/// How long a node may take to answer a hello or an open, at most.
+/// How long a node may take to answer an open or an attach, at most.
 const ANSWER_MAX: Span = Span::from_secs(5);
+/// How long connecting may take, and the answer to a hello, at the first attempt; twice as long at each further one. A node
+/// that lives answers either at once, so a dead one costs little of the lease.
+const GREETING_FIRST: Span = Span::from_millis(500);
+/// How long a renewal may be without an answer before the connection is given up, at least.
+const STUCK_LEAST: Span = Span::from_millis(500);
 
 impl Session {
     /// A session that wants to connect.
@@ -199,6 +206,7 @@ impl Session {
             random,
             leaving: false,
             node: None,
+            home: Home::default(),
             requests: Requests::new(),
             locks: Locks::new(),
             groups: Groups::default(),
@@ -290,8 +298,9 @@ impl Session {
     pub fn poll_deadline(&self) -> Option<Time> {
         let phase = match &self.phase {
             Phase::Waiting { until } => Some(*until),
-            Phase::Greeting { sent } | Phase::Opening { sent } => self.patience().map(|patience| sent.after(patience)),
-            Phase::Live(live) => Some(live.next_renewal),
+            Phase::Greeting { sent } => Some(sent.after(self.connect_within())),
+            Phase::Opening { sent } => self.patience().map(|patience| sent.after(patience)),
+            Phase::Live(live) => Some(self.stuck_at(live).map_or(live.next_renewal, |at| at.min(live.next_renewal))),
             Phase::Connecting | Phase::Returning(_) | Phase::Leaving => None,
             Phase::Over(_) => return None,
         };
@@ -376,19 +385,35 @@ impl Session {
         self.leaving
     }
 
-    pub(crate) fn epoch(&self) -> u32 {
-        self.node.as_ref().map_or(0, |n| n.epoch)
-    }
-
     /// How many requests may be without an answer, given the answers that are not acknowledged.
     fn credit_left(&self) -> u32 {
         let credit = self.node.as_ref().map_or(1, |n| n.credit.max(1));
         credit.saturating_sub(u32::try_from(self.answers - self.acked).unwrap_or(u32::MAX))
     }
 
-    /// How long to wait for an answer in a handshake; `None` where giving up would end the session ([`Self::drop_connection`]).
+    /// How long an attempt to connect may take at most.
+    #[must_use]
+    pub fn connect_within(&self) -> Span {
+        GREETING_FIRST.scaled(1 << self.tries.min(10), 1).min(self.answer_within())
+    }
+
+    fn answer_within(&self) -> Span {
+        self.config.ttl.scaled(1, 3).min(ANSWER_MAX)
+    }
+
+    /// How long to wait for the answer to an open or attach; `None` where giving up would end the session
+    /// ([`Self::drop_connection`]). A node of a cluster agrees with the others before it answers.
     fn patience(&self) -> Option<Span> {
-        if self.is_bound_to_connection() { None } else { Some(self.config.ttl.scaled(1, 3).min(ANSWER_MAX)) }
+        if self.is_bound_to_connection() { None } else { Some(self.answer_within()) }
+    }
+
+    /// When the connection is given up for want of an answer to a renewal. A local session would end with its connection.
+    fn stuck_at(&self, live: &Live) -> Option<Time> {
+        let local = self.node.as_ref().is_some_and(|n| n.local);
+        let oldest = live.renewals.front().filter(|_| !local)?;
+        // Soon: behind a connection that is dead there may be a node that is, and to come to another one takes time.
+        let ttl = self.lease?.ttl;
+        Some(oldest.sent.after(ttl.scaled(1, 6).max(STUCK_LEAST.min(ttl.scaled(1, 3)))))
     }
 
     /// Whether the node would take the end of this connection for the end of every process that had it.
@@ -409,12 +434,15 @@ impl Session {
         match self.phase {
             Phase::Leaving => self.end(now, Ending::Closed),
             Phase::Waiting { .. } | Phase::Over(_) => {}
-            _ => self.retry(now),
+            _ => {
+                self.note_abandoned();
+                self.retry(now);
+            }
         }
     }
 
     /// Goes on without a connection, and tries again later.
-    fn retry(&mut self, now: Time) {
+    pub(crate) fn retry(&mut self, now: Time) {
         self.forget_returning();
         let doubled = 1u64 << self.tries.min(10);
         let pause = BACKOFF_FIRST.scaled(doubled, 1).min(BACKOFF_MAX);
@@ -425,32 +453,25 @@ impl Session {
     }
 
     fn on_message(&mut self, now: Time, message: ServerMessage) {
+        // [HOME-3] What a connection brings that was given up says nothing any more: its node may have granted to others since.
+        let expected = match (&self.phase, &message) {
+            (Phase::Waiting { .. } | Phase::Connecting, _) => return,
+            (_, ServerMessage::Rejected { .. }) => true,
+            (Phase::Greeting { .. }, message) => matches!(message, ServerMessage::Welcome(_)),
+            (Phase::Opening { .. }, ServerMessage::Opened { .. }) => self.lease.is_none(),
+            (Phase::Opening { .. }, message) => matches!(message, ServerMessage::Attached(_) | ServerMessage::Ended),
+            (_, ServerMessage::Bye) => matches!(self.phase, Phase::Leaving),
+            (_, ServerMessage::Welcome(_) | ServerMessage::Opened { .. } | ServerMessage::Attached(_)) => false,
+            _ => true,
+        };
+        if !expected {
+            return self.on_nonsense(now);
+        }
         match message {
             ServerMessage::Welcome(welcome) => self.on_welcome(now, welcome),
             ServerMessage::Rejected { why } => self.on_rejected(now, why),
-            ServerMessage::Opened { ttl } => match self.phase {
-                Phase::Opening { sent } if self.lease.is_none() => self.on_opened(ttl, sent),
-                _ => self.on_nonsense(now),
-            },
-            ServerMessage::Attached(attached) => match self.phase {
-                Phase::Opening { sent } => {
-                    if self.lease.is_none() {
-                        // The open before this one had arrived, its answer had not.
-                        self.events.push_back(Event::Opened);
-                        self.lease = Some(Granted::new(attached.ttl, sent, self.clock()));
-                    }
-                    self.tries = 0;
-                    if attached.reclaim {
-                        self.start_returning(now, attached.ttl, sent);
-                    } else {
-                        self.renew_lease(attached.ttl, sent);
-                        self.requests.resend_after(attached.seen);
-                        self.go_live(sent);
-                        self.on_watches_interrupted();
-                    }
-                }
-                _ => self.on_nonsense(now),
-            },
+            ServerMessage::Opened { ttl } => self.on_opened(ttl),
+            ServerMessage::Attached(attached) => self.on_attached(now, &attached),
             ServerMessage::Ended => self.end(now, Ending::Ended),
             ServerMessage::Renewed { seq } => self.on_renewed(seq),
             ServerMessage::Reply { id, reply } => self.on_reply(now, id, reply),
@@ -460,38 +481,19 @@ impl Session {
     }
 
     fn on_welcome(&mut self, now: Time, welcome: Welcome) {
-        if !matches!(self.phase, Phase::Greeting { .. }) {
-            return self.on_nonsense(now);
-        }
         self.node = Some(welcome);
         self.events.push_back(if self.lease.is_none() { Event::Open } else { Event::Attach });
         self.phase = Phase::Opening { sent: now };
     }
 
-    fn on_opened(&mut self, ttl: Span, sent: Time) {
+    fn on_opened(&mut self, ttl: Span) {
+        let Phase::Opening { sent } = self.phase else { return };
         self.lease = Some(Granted::new(ttl, sent, self.clock()));
         self.tries = 0;
         self.restart_count();
         self.events.push_back(Event::Opened);
         self.requests.resend_after(RequestId(0));
         self.go_live(sent);
-    }
-
-    fn on_rejected(&mut self, now: Time, why: Rejection) {
-        self.events.push_back(Event::Rejected(why));
-        match why {
-            // Another process acts under this session's id (a copied virtual machine, a fork): not ours any more.
-            Rejection::Superseded => self.end(now, Ending::Ended),
-            Rejection::Version | Rejection::Denied => self.end(now, Ending::Rejected(why)),
-            Rejection::Protocol | Rejection::FrameTooLong if self.lease.is_none() => {
-                self.end(now, Ending::Rejected(why));
-            }
-            // The node closes the connection, and keeps the session, also a local one.
-            _ => {
-                self.events.push_back(Event::Disconnect);
-                self.retry(now);
-            }
-        }
     }
 
     /// A message that does not belong here: the connection cannot be trusted, the session can.
@@ -506,6 +508,7 @@ impl Session {
         if self.is_bound_to_connection() {
             return self.end(now, Ending::Ended);
         }
+        self.note_abandoned();
         self.events.push_back(Event::Disconnect);
         self.retry(now);
     }
@@ -542,11 +545,11 @@ impl Session {
                 self.events.push_back(Event::Connect);
                 self.phase = Phase::Connecting;
             }
-            Phase::Greeting { sent } | Phase::Opening { sent }
-                if self.patience().is_some_and(|patience| now >= sent.after(patience)) =>
-            {
+            Phase::Greeting { sent } if now >= sent.after(self.connect_within()) => self.drop_connection(now),
+            Phase::Opening { sent } if self.patience().is_some_and(|patience| now >= sent.after(patience)) => {
                 self.drop_connection(now);
             }
+            Phase::Live(live) if self.stuck_at(live).is_some_and(|at| now >= at) => self.drop_connection(now),
             Phase::Live(live) if now >= live.next_renewal => self.send_renewal(now),
             _ => {}
         }
@@ -554,19 +557,11 @@ impl Session {
 
     fn send_renewal(&mut self, now: Time) {
         let Some(lease) = self.lease else { return };
-        let third = lease.ttl.scaled(1, 3);
-        let local = self.node.as_ref().is_some_and(|n| n.local);
         let Phase::Live(live) = &mut self.phase else { return };
-        // A remote node that left a renewal unanswered for a third of the lease may be behind a dead connection; a new one
-        // costs nothing. A local session would end with its connection, so there it is kept.
-        let stuck = live.renewals.front().is_some_and(|r| now.since(r.sent) >= third);
-        if stuck && !local {
-            return self.drop_connection(now);
-        }
         live.sequence += 1;
         let after = self.requests.last_sent();
         live.renewals.push_back(Renewal { sequence: live.sequence, sent: now, after });
-        live.next_renewal = now.after(third);
+        live.next_renewal = now.after(lease.ttl.scaled(1, 3));
         self.events.push_back(Event::Renew(live.sequence));
         self.acknowledge(1);
     }
@@ -603,7 +598,7 @@ impl Session {
         }
     }
 
-    fn end(&mut self, now: Time, ending: Ending) {
+    pub(crate) fn end(&mut self, now: Time, ending: Ending) {
         if matches!(self.phase, Phase::Over(_)) {
             return;
         }

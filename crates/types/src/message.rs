@@ -176,7 +176,7 @@ pub struct Attached {
     pub reclaim: bool,
     /// Numbers the homes of this session: it rises when the session comes to another node, and when its node restarts. What
     /// was claimed under one number is known under that number only, and a lower one than was heard before is that of a node
-    /// that has not heard yet that the session left it.
+    /// that has not heard yet that the session left it ([HOME-2]).
     pub home: u32,
     /// The groups the session is attached to, which a restart or another home forgets.
     pub groups: Vec<GroupId>,
