@@ -22,7 +22,8 @@ pub struct ExportedResource<'a> {
     pub value: Option<&'a Value>,
     /// How many permits it has, where it has permits.
     pub permits: Option<u32>,
-    /// Its locks in the order of its queues: GRANTED, CONVERTING, WAITING.
+    /// Its locks in the order of its queues: GRANTED, CONVERTING, WAITING. Waits that were restored get their places at the thaw;
+    /// until then their tickets tell their order.
     pub locks: Vec<ExportedLock<'a>>,
 }
 

@@ -36,6 +36,11 @@
 //! cycle of waits, which it derives from the queues. Whatever frees something (`release`, a conversion, a cancel, an
 //! ended owner, a deadline) ends in `promote`, which serves CONVERTING from its head, then WAITING.
 //!
+//! # Slots
+//!
+//! Every resource belongs to a slot, the unit of mastership. `slots` freezes and thaws them and gives them up, `export` says
+//! what is in them, `restore` takes over what another master had, `reclaim` what clients claim.
+//!
 //! # Time, memory, cancellation
 //!
 //! Time is an argument; deadlines are reported by [`Table::next_deadline`] and served by [`Table::expire`]. A lock and

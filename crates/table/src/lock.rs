@@ -208,6 +208,8 @@ pub(crate) struct Wait {
     pub(crate) overtaken: u16,
     /// CONVDEADLK made it fall back to the null mode.
     pub(crate) demoted: bool,
+    /// It came while its slot was frozen, here.
+    pub(crate) held_up: bool,
     /// What a granted conversion will write.
     pub(crate) value: Option<Box<[u8]>>,
 }

@@ -138,6 +138,8 @@ pub(crate) struct Queue {
     pub(crate) due: u32,
     /// Whether the waiting requests stand in the order they came.
     pub(crate) straight: bool,
+    /// Whether some of them were restored, and are to be put in order at the thaw ([SLOT-6]).
+    pub(crate) restored: bool,
     /// The wanted modes for which every holder has been told what it is to be told; `None` if a grant came since.
     pub(crate) told_for: Option<ModeSet>,
 }
@@ -152,6 +154,7 @@ impl Queue {
             irregular: 0,
             due: 0,
             straight: true,
+            restored: false,
             told_for: None,
         }
     }

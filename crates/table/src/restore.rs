@@ -135,7 +135,7 @@ impl Table {
             (Some(_), Some(_)) => false,
         };
         if let Some(wait) = &report.wanted {
-            self.check_wait(space, wait, report.held.is_some())?;
+            self.check_wait(space, wait, report.held)?;
         }
         // [SLOT-5] A token of this epoch at most, and not one that would use the epoch up.
         let epoch = report.token.epoch();
@@ -145,16 +145,21 @@ impl Table {
         if sense && (report.held.is_none() || fits) { Ok(()) } else { Err(Refusal::Invalid) }
     }
 
-    /// Refuses flags that a request which waits cannot have: EXPEDITE of a mode that conflicts would be granted beside it.
-    fn check_wait(&self, space: u16, wait: &WaitReport, converting: bool) -> Result<(), Refusal> {
+    /// Refuses what cannot wait: flags that no such request has (EXPEDITE of a mode that conflicts would be granted beside it), and
+    /// a conversion down.
+    fn check_wait(&self, space: u16, wait: &WaitReport, held: Option<Claim>) -> Result<(), Refusal> {
         let entry = self.spaces.get(space).ok_or(Refusal::NoLockspace)?;
         let mode = match wait.claim {
             Claim::Mode(mode) => Some(mode),
             Claim::Permits { .. } => None,
         };
         let null = mode.is_some() && mode == entry.null;
-        wait.flags.check(if converting { FlagUse::Convert } else { FlagUse::Lock { null } })?;
-        check_alternatives(entry, mode.is_some(), wait.flags)
+        wait.flags.check(if held.is_some() { FlagUse::Convert } else { FlagUse::Lock { null } })?;
+        check_alternatives(entry, mode.is_some(), wait.flags)?;
+        // [CONV-2] That is granted always, and at once.
+        let down =
+            matches!((held, mode), (Some(Claim::Mode(held)), Some(mode)) if entry.space.modes.is_down(held, mode));
+        if down { Err(Refusal::Invalid) } else { Ok(()) }
     }
 
     /// The lock of a report that was taken over before.
@@ -199,7 +204,7 @@ impl Table {
         }
     }
 
-    /// Lets a lock wait for what it waited for, in the place it had.
+    /// Lets a lock wait for what it waited for. It gets its place at the thaw.
     fn wait_again(&mut self, now: Time, l: u32, report: &WaitReport, origin: u64, demoted: bool) {
         let resource = self.locks[l].resource;
         let converting = self.locks[l].state == State::Granted;
@@ -211,8 +216,6 @@ impl Table {
         } else {
             self.locks[l].mode = want;
         }
-        let ring = if converting { Ring::Converting } else { Ring::Waiting };
-        let (at, rank) = self.place_again(resource, ring, report.flags, ticket, rank);
         let deadline = report.left.map(|left| now.after(left));
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, l));
@@ -228,14 +231,13 @@ impl Table {
             priority: report.priority,
             overtaken: 0,
             demoted,
+            held_up: false,
             value: report.value.clone(),
         });
-        self.enter(l, if converting { State::Converting } else { State::Waiting }, at);
-        let head = self.head(resource, ring);
-        let before = self.before(head, l);
-        let in_order = before == NIL || self.wait(before).is_none_or(|w| w.ticket < ticket);
+        self.enter(l, if converting { State::Converting } else { State::Waiting }, NIL);
         let queue = self.queue_mut(resource);
-        queue.straight &= converting || in_order;
+        queue.straight = false;
+        queue.restored = true;
         queue.told_for = None;
     }
 
@@ -249,30 +251,44 @@ impl Table {
         ticket
     }
 
-    /// [SLOT-6] The lock before which a wait stands that had this ticket: in a fair queue of new requests by rank, else by
-    /// ticket, HEADQUE before the others and the later one first.
-    fn place_again(&self, resource: u32, ring: Ring, flags: Flags, ticket: u64, rank: i64) -> (u32, i64) {
-        let head = self.head(resource, ring);
-        let fair = ring == Ring::Waiting && self.overtakes_allowed(resource).is_some();
-        if fair && flags.has(Flags::HEADQUE) {
-            return self.place_in_line(resource, flags, rank);
+    /// Puts those that wait at a resource in order, where some were restored ([SLOT-6]). Once, at the thaw: reports of many homes
+    /// come in any order, and to find the place of each in a long queue would be the work of the square of its length.
+    pub(crate) fn order_again(&mut self, resource: u32) {
+        if !self.queue(resource).is_some_and(|q| q.restored) {
+            return;
         }
-        // [SLOT-6] As it would have stood had all of them come here in the order they came.
-        let by_ticket = |flags: Flags, ticket: u64| {
-            if flags.has(Flags::HEADQUE) { (0, u64::MAX - ticket) } else { (1, ticket) }
-        };
-        let mine = by_ticket(flags, ticket);
-        let behind_me = |l: u32| match self.wait(l) {
-            Some(w) if fair => (w.rank, w.ticket) > (rank, ticket),
-            Some(w) => by_ticket(w.flags, w.ticket) > mine,
-            None => false,
-        };
-        let (mut before, mut l) = (NIL, self.last(head));
-        while l != NIL && behind_me(l) {
-            before = l;
-            l = self.before(head, l);
+        let fair = self.overtakes_allowed(resource).is_some();
+        self.order_ring(resource, Ring::Converting, false);
+        let waiting = self.order_ring(resource, Ring::Waiting, fair);
+        // One with HEADQUE stands before those that came earlier: its rank must say so.
+        let mut least = i64::MAX;
+        for l in waiting.iter().rev() {
+            if let Some(wait) = self.wait_mut(*l) {
+                wait.rank = wait.rank.min(least);
+                least = wait.rank;
+            }
         }
-        (before, rank)
+        let tickets = waiting.iter().filter_map(|l| self.wait(*l).map(|w| w.ticket));
+        let straight = tickets.is_sorted();
+        let queue = self.queue_mut(resource);
+        queue.straight = straight;
+        queue.restored = false;
+    }
+
+    fn order_ring(&mut self, resource: u32, ring: Ring, fair: bool) -> Vec<u32> {
+        let mut all: Vec<u32> = self.ring(resource, ring).collect();
+        // [SLOT-6] As they would stand had all of them come here in the order they came: HEADQUE before the others, the later one
+        // first; [FAIR-3] in a fair queue the others by rank.
+        all.sort_by_key(|l| match self.wait(*l) {
+            Some(w) if w.flags.has(Flags::HEADQUE) => (0, 0, u64::MAX - w.ticket),
+            Some(w) => (1, if fair { w.rank } else { 0 }, w.ticket),
+            None => (2, 0, 0),
+        });
+        for l in &all {
+            self.unlink(ring, *l);
+            self.link_before(ring, *l, NIL);
+        }
+        all
     }
 
     /// [SLOT-7] What a holder knows of the value block is good only if nobody can have written beside it.

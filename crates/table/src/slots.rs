@@ -9,7 +9,8 @@ use alloc::{boxed::Box, vec::Vec};
 use lockstead_types::{Flags, Refusal, Slot, SlotSet, SpaceId, Time, report::VictimReason};
 
 use crate::{
-    Effect, Table, grant::Place, owner::ORPHANS, resource::Credit, slab::NIL, store::Ring, table::Call, waits::End,
+    Effect, Table, grant::Place, lock::State, owner::ORPHANS, resource::Credit, slab::NIL, store::Ring, table::Call,
+    waits::End,
 };
 
 impl Table {
@@ -121,33 +122,32 @@ impl Table {
 
     /// Serves the queues of a resource whose slot is thawed.
     fn serve_thawed(&mut self, call: &mut Call<'_>, resource: u32) {
-        // [SLOT-3] A conversion that came during the freeze would have been granted in place ([CONV-1]) and not waited behind
-        // another. Without this: a holds CR, b waits to convert to EX, a's conversion to PR comes during the freeze and joins
+        self.order_again(resource);
+        // [SLOT-3] A conversion that came during the freeze may have been one that is granted in place ([CONV-1]) and does not wait
+        // behind another. Without this: a holds CR, b waits to convert to EX, a's conversion to PR comes during the freeze and joins
         // the end: a waits behind b, b waits for a, and one of them dies of the freeze.
-        let converting: Vec<u32> = self.ring(resource, Ring::Converting).collect();
-        for l in converting {
-            let after_others = self.wait(l).is_none_or(|w| w.flags.has(Flags::QUECVT));
-            if !after_others && self.grantable(l, Place::Arriving).is_some() {
-                self.serve(call, l, Place::Arriving);
+        let mut came: Vec<u32> = self.ring(resource, Ring::Converting).collect();
+        came.retain(|l| self.wait_mut(*l).is_some_and(|w| core::mem::take(&mut w.held_up)));
+        for l in &came {
+            let behind = self.wait(*l).is_none_or(|w| w.flags.has(Flags::QUECVT));
+            if !behind && self.grantable(*l, Place::Arriving).is_some() {
+                self.serve(call, *l, Place::Arriving);
             }
         }
         self.settle(call, resource);
-        self.end_conversion_deadlocks(call, resource);
+        self.end_conversion_deadlocks(call, resource, came);
         for ring in [Ring::Converting, Ring::Waiting] {
             let waiting: Vec<u32> = self.ring(resource, ring).collect();
             waiting.into_iter().for_each(|l| self.suspect(call, l));
         }
     }
 
-    /// [DEAD-1] is asked when a conversion comes, but not during a freeze: of those left the later ones pay now.
-    fn end_conversion_deadlocks(&mut self, call: &mut Call<'_>, resource: u32) {
-        let mut converting: Vec<u32> = self.ring(resource, Ring::Converting).collect();
-        if converting.len() < 2 {
-            return;
-        }
-        converting.sort_unstable_by_key(|l| core::cmp::Reverse(self.wait(*l).map_or(0, |w| w.ticket)));
+    /// [DEAD-1] is asked when a conversion comes, but not during a freeze: of those that came then the later ones pay now.
+    fn end_conversion_deadlocks(&mut self, call: &mut Call<'_>, resource: u32, mut came: Vec<u32>) {
+        came.retain(|l| self.locks[*l].state == State::Converting);
+        came.sort_unstable_by_key(|l| core::cmp::Reverse(self.wait(*l).map_or(0, |w| w.ticket)));
         let mut ended = false;
-        for l in converting {
+        for l in came {
             let Some(wait) = self.wait(l) else { continue };
             let (want, stays) = (wait.want, wait.flags.has(Flags::NODLCKWT));
             let wanted = self.queue(resource).map_or(Default::default(), |q| q.wanted_set);

@@ -65,6 +65,7 @@ impl Table {
             priority: pending.priority,
             overtaken: 0,
             demoted: pending.demoted,
+            held_up: self.is_frozen_at(resource),
             value: pending.value,
         });
         self.enter(l, if converting { State::Converting } else { State::Waiting }, at);

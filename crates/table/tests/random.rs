@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use lockstead_table::{Effect, Ending, Outcome, OwnerId, Space, Table};
 use lockstead_types::{
-    Flags, Limits, LockId, Mode, ModeTable, SessionId, SpaceId, Span, Time, Token,
+    Flags, Limits, LockId, Mode, ModeTable, SessionId, Slot, SpaceId, Span, Time, Token,
     message::Reclaim,
     reply::Grant,
     report::Holder,
@@ -169,7 +169,8 @@ impl World {
             92..95 => self.end_owner(&mut fx),
             95 => self.force_release(&mut fx),
             96 => self.purge(&mut fx),
-            97..99 => self.restart(&mut fx),
+            97 => self.restart(&mut fx),
+            98 => self.freeze_one(),
             _ => self.look(),
         }
         self.prove();
@@ -377,6 +378,13 @@ impl World {
         assert_eq!(self.table.purge(self.now, space, None, fx) as usize, orphans);
         self.locks.retain(|_, l| l.owner.is_some() || l.space != space);
         self.learn(fx);
+    }
+
+    /// Freezes the slot of one name; the next thaw is for all.
+    fn freeze_one(&mut self) {
+        let space = self.spaces[self.dice.below(2) as usize].0;
+        let name = self.dice.pick(&NAMES);
+        self.table.freeze_slots(&[Slot::of(0, space, name)].into_iter().collect());
     }
 
     /// Thaws, or while frozen takes a lock of an earlier epoch back.

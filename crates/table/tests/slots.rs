@@ -364,13 +364,13 @@ fn waits_come_back_in_their_order() {
             assert!(ticket == 0 || desk.table.ticket_of(lock) == Some(ticket));
         }
         assert!(desk.table.ticket_of(newcomer) > Some(40));
+        desk.thaw(&["a"]);
+        assert_eq!(desk.granted(), [(owners[0], 0)]);
         let set = slots(&["a"]);
         let resource = desk.table.export_slots(NOW, &set).next().expect("there");
         let order: Vec<Claimant> = resource.locks.iter().map(|l| l.whose).collect();
         let expected = [0, 1, 2, 3, 5, 4].map(|n| Claimant::Owner(owners[n]));
         assert_eq!(order, expected, "{policy:?}");
-        desk.thaw(&["a"]);
-        assert_eq!(desk.granted(), [(owners[0], 0)]);
     }
     // A conversion goes on before them, HEADQUE stands first, and a deadline is what is left of it.
     let mut desk = Desk::new();
