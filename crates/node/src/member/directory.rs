@@ -1,0 +1,314 @@
+//! The directory of sessions: how one opens here, comes here from another home, and ends. Each is a command that this node
+//! proposes; it happens when the command is applied, on all nodes.
+
+use alloc::string::String;
+
+use lockstead_cluster::{Command, EndWhy};
+use lockstead_table::Ending;
+use lockstead_types::{
+    ConnId, NodeId, RequestId, SessionId, Time,
+    message::{Reclaim, Rejection, ServerMessage},
+    peer::{HomeGeneration, OwnedClaim, PeerMessage},
+    refusal::Refusal,
+    reply::Reply,
+    report::Meta,
+};
+
+use super::{
+    forward::{For, What},
+    proposals::Subject,
+};
+use crate::{
+    authorize::{self, Decision},
+    conn::ConnState,
+    ending::Cause,
+    node::Node,
+    owners::Whose,
+    principal::Principal,
+    session::{Session, Stage},
+};
+
+/// A session on its way to this node.
+pub(crate) struct Arrival {
+    conn: ConnId,
+    meta: Meta,
+}
+
+impl Node {
+    /// A session opens at this node: it is open when it is in the directory.
+    pub(crate) fn propose_open(&mut self, now: Time, at: u32) {
+        let (Some(member), Some(session)) = (&self.member, self.sessions.get(at)) else { return };
+        let command = Command::OpenSession {
+            session: session.id,
+            home: member.me,
+            incarnation: member.incarnation,
+            ttl: session.ttl,
+            principal: alloc::format!("{}", session.principal),
+            local: session.local,
+        };
+        let subject = Subject::Session(session.id);
+        self.propose(now, subject, command);
+    }
+
+    /// A client attaches with a session this node does not have. `false` where nobody has it.
+    pub(crate) fn try_arrive(&mut self, now: Time, conn: ConnId, id: SessionId, meta: Meta) -> bool {
+        let (Some(member), Some(known)) = (&mut self.member, self.conns.get(conn)) else { return false };
+        let Some(entry) = member.state.sessions.get(&id) else { return false };
+        if authorize::decide_attach(&known.principal, &Principal::parse(&entry.principal)) == Decision::Deny {
+            self.reject(conn, Rejection::Denied);
+            return true;
+        }
+        let command = Command::RehomeSession {
+            session: id,
+            from: entry.generation,
+            home: member.me,
+            incarnation: member.incarnation,
+        };
+        let older = member.arrivals.insert(id, Arrival { conn, meta });
+        self.propose(now, Subject::Session(id), command);
+        if let Some(older) = older.filter(|o| o.conn != conn) {
+            self.reject(older.conn, Rejection::Superseded);
+        }
+        true
+    }
+
+    /// A session of this node ends: nobody may go on with it, and its locks go when all have heard.
+    pub(crate) fn propose_end(&mut self, now: Time, at: u32, cause: Cause) {
+        let Some(session) = self.sessions.get_mut(at) else { return };
+        if let Stage::Ending(_) = session.stage {
+            return;
+        }
+        session.stage = Stage::Ending(cause);
+        let (id, home) = (session.id, session.home);
+        let why = match cause {
+            Cause::Goodbye => EndWhy::Goodbye,
+            Cause::Crashed | Cause::Expired => EndWhy::Expired,
+            Cause::Forced => EndWhy::Forced,
+        };
+        // Its client said so itself: its locks are free at once, without waiting for the directory.
+        if cause == Cause::Goodbye {
+            self.part_from_masters(now, at);
+        }
+        self.propose(now, Subject::Session(id), Command::EndSession { session: id, home, why });
+    }
+
+    fn part_from_masters(&mut self, now: Time, at: u32) {
+        let Some(session) = self.sessions.get_mut(at) else { return };
+        let (id, home) = (session.id, session.home);
+        let introduced = core::mem::take(&mut session.introduced);
+        for (master, _) in introduced {
+            self.send_peer(now, master, PeerMessage::Part { session: id, home });
+        }
+    }
+
+    /// A home says that a session has ended.
+    pub(crate) fn on_part(&mut self, now: Time, session: SessionId, home: HomeGeneration) {
+        if self.guest_of(session, home).is_some() {
+            self.end_guest(now, session, Ending::Goodbye);
+        }
+    }
+
+    // ------------------------------------------------------------ when it is decided
+
+    pub(crate) fn on_session_opened(&mut self, id: SessionId) {
+        let Some(member) = &mut self.member else { return };
+        let Some(entry) = member.state.sessions.get(&id) else { return };
+        if entry.home != member.me || entry.incarnation != member.incarnation {
+            return;
+        }
+        if matches!(member.proposals.settled(Subject::Session(id)), Some(Command::EndSession { .. })) {
+            // It ended before it was open: the end is proposed again below the open one.
+            return self.end_if_ending(id);
+        }
+        self.on_recorded(id);
+    }
+
+    /// Proposes the end anew where the first proposal came too early.
+    fn end_if_ending(&mut self, id: SessionId) {
+        let Some(at) = self.sessions.find(id) else { return };
+        let Some(session) = self.sessions.get(at) else { return };
+        let home = session.home;
+        let why = match session.stage {
+            Stage::Ending(Cause::Goodbye) => EndWhy::Goodbye,
+            Stage::Ending(Cause::Forced) => EndWhy::Forced,
+            _ => EndWhy::Expired,
+        };
+        self.propose(Time::ZERO, Subject::Session(id), Command::EndSession { session: id, home, why });
+    }
+
+    pub(crate) fn on_session_rehomed(&mut self, now: Time, id: SessionId) {
+        let Some(member) = &mut self.member else { return };
+        let Some(entry) = member.state.sessions.get(&id) else { return };
+        let here = entry.home == member.me && entry.incarnation == member.incarnation;
+        let (ttl, home, local) = (entry.ttl, entry.generation, entry.local);
+        let principal = Principal::parse(&entry.principal);
+        // An older one of it, from when this node was its home before, or is no longer.
+        if let Some(at) = self.sessions.find(id) {
+            self.forget_session(now, at);
+        }
+        if !here {
+            return;
+        }
+        let Some(member) = &mut self.member else { return };
+        member.proposals.settled(Subject::Session(id));
+        let arrival = member.arrivals.remove(&id);
+        let owner = self.table.add_owner();
+        let mut session = Session::new(id, owner, ttl, principal, now);
+        (session.local, session.home, session.stage) = (local, home, Stage::Returning);
+        let arrival = arrival.filter(|a| self.conns.get(a.conn).is_some());
+        session.meta = arrival.as_ref().map(|a| a.meta.clone()).unwrap_or_default();
+        session.conn = arrival.as_ref().map(|a| a.conn);
+        let Some(at) = self.sessions.add(session) else { return };
+        self.owners.set(owner, Whose::Session(at));
+        self.counters.sessions_arrived += 1;
+        if let Some(Arrival { conn, .. }) = arrival {
+            self.conns.set_state(conn, ConnState::Open(at));
+            self.go_on(now, conn, at);
+        }
+    }
+
+    pub(crate) fn on_session_ended(&mut self, now: Time, id: SessionId, home: NodeId, why: EndWhy) {
+        let ending = match why {
+            EndWhy::Goodbye => Ending::Goodbye,
+            EndWhy::Expired | EndWhy::Forced => Ending::Crash,
+        };
+        if let Some(at) = self.sessions.find(id) {
+            let cause = match (self.sessions.get(at).map(|s| s.stage), why) {
+                (Some(Stage::Ending(cause)), _) => cause,
+                (_, EndWhy::Goodbye) => Cause::Goodbye,
+                (_, EndWhy::Forced) => Cause::Forced,
+                (_, EndWhy::Expired) => Cause::Expired,
+            };
+            self.count_end(cause);
+            // Masters that have not heard of the session yet will not make it a guest again after this.
+            self.part_from_masters(now, at);
+            if let Some(conn) = self.sessions.get(at).and_then(|s| s.conn) {
+                self.tell_ended(now, conn);
+            }
+            self.forget_session(now, at);
+        }
+        if let Some(member) = &mut self.member {
+            member.proposals.settled(Subject::Session(id));
+            if let Some(arrival) = member.arrivals.remove(&id) {
+                self.tell_ended(now, arrival.conn);
+            }
+        }
+        let _ = home;
+        self.end_guest(now, id, ending);
+        self.on_session_reported(now, id);
+    }
+
+    /// A session is no longer this node's: nothing of it stays here.
+    fn forget_session(&mut self, now: Time, at: u32) {
+        self.drop_manies(at);
+        self.drop_watches(at);
+        if let Some(member) = &mut self.member {
+            for key in member.forwards.of_session(at) {
+                member.forwards.remove(key);
+            }
+            let copies: alloc::vec::Vec<u32> = member.copies.of_session(at).collect();
+            for copy in copies {
+                let slot = member.copies.get(copy).map(|c| c.slot);
+                let master = slot.and_then(|s| member.state.slots.get(usize::from(s.0))).map_or(member.me, |e| e.master);
+                member.copies.remove(master, copy);
+            }
+        }
+        let Some(session) = self.sessions.remove(at) else { return };
+        if let Some(conn) = session.conn.filter(|conn| self.conns.carries(*conn, at)) {
+            self.reject(conn, Rejection::Superseded);
+        }
+        self.owners.set(session.owner, Whose::Nobody);
+        self.table.end_owner(now, session.owner, Ending::Goodbye, &mut self.fx);
+        self.tell_effects(now);
+    }
+
+    /// A command of this node was refused.
+    pub(crate) fn on_refused_command(&mut self, now: Time, command: &Command) {
+        let Some(member) = &mut self.member else { return };
+        match command {
+            Command::OpenSession { session, home, incarnation, .. }
+                if *home == member.me && *incarnation == member.incarnation =>
+            {
+                member.proposals.settled(Subject::Session(*session));
+                let Some(at) = self.sessions.find(*session) else { return };
+                if self.sessions.get(at).is_some_and(|s| s.stage == Stage::Opening) {
+                    if let Some(conn) = self.sessions.get(at).and_then(|s| s.conn) {
+                        self.reject(conn, Rejection::Full);
+                    }
+                    self.forget_session(now, at);
+                }
+            }
+            Command::RehomeSession { session, home, incarnation, .. }
+                if *home == member.me && *incarnation == member.incarnation =>
+            {
+                self.on_rehome_refused(now, *session);
+            }
+            // It ended already, or another home has it: what was applied says so.
+            Command::EndSession { session, .. } => {
+                if !member.state.sessions.contains_key(session) {
+                    member.proposals.settled(Subject::Session(*session));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The session moved or ended meanwhile: it is asked for as it now stands.
+    fn on_rehome_refused(&mut self, now: Time, session: SessionId) {
+        let Some(member) = &mut self.member else { return };
+        member.proposals.settled(Subject::Session(session));
+        let here = self.sessions.find(session).is_some();
+        let Some(Arrival { conn, meta }) = member.arrivals.remove(&session).filter(|_| !here) else { return };
+        if self.conns.get(conn).is_some() && !self.try_arrive(now, conn, session, meta) {
+            self.tell_ended(now, conn);
+        }
+    }
+
+    // ------------------------------------------------------------ claims
+
+    /// A claim of a session that has come here goes to the master of its slot.
+    pub(crate) fn forward_claim(&mut self, now: Time, at: u32, conn: ConnId, id: RequestId, claim: &Reclaim<'_>) {
+        let Some(session) = self.sessions.get(at) else { return };
+        let earlier = session.extra().and_then(|e| e.claimed.get(&claim.lock)).cloned();
+        let reply = match (earlier, session.stage) {
+            (Some(grant), _) => Reply::Granted(grant),
+            (None, Stage::Returning) if claim.group.is_none() => {
+                let Some(slot) = self.slot_of(claim.space, claim.name) else { return };
+                let claim = OwnedClaim {
+                    space: claim.space,
+                    name: claim.name.into(),
+                    held: claim.held,
+                    token: claim.token,
+                    lock: claim.lock,
+                    tag: claim.tag,
+                    alone: claim.alone,
+                    flags: claim.flags,
+                };
+                return self.begin(now, (at, id), slot, For::Client, What::Claim(claim), None);
+            }
+            (None, _) => Reply::Refused(Refusal::Lost),
+        };
+        self.send(conn, ServerMessage::Reply { id, reply });
+    }
+
+    /// A session has claimed all it has: every master may release what else it had.
+    pub(crate) fn tell_claims_done(&mut self, now: Time, at: u32) {
+        let Some(session) = self.sessions.get_mut(at) else { return };
+        if session.stage != Stage::Returning {
+            return;
+        }
+        session.stage = Stage::Live;
+        let (session, home) = (session.id, session.home);
+        self.counters.sessions_returned += 1;
+        let Some(member) = &self.member else { return };
+        for node in super::up_nodes(&member.state) {
+            self.introduce(now, at, node);
+            self.send_peer(now, node, PeerMessage::ClaimsDone { session, home });
+        }
+    }
+
+    /// Who a session belongs to, for the audit log.
+    pub(crate) fn principal_of(&self, id: SessionId) -> Option<String> {
+        self.member.as_ref()?.state.sessions.get(&id).map(|s| s.principal.clone())
+    }
+}

@@ -1,0 +1,160 @@
+//! Commands as they are applied: what the members agree on changes, and this node with it.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use lockstead_cluster::{Change, Command, State};
+use lockstead_types::{
+    ConnId, LockId, NodeId, SessionId, Slot, SlotSet, Time, message::Rejection, peer::Incarnation, refusal::Refusal, reply::Revoked,
+};
+
+use super::{homeless, is_up, up_nodes};
+use crate::node::Node;
+
+impl Node {
+    /// The next command of the log.
+    pub(crate) fn on_committed(&mut self, now: Time, command: &Command) {
+        let Some(member) = &mut self.member else { return };
+        match member.state.apply(command) {
+            Ok(changes) => {
+                self.settle_space_command(command);
+                for change in changes {
+                    self.on_change(now, change);
+                }
+            }
+            Err(_why) => {
+                self.on_refused_command(now, command);
+                self.on_refused_space_command(command);
+            }
+        }
+        // This start of the node may have been put out.
+        self.look_at_authority(now);
+    }
+
+    fn on_change(&mut self, now: Time, change: Change) {
+        match change {
+            Change::Epoch { moved } => self.on_epoch(now, &moved),
+            Change::SessionOpened { session } => self.on_session_opened(session),
+            Change::SessionRehomed { session, .. } => self.on_session_rehomed(now, session),
+            Change::SessionEnded { session, home, why, .. } => self.on_session_ended(now, session, home, why),
+            Change::SpaceCreated { space } => self.on_space_created(space),
+            Change::SpaceDropped { space } => self.on_space_dropped(now, space),
+        }
+    }
+
+    /// This node fell so far behind that it gets the state whole. Whatever changed in between it has not seen, so everything it
+    /// knew as master is void: it starts anew as another incarnation.
+    pub(crate) fn on_snapshot(&mut self, now: Time, state: Box<State>) {
+        let Some(member) = &mut self.member else { return };
+        if state.version <= member.state.version {
+            return;
+        }
+        member.state = *state;
+        let me = member.me;
+        if let Some(myself) = member.state.members.get_mut(&me) {
+            // Until it has started anew, as far as this node is concerned it is out.
+            myself.state = lockstead_cluster::MemberState::Down;
+        }
+        self.look_at_authority(now);
+    }
+
+    /// A new epoch: members came or went, slots have new masters.
+    fn on_epoch(&mut self, now: Time, moved: &[(Slot, NodeId, Incarnation)]) {
+        let Some(member) = &mut self.member else { return };
+        self.table.set_epoch(member.state.epoch);
+        self.drop_dead_links();
+        let Some(member) = &mut self.member else { return };
+        let mine = |slot: Slot| {
+            let entry = member.state.slots.get(usize::from(slot.0));
+            entry.is_some_and(|e| e.master == member.me && e.incarnation == member.incarnation)
+        };
+        let (me, incarnation) = (member.me, member.incarnation);
+        let was_mine = |node: NodeId, i: Incarnation| node == me && i == incarnation;
+        let all: SlotSet = moved.iter().map(|(slot, ..)| *slot).collect();
+        let gained: SlotSet = moved.iter().map(|(slot, ..)| *slot).filter(|s| mine(*s)).collect();
+        let lost: SlotSet = moved.iter().filter(|(_, node, i)| was_mine(*node, *i)).map(|(slot, ..)| *slot).collect();
+        for (slot, node, _) in moved {
+            self.forget_places(*slot, *node);
+        }
+        let given = self.give_up(&lost);
+        self.revise_recoveries(now, &lost);
+        self.begin_recovery(now, gained);
+        self.end_stray_guests(now);
+        self.report(now, &all, given);
+        self.send_unsent(now);
+    }
+
+    /// Links to starts of nodes that are no longer members end with everything in them ([CLUSTER-2]).
+    fn drop_dead_links(&mut self) {
+        let Some(member) = &mut self.member else { return };
+        let dead: Vec<NodeId> = member
+            .links
+            .iter()
+            .filter(|(node, link)| !is_up(&member.state, **node, link.incarnation))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in dead {
+            let conn: Option<ConnId> =
+                self.member.as_mut().and_then(|m| m.links.remove(&node)).and_then(|l| l.conn).map(|c| c.conn);
+            if let Some(conn) = conn {
+                self.close_peer(conn);
+            }
+        }
+    }
+
+    fn forget_places(&mut self, slot: Slot, master: NodeId) {
+        let Some(member) = &mut self.member else { return };
+        let copies: Vec<u32> = member.copies.iter().filter(|(_, c)| c.slot == slot).map(|(at, _)| at).collect();
+        for copy in copies {
+            member.copies.forget_place(copy, master);
+        }
+    }
+
+    /// Guests of homes that are gone whose sessions are not in the directory: they ended before their home could say so.
+    fn end_stray_guests(&mut self, now: Time) {
+        let Some(member) = &self.member else { return };
+        let up = up_nodes(&member.state);
+        let stray = |session: &SessionId, home: &NodeId| {
+            !member.state.sessions.contains_key(session) && !up.contains(home)
+        };
+        let gone: Vec<SessionId> =
+            member.guests.iter().filter(|(_, g)| stray(&g.session, &g.home)).map(|(_, g)| g.session).collect();
+        for session in gone {
+            self.end_guest(now, session, lockstead_table::Ending::Crash);
+        }
+    }
+
+    /// What became of the locks this node reported to a new master.
+    pub(crate) fn on_restored(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        epoch: u32,
+        locks: Vec<(SessionId, LockId, Result<LockId, Refusal>)>,
+    ) {
+        for (session, id, result) in locks {
+            let Some(at) = self.sessions.find(session) else { continue };
+            let Some(member) = &mut self.member else { return };
+            let Some(copy) = member.copies.find(at, id) else { continue };
+            // An answer to an earlier report: the slot has gone on since.
+            if member.copies.get(copy).is_none_or(|c| c.reported != epoch) {
+                continue;
+            }
+            match result {
+                Ok(lock) => member.copies.set_place(copy, from, lock),
+                Err(_why) => self.lose_copy(now, from, copy, Revoked::Superseded),
+            }
+        }
+        self.send_unsent(now);
+    }
+
+    /// Sessions in the directory without a home, for status.
+    #[must_use]
+    pub fn homeless_sessions(&self) -> usize {
+        self.member.as_ref().map_or(0, |m| homeless(&m.state).count())
+    }
+
+    /// A node alone has no use for what only members understand.
+    pub(crate) fn refuse_peer(&mut self, conn: ConnId) {
+        self.reject(conn, Rejection::Protocol);
+    }
+}

@@ -1,0 +1,292 @@
+//! Sessions of other homes at this master, and of this node's own: whose locks the table has.
+//!
+//! A guest is an owner of the table. Its requests come as messages of its home, and what the table says to them goes back
+//! there. It stays while its session is in the directory, also when its home is gone: then nobody is told anything until
+//! the session has come to another home and claimed what it has.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use lockstead_table::{Effect, Ending, Outcome, OwnerId};
+use lockstead_types::{
+    Flags, LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Time,
+    peer::{HomeGeneration, OwnedClaim, PeerMessage, PeerOp, SlotGeneration},
+    refusal::Refusal,
+    reply::{Notice, Reply},
+    report::Meta,
+    request::{ConvertRequest, ReleaseRequest, Target},
+};
+
+use crate::{effects::WaitEnd, node::Node, owners::Whose, slab::Slab};
+
+/// All guests.
+pub(crate) struct Guests {
+    slab: Slab<Guest>,
+    by_id: BTreeMap<SessionId, u32>,
+}
+
+/// A session whose locks are here.
+pub(crate) struct Guest {
+    pub(crate) session: SessionId,
+    pub(crate) home: NodeId,
+    pub(crate) generation: HomeGeneration,
+    pub(crate) owner: OwnerId,
+    pub(crate) meta: Meta,
+    /// What waits, by request.
+    pub(crate) waits: BTreeMap<RequestId, (LockId, Slot)>,
+    /// Locks from under an earlier home that were not claimed under this one yet.
+    unclaimed: BTreeSet<LockId>,
+}
+
+impl Guests {
+    pub(crate) fn new() -> Guests {
+        Guests { slab: Slab::new(), by_id: BTreeMap::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn find(&self, session: SessionId) -> Option<u32> {
+        self.by_id.get(&session).copied()
+    }
+
+    pub(crate) fn get(&self, at: u32) -> Option<&Guest> {
+        self.slab.get(at)
+    }
+
+    pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut Guest> {
+        self.slab.get_mut(at)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Guest)> {
+        self.slab.iter()
+    }
+
+    /// Forgets the waits in slots that are gone.
+    pub(crate) fn forget_waits(&mut self, slots: &SlotSet) {
+        for at in self.by_id.values() {
+            if let Some(guest) = self.slab.get_mut(*at) {
+                guest.waits.retain(|_, (_, slot)| !slots.has(*slot));
+            }
+        }
+    }
+}
+
+impl Node {
+    /// A home says who a session is.
+    pub(crate) fn on_introduce(&mut self, from: NodeId, session: SessionId, home: HomeGeneration, meta: Meta) {
+        let Some(member) = &mut self.member else { return };
+        if let Some(guest) = member.guests.find(session).and_then(|at| member.guests.get_mut(at)) {
+            // [CLUSTER-9] Only a newer home takes over; what it does not claim is given back when it has claimed all.
+            if guest.generation < home {
+                guest.unclaimed = self.table.owner_locks_ids(guest.owner).into_iter().collect();
+                guest.waits.clear();
+                (guest.home, guest.generation, guest.meta) = (from, home, meta);
+            }
+            return;
+        }
+        let owner = self.table.add_owner();
+        self.table.set_owner_label(owner, session);
+        let (waits, unclaimed) = (BTreeMap::new(), BTreeSet::new());
+        let guest = Guest { session, home: from, generation: home, owner, meta, waits, unclaimed };
+        let Some(at) = member.guests.slab.insert(guest) else { return };
+        member.guests.by_id.insert(session, at);
+        self.owners.set(owner, Whose::Guest(at));
+    }
+
+    /// A request of a session to this master.
+    pub(crate) fn on_peer_request(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        (session, home, id): (SessionId, HomeGeneration, RequestId),
+        (slot, generation): (Slot, SlotGeneration),
+        op: &PeerOp,
+    ) {
+        // [CLUSTER-4] Only the master of the slot, under the generation the asker knows, decides.
+        if !self.masters(slot, generation) {
+            return self.send_peer(now, from, PeerMessage::Stale { session, home, id, generation });
+        }
+        let Some(at) = self.guest_of(session, home) else { return };
+        match op {
+            PeerOp::Lock(lock) => {
+                let Some(owner) = self.guest_owner(at) else { return };
+                let outcome = self.table.lock(now, owner, id.0, &lock.request(), &mut self.fx);
+                self.on_guest_outcome(now, at, id, (slot, generation), outcome);
+            }
+            PeerOp::Convert { lock, mode, wait, flags, value } => {
+                let Some(owner) = self.guest_owner(at) else { return };
+                let request =
+                    ConvertRequest { lock: *lock, mode: *mode, wait: *wait, flags: *flags, value: value.as_deref() };
+                let outcome = self.table.convert(now, owner, id.0, &request, &mut self.fx);
+                self.on_guest_outcome(now, at, id, (slot, generation), outcome);
+            }
+            PeerOp::Release { lock, flags, value, one_way } => {
+                let Some(owner) = self.guest_owner(at) else { return };
+                let release = ReleaseRequest { lock: *lock, flags: *flags, value: value.as_deref() };
+                let reply = match self.table.release(now, owner, &release, &mut self.fx) {
+                    Ok(()) => Reply::Released,
+                    Err(why) => Reply::Refused(why),
+                };
+                if !*one_way {
+                    self.reply_guest(now, at, id, generation, 0, reply);
+                }
+            }
+            PeerOp::Cancel(target) => {
+                let reply = match self.cancel_guest(now, at, *target) {
+                    Ok(()) => Reply::Cancelled,
+                    Err(why) => Reply::Refused(why),
+                };
+                self.reply_guest(now, at, id, generation, 0, reply);
+            }
+            PeerOp::ReadValue(lock) => {
+                let Some(owner) = self.guest_owner(at) else { return };
+                let reply = self.table.read_value(owner, *lock).map_or_else(Reply::Refused, Reply::Value);
+                self.reply_guest(now, at, id, generation, 0, reply);
+            }
+        }
+        self.tell_effects(now);
+    }
+
+    fn on_guest_outcome(
+        &mut self,
+        now: Time,
+        at: u32,
+        id: RequestId,
+        (slot, generation): (Slot, SlotGeneration),
+        outcome: Result<Outcome, Refusal>,
+    ) {
+        let (ticket, reply) = match outcome {
+            Ok(Outcome::Granted(grant)) => (0, Reply::Granted(grant)),
+            Ok(Outcome::Queued(lock)) => {
+                let ticket = self.table.ticket_of(lock).unwrap_or_default();
+                if let Some(guest) = self.member.as_mut().and_then(|m| m.guests.get_mut(at)) {
+                    guest.waits.insert(id, (lock, slot));
+                }
+                (ticket, Reply::Queued(lock))
+            }
+            Ok(Outcome::Demoted { held, why }) => (0, Reply::Demoted { held, why: Some(why) }),
+            Err(why) => (0, Reply::Refused(why)),
+        };
+        self.reply_guest(now, at, id, generation, ticket, reply);
+    }
+
+    fn cancel_guest(&mut self, now: Time, at: u32, target: Target) -> Result<(), Refusal> {
+        let guest = self.member.as_ref().and_then(|m| m.guests.get(at)).ok_or(Refusal::Lost)?;
+        let lock = match target {
+            Target::Lock(lock) => lock,
+            Target::Request(request) => guest.waits.get(&request).ok_or(Refusal::NotHeld)?.0,
+        };
+        let owner = guest.owner;
+        self.table.cancel(now, owner, lock, &mut self.fx)
+    }
+
+    /// A wait of a guest has ended.
+    pub(crate) fn tell_guest_end(&mut self, now: Time, at: u32, id: RequestId, end: WaitEnd) {
+        let Some(member) = &mut self.member else { return };
+        let Some(guest) = member.guests.get_mut(at) else { return };
+        let Some((_, slot)) = guest.waits.remove(&id) else { return };
+        let Some(generation) = member.state.slots.get(usize::from(slot.0)).map(|s| s.generation) else { return };
+        let reply = match end {
+            WaitEnd::Granted(grant) => Reply::Granted(grant),
+            WaitEnd::Refused(why) => Reply::Refused(why),
+            WaitEnd::Cancelled => Reply::Cancelled,
+            WaitEnd::Demoted { held, why } => Reply::Demoted { held, why },
+        };
+        self.reply_guest(now, at, id, generation, 0, reply);
+    }
+
+    pub(crate) fn notify_guest(&mut self, now: Time, at: u32, notice: Notice) {
+        let Some(guest) = self.member.as_ref().and_then(|m| m.guests.get(at)) else { return };
+        let (session, home, to) = (guest.session, guest.generation, guest.home);
+        self.send_peer(now, to, PeerMessage::Notice { session, home, notice });
+    }
+
+    fn reply_guest(
+        &mut self,
+        now: Time,
+        at: u32,
+        id: RequestId,
+        generation: SlotGeneration,
+        ticket: u64,
+        reply: Reply,
+    ) {
+        let Some(guest) = self.member.as_ref().and_then(|m| m.guests.get(at)) else { return };
+        let (session, home, to) = (guest.session, guest.generation, guest.home);
+        self.send_peer(now, to, PeerMessage::Reply { session, home, id, generation, ticket, reply });
+    }
+
+    /// A session ends: its locks here are released.
+    pub(crate) fn end_guest(&mut self, now: Time, session: SessionId, ending: Ending) {
+        let Some(member) = &mut self.member else { return };
+        let Some(at) = member.guests.by_id.remove(&session) else { return };
+        let Some(guest) = member.guests.slab.remove(at) else { return };
+        self.owners.set(guest.owner, Whose::Ended(session));
+        self.table.end_owner(now, guest.owner, ending, &mut self.fx);
+        self.tell_effects(now);
+        self.owners.set(guest.owner, Whose::Nobody);
+    }
+
+    /// A session that came to another home claims a lock.
+    pub(crate) fn on_peer_claim(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        (session, home, id): (SessionId, HomeGeneration, RequestId),
+        (slot, generation): (Slot, SlotGeneration),
+        claim: &OwnedClaim,
+    ) {
+        let reply = if self.masters(slot, generation) {
+            let Some(at) = self.guest_of(session, home) else { return };
+            let Some(owner) = self.guest_owner(at) else { return };
+            let claimed = self.table.claim_in(now, owner, &claim.as_reclaim(), &mut self.fx);
+            if let (Ok(grant), Some(guest)) = (&claimed, self.member.as_mut().and_then(|m| m.guests.get_mut(at))) {
+                guest.unclaimed.remove(&grant.lock);
+            }
+            Some(claimed.map_or_else(Reply::Refused, Reply::Granted))
+        } else {
+            None
+        };
+        self.send_peer(now, from, PeerMessage::Claimed { session, home, id, generation, reply });
+        self.tell_effects(now);
+    }
+
+    /// A session has claimed all it has: the rest was granted to nobody who knows, or given back already.
+    pub(crate) fn on_claims_done(&mut self, now: Time, session: SessionId, home: HomeGeneration) {
+        if let Some(at) = self.guest_of(session, home) {
+            // [CLUSTER-9]
+            let guest = self.member.as_mut().and_then(|m| m.guests.get_mut(at));
+            let Some((owner, rest)) = guest.map(|g| (g.owner, core::mem::take(&mut g.unclaimed))) else { return };
+            for lock in rest {
+                let release = ReleaseRequest { lock, flags: Flags::FORCEUNLOCK.with(Flags::IVVALBLK), value: None };
+                let _gone_already = self.table.release(now, owner, &release, &mut self.fx);
+            }
+            self.tell_effects(now);
+        }
+        self.on_session_reported(now, session);
+    }
+
+    /// The guest of a session under this generation of its home.
+    pub(crate) fn guest_of(&self, session: SessionId, home: HomeGeneration) -> Option<u32> {
+        let member = self.member.as_ref()?;
+        let at = member.guests.find(session)?;
+        // [CLUSTER-8] An older home is not heard.
+        member.guests.get(at).is_some_and(|g| g.generation == home).then_some(at)
+    }
+
+    fn guest_owner(&self, at: u32) -> Option<OwnerId> {
+        self.member.as_ref()?.guests.get(at).map(|g| g.owner)
+    }
+
+    /// What blocking notices still hold for a session are said again, after its home was away.
+    pub(crate) fn repeat_guest_blocking(&mut self, now: Time, at: u32) {
+        let Some(owner) = self.guest_owner(at) else { return };
+        let mut fx: Vec<Effect> = Vec::new();
+        self.table.repeat_blocking(owner, &mut fx);
+        self.fx.append(&mut fx);
+        self.tell_effects(now);
+    }
+}

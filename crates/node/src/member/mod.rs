@@ -1,0 +1,202 @@
+//! A node that is a member of a cluster: home of its sessions, master of its slots, and the messages between the two roles
+//! on all nodes, itself included.
+//!
+//! ```text
+//!             home                                          master
+//!   client -> forward.rs --- Request, Claim ------------>  guests.rs -> table
+//!             copies.rs
+//!   client <- replies.rs <-- Reply, Notice, Claimed -----  guests.rs <- table
+//!             report.rs  --- Report, ReportDone -------->  recovery.rs      (when a slot's master changes)
+//! ```
+//!
+//! What the members agree on comes as commands (`directory.rs`, `epochs.rs`); how messages get across is in `link.rs` and
+//! `peers.rs`; when this node may act at all in `authority.rs`. Rules: CLUSTER in `docs/semantics.md`.
+
+mod authority;
+mod copies;
+mod directory;
+mod epochs;
+mod forward;
+mod guests;
+mod link;
+mod peers;
+mod proposals;
+mod recovery;
+mod replies;
+mod report;
+mod check;
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+
+use lockstead_cluster::{MemberState, State};
+use lockstead_types::{
+    ConnId, NodeId, SessionId, Slot, SpaceId, Time,
+    peer::{HomeGeneration, Incarnation, PeerMessage, SlotGeneration},
+};
+
+pub(crate) use self::{copies::Copies, directory::Arrival, forward::For};
+use self::{forward::Forwards, guests::Guests, link::Link, peers::Peer, proposals::Proposals, recovery::Recoveries};
+use crate::node::{Hashing, Node};
+
+/// What a node needs to know to be a member.
+#[derive(Clone, Debug)]
+pub struct MemberConfig {
+    /// Which start of the node this is: as its own `Start`, once applied, says.
+    pub incarnation: Incarnation,
+    /// What the members agreed on, up to and including that `Start`.
+    pub state: State,
+}
+
+/// What a node has because it is a member.
+pub(crate) struct Member {
+    pub(crate) me: NodeId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) state: State,
+    /// Until when, exclusively, this node may act.
+    pub(crate) authority: Time,
+    /// Whether it could when it last looked.
+    pub(crate) acting: bool,
+    pub(crate) links: BTreeMap<NodeId, Link>,
+    pub(crate) peers: BTreeMap<ConnId, Peer>,
+    /// Messages to itself.
+    pub(crate) loopback: VecDeque<PeerMessage>,
+    pub(crate) copies: Copies,
+    pub(crate) forwards: Forwards,
+    pub(crate) guests: Guests,
+    pub(crate) recoveries: Recoveries,
+    pub(crate) proposals: Proposals,
+    /// Sessions on their way to this node.
+    pub(crate) arrivals: BTreeMap<SessionId, Arrival>,
+}
+
+impl Member {
+    pub(crate) fn new(me: NodeId, config: MemberConfig, hashing: Hashing) -> Member {
+        Member {
+            me,
+            incarnation: config.incarnation,
+            state: config.state,
+            authority: Time::ZERO,
+            acting: false,
+            links: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            loopback: VecDeque::new(),
+            copies: Copies::new(hashing),
+            forwards: Forwards::new(),
+            guests: Guests::new(),
+            recoveries: Recoveries::new(),
+            proposals: Proposals::new(),
+            arrivals: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Time> {
+        let links = self.links.values().filter_map(Link::next_chore).min();
+        let lapse = self.acting.then_some(self.authority);
+        let waits = self.acting.then(|| self.forwards.next_timer()).flatten();
+        [links, lapse, waits, self.proposals.next_timer()].into_iter().flatten().min()
+    }
+}
+
+impl Node {
+    /// What the cluster agrees on as far as this node knows; `None` for a node alone.
+    #[must_use]
+    pub fn cluster_state(&self) -> Option<&State> {
+        self.member.as_ref().map(|m| &m.state)
+    }
+
+    /// Until when this node may act, exclusively; [`Time::ZERO`] before it ever could, and for a node alone.
+    #[must_use]
+    pub fn authority(&self) -> Time {
+        self.member.as_ref().map_or(Time::ZERO, |m| m.authority)
+    }
+
+    /// Whether this start of the node has been put out of the cluster: it never acts again, and its process should start anew.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.member.as_ref().is_some_and(|m| !is_up(&m.state, m.me, m.incarnation))
+    }
+
+    /// Slots this node is master of that do not grant yet, and since when the first has waited.
+    #[must_use]
+    pub fn recovering_slots(&self) -> (usize, Option<Time>) {
+        self.member.as_ref().map_or((0, None), |m| (m.recoveries.slots().len(), m.recoveries.since()))
+    }
+
+    pub(crate) fn is_member(&self) -> bool {
+        self.member.is_some()
+    }
+
+    pub(crate) fn slot_of(&self, space: SpaceId, name: &[u8]) -> Option<Slot> {
+        let state = &self.member.as_ref()?.state;
+        (!state.slots.is_empty()).then(|| Slot::of(state.seed, space, name))
+    }
+
+    /// Whether this node is master of a slot under this generation.
+    pub(crate) fn masters(&self, slot: Slot, generation: SlotGeneration) -> bool {
+        let Some(member) = &self.member else { return false };
+        let entry = member.state.slots.get(usize::from(slot.0));
+        entry.is_some_and(|e| {
+            e.master == member.me && e.incarnation == member.incarnation && e.generation == generation
+        })
+    }
+
+    /// A session this node is home of, under this generation.
+    pub(crate) fn session_here(&self, session: SessionId, home: HomeGeneration) -> Option<u32> {
+        let at = self.sessions.find(session)?;
+        (self.sessions.get(at)?.home == home).then_some(at)
+    }
+
+    /// Says who a session is to a master that does not know, before anything else about it.
+    pub(crate) fn introduce(&mut self, now: Time, at: u32, master: NodeId) -> Option<(SessionId, HomeGeneration)> {
+        let member = self.member.as_ref()?;
+        let incarnation = member.state.members.get(&master)?.incarnation;
+        let session = self.sessions.get_mut(at)?;
+        let (id, home) = (session.id, session.home);
+        if session.introduced.contains(&(master, incarnation)) {
+            return Some((id, home));
+        }
+        session.introduced.retain(|(node, _)| *node != master);
+        session.introduced.push((master, incarnation));
+        let (principal, meta) = (alloc::format!("{}", session.principal), session.meta.clone());
+        self.send_peer(now, master, PeerMessage::Introduce { session: id, home, principal, meta });
+        Some((id, home))
+    }
+
+    /// Handles what this node told itself, and what came from others and may be handled now.
+    pub(crate) fn settle(&mut self, now: Time) {
+        loop {
+            let Some(member) = &mut self.member else { return };
+            if let Some(message) = member.loopback.pop_front() {
+                let me = member.me;
+                self.on_peer_payload(now, me, message);
+                continue;
+            }
+            if !member.acting || !self.handle_inboxes(now) {
+                return;
+            }
+        }
+    }
+}
+
+/// Whether this start of a member takes part.
+pub(crate) fn is_up(state: &State, node: NodeId, incarnation: Incarnation) -> bool {
+    state.members.get(&node).is_some_and(|m| m.incarnation == incarnation && m.state != MemberState::Down)
+}
+
+/// The members that take part.
+pub(crate) fn up(state: &State) -> impl Iterator<Item = (NodeId, Incarnation)> + '_ {
+    state.members.iter().filter(|(_, m)| m.state != MemberState::Down).map(|(id, m)| (*id, m.incarnation))
+}
+
+/// Sessions whose home is gone.
+pub(crate) fn homeless(state: &State) -> impl Iterator<Item = SessionId> + '_ {
+    state.sessions.iter().filter(|(_, s)| !is_up(state, s.home, s.incarnation)).map(|(id, _)| *id)
+}
+
+/// The members that take part, for those who change what they walk.
+pub(crate) fn up_nodes(state: &State) -> Vec<NodeId> {
+    up(state).map(|(id, _)| id).collect()
+}

@@ -1,0 +1,184 @@
+//! What a new master does before it decides for the slots it got: it takes back what is held there and grants nothing new
+//! until everybody who could hold something has said so or has ended.
+//!
+//! ```text
+//!   epoch applied                 all homes reported, all homeless sessions claimed or ended
+//!        |                                             |
+//!   FROZEN: queues accept, reports restore    --->   THAWED: queues are served
+//! ```
+//!
+//! Rules: [CLUSTER-7].
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+
+use lockstead_types::{
+    LockId, NodeId, SessionId, Slot, SlotSet, Time,
+    peer::{Incarnation, LockReport, PeerMessage, ValueReport},
+    refusal::Refusal,
+};
+
+use super::{homeless, up};
+use crate::node::Node;
+
+/// All recoveries of this node, by the epoch in which each began.
+pub(crate) struct Recoveries {
+    map: BTreeMap<u32, Recovery>,
+}
+
+pub(crate) struct Recovery {
+    slots: SlotSet,
+    /// Members that have not reported; one that starts anew is another one.
+    homes: BTreeSet<(NodeId, Incarnation)>,
+    /// Sessions that may have locks nobody has reported: their home is gone, or they have not claimed all at a new one.
+    sessions: BTreeSet<SessionId>,
+    began: Time,
+}
+
+impl Recoveries {
+    pub(crate) fn new() -> Recoveries {
+        Recoveries { map: BTreeMap::new() }
+    }
+
+    /// Slots that wait.
+    pub(crate) fn slots(&self) -> SlotSet {
+        self.map.values().fold(SlotSet::EMPTY, |mut all, r| {
+            all.insert_all(&r.slots);
+            all
+        })
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Since when the oldest has waited.
+    pub(crate) fn since(&self) -> Option<Time> {
+        self.map.values().map(|r| r.began).min()
+    }
+}
+
+impl Node {
+    /// This node is the new master of `slots`.
+    pub(crate) fn begin_recovery(&mut self, now: Time, slots: SlotSet) {
+        let Some(member) = &mut self.member else { return };
+        if slots.is_empty() {
+            return;
+        }
+        // [CLUSTER-7] Nothing new before everybody has reported: s holds x, its home is slow to report; another is granted x.
+        self.table.freeze_slots(&slots);
+        let homes = up(&member.state).collect();
+        let sessions = homeless(&member.state).collect();
+        let recovery = Recovery { slots, homes, sessions, began: now };
+        member.recoveries.map.insert(member.state.epoch, recovery);
+        self.counters.recoveries += 1;
+    }
+
+    /// The epoch changed: slots may have gone on, members may have died before they reported.
+    pub(crate) fn revise_recoveries(&mut self, now: Time, lost: &SlotSet) {
+        let Some(member) = &mut self.member else { return };
+        let state = &member.state;
+        let up: BTreeSet<(NodeId, Incarnation)> = up(state).collect();
+        let homeless: Vec<SessionId> = homeless(state).collect();
+        for recovery in member.recoveries.map.values_mut() {
+            recovery.slots.remove_all(lost);
+            let silent = recovery.homes.iter().any(|home| !up.contains(home));
+            recovery.homes.retain(|home| up.contains(home));
+            // [CLUSTER-7] What a home that died did not report, its sessions must.
+            if silent {
+                recovery.sessions.extend(&homeless);
+            }
+        }
+        self.try_thaw(now);
+    }
+
+    /// A home says what its sessions have.
+    pub(crate) fn on_report(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        epoch: u32,
+        rows: &[LockReport],
+        values: Vec<ValueReport>,
+    ) {
+        let mut locks = Vec::with_capacity(rows.len());
+        for row in rows {
+            if let Some(result) = self.restore_row(now, epoch, row)
+                && let Some(session) = row.session.filter(|_| !row.orphan)
+            {
+                locks.push((session, row.lock, result));
+            }
+        }
+        for value in values {
+            if self.recovering(epoch, self.slot_of(value.space, &value.name)) {
+                let ValueReport { space, name, value } = value;
+                let authoritative = !value.invalid;
+                self.table.restore_value(space, &name, value, authoritative);
+            }
+        }
+        self.tell_effects(now);
+        if !locks.is_empty() {
+            self.counters.locks_recovered += locks.len() as u64;
+            self.send_peer(now, from, PeerMessage::Restored { epoch, locks });
+        }
+    }
+
+    /// Takes one lock back; `None` where it is not this recovery's.
+    fn restore_row(&mut self, now: Time, epoch: u32, row: &LockReport) -> Option<Result<LockId, Refusal>> {
+        let slot = self.slot_of(row.space, &row.name)?;
+        if !self.recovering(epoch, Some(slot)) {
+            return None;
+        }
+        if row.orphan {
+            return Some(self.table.restore_orphan(now, row, &mut self.fx));
+        }
+        let member = self.member.as_mut()?;
+        let at = member.guests.find(row.session?)?;
+        let owner = member.guests.get(at)?.owner;
+        let restored = self.table.restore(now, owner, row, &mut self.fx);
+        if let (Ok(lock), Some(wanted)) = (&restored, &row.wanted) {
+            member.guests.get_mut(at)?.waits.insert(wanted.id, (*lock, slot));
+        }
+        Some(restored)
+    }
+
+    /// A home has reported all.
+    pub(crate) fn on_report_done(&mut self, now: Time, from: NodeId, epoch: u32, returning: &[SessionId]) {
+        let Some(member) = &mut self.member else { return };
+        let Some(incarnation) = member.state.members.get(&from).map(|m| m.incarnation) else { return };
+        let known = &member.state.sessions;
+        if let Some(recovery) = member.recoveries.map.get_mut(&epoch) {
+            recovery.homes.remove(&(from, incarnation));
+            recovery.sessions.extend(returning.iter().filter(|s| known.contains_key(s)));
+        }
+        self.try_thaw(now);
+    }
+
+    /// A session has claimed all it has, or has ended.
+    pub(crate) fn on_session_reported(&mut self, now: Time, session: SessionId) {
+        let Some(member) = &mut self.member else { return };
+        for recovery in member.recoveries.map.values_mut() {
+            recovery.sessions.remove(&session);
+        }
+        self.try_thaw(now);
+    }
+
+    fn try_thaw(&mut self, now: Time) {
+        loop {
+            let Some(member) = &mut self.member else { return };
+            let done = |r: &Recovery| r.homes.is_empty() && r.sessions.is_empty();
+            let Some(epoch) = member.recoveries.map.iter().find(|(_, r)| done(r)).map(|(e, _)| *e) else { return };
+            let Some(recovery) = member.recoveries.map.remove(&epoch) else { return };
+            self.counters.recovery_times.add(now.since(recovery.began));
+            self.table.thaw_slots(now, &recovery.slots, &mut self.fx);
+            self.tell_effects(now);
+        }
+    }
+
+    fn recovering(&self, epoch: u32, slot: Option<Slot>) -> bool {
+        let recovery = self.member.as_ref().and_then(|m| m.recoveries.map.get(&epoch));
+        recovery.is_some_and(|r| slot.is_some_and(|s| r.slots.has(s)))
+    }
+}

@@ -1,0 +1,437 @@
+//! What masters answer and tell, and what it does to the home's copies.
+
+use lockstead_types::{
+    LockId, Mode, ModeTable, NodeId, RequestId, SessionId, Time,
+    message::ServerMessage,
+    peer::{HomeGeneration, SlotGeneration},
+    refusal::Refusal,
+    reply::{Grant, Notice, Reply, Revoked, Value},
+    request::Claim,
+};
+
+use super::{
+    copies::Copy,
+    forward::{For, Forward, Key, What},
+};
+use crate::{effects::WaitEnd, node::Node};
+
+impl Node {
+    /// An answer to a request of a session of this node.
+    pub(crate) fn on_reply(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        (session, home, id): (SessionId, HomeGeneration, RequestId),
+        (generation, ticket): (SlotGeneration, u64),
+        reply: Reply,
+    ) {
+        let Some(at) = self.session_here(session, home) else { return };
+        let key = (at, id);
+        let Some(member) = &self.member else { return };
+        // [CLUSTER-6] Only of who is master now as far as this node knows: what an old one did after this node's report to the new
+        // one is undone.
+        let valid = member.forwards.map.get(&key).is_some_and(|f| f.sent == Some(generation));
+        if !valid {
+            return;
+        }
+        match reply {
+            Reply::Queued(lock) => self.on_queued(now, from, key, lock, ticket),
+            Reply::Granted(grant) => self.on_granted(now, from, key, grant),
+            other => self.on_other_reply(now, from, key, other),
+        }
+    }
+
+    /// The master has it in a queue.
+    fn on_queued(&mut self, now: Time, from: NodeId, key: Key, lock: LockId, ticket: u64) {
+        let (at, id) = key;
+        let Some(member) = &mut self.member else { return };
+        let Some(forward) = member.forwards.map.get_mut(&key) else { return };
+        forward.queued = Some(ticket);
+        let whose = forward.whose;
+        let copy = match (&forward.what, forward.copy) {
+            (What::Lock(request), None) => {
+                let mut copy = copy_of(at, forward.slot, request);
+                copy.wait = Some(id);
+                let copy = member.copies.add(copy);
+                if let Some(forward) = member.forwards.map.get_mut(&key) {
+                    forward.copy = Some(copy);
+                }
+                member.copies.set_place(copy, from, lock);
+                copy
+            }
+            (What::Convert { copy, .. }, _) => {
+                let copy = *copy;
+                if let Some(copy) = member.copies.get_mut(copy) {
+                    copy.wait = Some(id);
+                }
+                copy
+            }
+            _ => return,
+        };
+        let known_as = member.copies.id(copy);
+        match whose {
+            For::Client => {
+                self.counters.queued += 1;
+                self.answer(at, id, Reply::Queued(known_as));
+            }
+            For::Many(many) => self.on_many_queued(many, known_as),
+            // Ended here before its master said so.
+            For::Nobody => self.abandon(now, key),
+        }
+    }
+
+    fn on_granted(&mut self, now: Time, from: NodeId, key: Key, mut grant: Grant) {
+        let (at, _) = key;
+        let Some(member) = &mut self.member else { return };
+        let Some(forward) = member.forwards.map.get(&key) else { return };
+        let copy = match (&forward.what, forward.copy) {
+            (What::Lock(_), Some(copy)) => copy,
+            (What::Lock(request), None) => {
+                let mut copy = copy_of(at, forward.slot, request);
+                copy.held = Some(grant.claim);
+                let copy = member.copies.add(copy);
+                member.copies.set_place(copy, from, grant.lock);
+                copy
+            }
+            (What::Convert { copy, .. }, _) => *copy,
+            _ => return,
+        };
+        let (before, written) = forward.what.written();
+        if let Some(found) = member.copies.get_mut(copy) {
+            let modes = self.table.space(found.space).map(|s| &*s.modes);
+            let value = modes.and_then(|modes| known_value(modes, found, before, &grant, written));
+            found.value = value;
+            found.held = Some(grant.claim);
+            found.token = grant.token;
+            found.wait = None;
+        }
+        grant.lock = member.copies.id(copy);
+        let nobody = forward.whose == For::Nobody;
+        self.end_forward(now, key, WaitEnd::Granted(grant));
+        if nobody {
+            self.release_copy(now, copy);
+        }
+    }
+
+    fn on_other_reply(&mut self, now: Time, from: NodeId, key: Key, reply: Reply) {
+        let Some(member) = &mut self.member else { return };
+        let Some(forward) = member.forwards.map.get(&key) else { return };
+        match (&forward.what, &reply) {
+            (What::Lock(_), _) => {
+                let copy = forward.copy;
+                self.drop_copy(from, copy);
+                self.end_forward(now, key, ending_of(&reply));
+            }
+            (What::Convert { copy, before, .. }, Reply::Demoted { held, why }) => {
+                let (copy, _, held, why) = (*copy, before, *held, *why);
+                if let Some(copy) = member.copies.get_mut(copy) {
+                    copy.held = Some(held);
+                    copy.wait = None;
+                }
+                self.end_forward(now, key, WaitEnd::Demoted { held, why });
+            }
+            (What::Convert { copy, before, .. }, _) => {
+                let (copy, before) = (*copy, *before);
+                if let Some(copy) = member.copies.get_mut(copy) {
+                    copy.held = before;
+                    copy.wait = None;
+                }
+                self.end_forward(now, key, ending_of(&reply));
+            }
+            (What::Release { copy, one_way, .. }, _) => {
+                let (copy, one_way, whose) = (*copy, *one_way, forward.whose);
+                self.on_release_answered(now, from, key, copy, (one_way, whose), reply);
+            }
+            (What::Read(copy), Reply::Value(value)) => {
+                if let Some(copy) = member.copies.get_mut(*copy) {
+                    copy.value = Some(value.clone());
+                }
+                self.finish_plain(key, reply);
+            }
+            (What::CancelCopy(_) | What::CancelRequest(_) | What::Read(_), _) => self.finish_plain(key, reply),
+            (What::Claim(_), _) => {}
+        }
+    }
+
+    fn on_release_answered(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        key: Key,
+        copy: u32,
+        (one_way, whose): (bool, For),
+        reply: Reply,
+    ) {
+        let (at, id) = key;
+        let Some(member) = &mut self.member else { return };
+        member.forwards.remove(key);
+        let refused = matches!(reply, Reply::Refused(_));
+        if refused {
+            if let Some(copy) = member.copies.get_mut(copy) {
+                copy.releasing = false;
+            }
+        } else {
+            self.end_wait_of(now, copy);
+            self.drop_copy(from, Some(copy));
+        }
+        if whose != For::Client {
+            return;
+        }
+        if let Some(session) = self.sessions.get_mut(at) {
+            session.ledger.end_wait(id);
+        }
+        match reply {
+            Reply::Refused(why) => self.refuse(at, id, why),
+            other if !one_way => {
+                self.counters.releases += 1;
+                self.answer(at, id, other);
+            }
+            _ => self.counters.releases += 1,
+        }
+    }
+
+    /// Whatever waits for a lock that is gone ends.
+    fn end_wait_of(&mut self, now: Time, copy: u32) {
+        let Some(found) = self.member.as_ref().and_then(|m| m.copies.get(copy)) else { return };
+        if let Some(wait) = found.wait {
+            self.end_forward(now, (found.session, wait), WaitEnd::Cancelled);
+        }
+    }
+
+    /// The answer to a request that changes nothing here.
+    fn finish_plain(&mut self, key: Key, reply: Reply) {
+        let (at, id) = key;
+        let Some(member) = &mut self.member else { return };
+        let Some(forward) = member.forwards.remove(key) else { return };
+        if forward.whose != For::Client {
+            return;
+        }
+        if let Some(session) = self.sessions.get_mut(at) {
+            session.ledger.end_wait(id);
+        }
+        match reply {
+            Reply::Refused(why) => self.refuse(at, id, why),
+            other => {
+                self.counters.cancels += u64::from(other == Reply::Cancelled);
+                self.answer(at, id, other);
+            }
+        }
+    }
+
+    /// The receiver was not the master: the request goes again, when this node knows who is.
+    pub(crate) fn on_stale(
+        &mut self,
+        now: Time,
+        (session, home, id): (SessionId, HomeGeneration, RequestId),
+        generation: SlotGeneration,
+    ) {
+        let Some(at) = self.session_here(session, home) else { return };
+        let Some(member) = &mut self.member else { return };
+        let key = (at, id);
+        let Some(forward) = member.forwards.map.get(&key).filter(|f| f.sent == Some(generation)) else { return };
+        let newer = member.state.master_up(forward.slot).is_some_and(|(_, known)| known > generation);
+        member.forwards.set_sent(key, None);
+        if newer {
+            self.send_unsent(now);
+        }
+    }
+
+    /// News from a master for a session of this node.
+    pub(crate) fn on_peer_notice(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        session: SessionId,
+        home: HomeGeneration,
+        notice: Notice,
+    ) {
+        let Some(at) = self.session_here(session, home) else { return };
+        let Some(member) = &self.member else { return };
+        let copy = |lock| member.copies.at_master(from, lock);
+        match notice {
+            Notice::Blocking { lock, claim } => {
+                let Some(lock) = copy(lock).map(|c| member.copies.id(c)) else { return };
+                if !self.try_withhold(at, lock, claim) {
+                    self.notify_blocking(at, lock, claim);
+                }
+            }
+            Notice::Revoked { lock, why } => {
+                if let Some(copy) = copy(lock) {
+                    self.lose_copy(now, from, copy, why);
+                }
+            }
+            Notice::Changed(_) | Notice::Resync => self.notify(at, notice),
+        }
+    }
+
+    /// A lock is gone that its client may still believe in.
+    pub(crate) fn lose_copy(&mut self, now: Time, master: NodeId, copy: u32, why: Revoked) {
+        let Some(member) = &mut self.member else { return };
+        let lock = member.copies.id(copy);
+        let Some(found) = member.copies.remove(master, copy) else { return };
+        let at = found.session;
+        // What was asked about it and is not answered.
+        let about: alloc::vec::Vec<Key> = member
+            .forwards
+            .of_session(at)
+            .into_iter()
+            .filter(|key| member.forwards.map.get(key).is_some_and(|f| f.what.copy() == Some(copy) || f.copy == Some(copy)))
+            .collect();
+        for key in about {
+            self.end_lost(now, key);
+        }
+        if found.held.is_none() || found.releasing {
+            return;
+        }
+        if let Some(many) = self.many_with(at, lock) {
+            return self.on_many_step(now, at, many, WaitEnd::Refused(Refusal::Lost));
+        }
+        self.notify_revoked(at, lock, why);
+    }
+
+    /// A request about a lock that is gone.
+    fn end_lost(&mut self, now: Time, key: Key) {
+        let Some(member) = &mut self.member else { return };
+        match member.forwards.map.get(&key).map(|f| &f.what) {
+            Some(What::Lock(_) | What::Convert { .. }) => {
+                self.end_forward(now, key, WaitEnd::Refused(Refusal::Lost));
+            }
+            // What was to be released is.
+            Some(What::Release { one_way: false, .. }) => self.finish_plain(key, Reply::Released),
+            Some(What::Release { .. }) => {
+                member.forwards.remove(key);
+            }
+            Some(_) => self.finish_plain(key, Reply::Refused(Refusal::Lost)),
+            None => {}
+        }
+    }
+
+    /// An answer to a claim.
+    pub(crate) fn on_claimed(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        (session, home, id): (SessionId, HomeGeneration, RequestId),
+        generation: SlotGeneration,
+        reply: Option<Reply>,
+    ) {
+        let Some(at) = self.session_here(session, home) else { return };
+        let Some(reply) = reply else { return self.on_stale(now, (session, home, id), generation) };
+        let key = (at, id);
+        let Some(member) = &mut self.member else { return };
+        if member.forwards.map.get(&key).is_none_or(|f| f.sent != Some(generation)) {
+            return;
+        }
+        let Some(Forward { what: What::Claim(claim), slot, .. }) = member.forwards.remove(key) else { return };
+        let reply = match reply {
+            Reply::Granted(mut grant) => {
+                let copy = member.copies.add(Copy {
+                    session: at,
+                    space: claim.space,
+                    name: claim.name,
+                    slot,
+                    place: None,
+                    held: Some(grant.claim),
+                    token: grant.token,
+                    tag: claim.tag,
+                    alone: claim.alone,
+                    flags: claim.flags,
+                    value: None,
+                    wait: None,
+                    releasing: false,
+        reported: 0,
+                });
+                member.copies.set_place(copy, from, grant.lock);
+                grant.lock = member.copies.id(copy);
+                self.counters.reclaims_granted += 1;
+                if let Some(session) = self.sessions.get_mut(at) {
+                    session.extra_or_new().claimed.insert(claim.lock, grant.clone());
+                }
+                Reply::Granted(grant)
+            }
+            other => {
+                self.counters.reclaims_refused += 1;
+                other
+            }
+        };
+        if let Some(conn) = self.sessions.get(at).and_then(|s| s.conn) {
+            self.send(conn, ServerMessage::Reply { id, reply });
+        }
+    }
+
+    pub(crate) fn drop_copy(&mut self, master: NodeId, copy: Option<u32>) {
+        if let (Some(member), Some(copy)) = (&mut self.member, copy) {
+            member.copies.remove(master, copy);
+        }
+    }
+
+    /// Nobody waits for it any more: the master is told.
+    fn abandon(&mut self, now: Time, key: Key) {
+        let (at, id) = key;
+        let Some(member) = &mut self.member else { return };
+        let Some(slot) = member.forwards.map.get(&key).map(|f| f.slot) else { return };
+        let silent = member.forwards.silent_id();
+        self.begin(now, (at, silent), slot, For::Nobody, What::CancelRequest(id), None);
+    }
+}
+
+impl What {
+    /// What was held before, and what the request was to write to the value block.
+    fn written(&self) -> (Option<Claim>, Option<&[u8]>) {
+        match self {
+            What::Convert { value, before, .. } => (*before, value.as_deref()),
+            _ => (None, None),
+        }
+    }
+}
+
+/// The value block as the holder knows it after a grant: as read, as written, or as before where nobody can have written since.
+fn known_value(
+    modes: &ModeTable,
+    copy: &Copy,
+    before: Option<Claim>,
+    grant: &Grant,
+    written: Option<&[u8]>,
+) -> Option<Value> {
+    if let Some(value) = &grant.value {
+        return Some(value.clone());
+    }
+    let (Some(Claim::Mode(old)), Claim::Mode(new)) = (before, grant.claim) else { return None };
+    if let Some(bytes) = written
+        && modes.writes(old)
+        && new <= old
+    {
+        return Some(Value { bytes: bytes.into(), invalid: false });
+    }
+    let alone = |mode: Mode| modes.modes().filter(|m| modes.writes(*m)).all(|m| !modes.compatible(m, mode));
+    if alone(old) && alone(new) { copy.value.clone() } else { None }
+}
+
+fn copy_of(session: u32, slot: lockstead_types::Slot, request: &lockstead_types::peer::PeerLock) -> Copy {
+    Copy {
+        session,
+        space: request.space,
+        name: request.name.clone(),
+        slot,
+        place: None,
+        held: None,
+        token: lockstead_types::Token::NONE,
+        tag: request.tag,
+        alone: request.alone,
+        flags: request.flags,
+        value: None,
+        wait: None,
+        releasing: false,
+        reported: 0,
+    }
+}
+
+/// How a wait ended, as its master said.
+fn ending_of(reply: &Reply) -> WaitEnd {
+    match reply {
+        Reply::Cancelled => WaitEnd::Cancelled,
+        Reply::Refused(why) => WaitEnd::Refused(*why),
+        Reply::Demoted { held, why } => WaitEnd::Demoted { held: *held, why: *why },
+        _ => WaitEnd::Refused(Refusal::Invalid),
+    }
+}
