@@ -1,6 +1,6 @@
 //! Connections, from the first byte to the session they carry.
 
-use alloc::collections::BTreeSet;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use hashbrown::HashMap;
 use lockstead_types::{ConnId, Span, Time};
@@ -88,6 +88,18 @@ impl Conns {
     /// A connection that has no session though its time is over.
     pub(crate) fn idle(&self, now: Time) -> Option<ConnId> {
         self.timers.first().filter(|(time, _)| *time <= now).map(|(_, conn)| *conn)
+    }
+
+    /// All numbers, in order.
+    pub(crate) fn ids(&self) -> Vec<ConnId> {
+        let mut ids: Vec<ConnId> = self.map.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Whether a connection carries this session.
+    pub(crate) fn carries(&self, conn: ConnId, at: u32) -> bool {
+        self.get(conn).is_some_and(|c| c.state == ConnState::Open(at))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {

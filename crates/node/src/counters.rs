@@ -68,6 +68,12 @@ counters! {
     sessions_crashed;
     /// Ended by an operator.
     sessions_forced;
+    /// Came from another home.
+    sessions_arrived;
+    /// Times this node took over slots.
+    recoveries;
+    /// Locks taken back at a new master.
+    locks_recovered;
     reclaims_granted;
     reclaims_refused;
     connections_accepted;

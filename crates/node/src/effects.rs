@@ -70,7 +70,7 @@ impl Node {
             Effect::Cancelled { owner, origin, lock, demoted } => {
                 self.tell_wait_end(now, owner, origin, lock, WaitEnd::without_grant(None, demoted));
             }
-            Effect::Blocking { owner, lock, claim } => self.tell_blocking(owner, lock, claim),
+            Effect::Blocking { owner, lock, claim } => self.tell_blocking(now, owner, lock, claim),
             Effect::Revoked { owner, lock, why } => self.tell_revoked(now, owner, lock, why),
             Effect::Deadlock { report, owners } => self.keep_report(now, *report, &owners),
             Effect::Changed { owner, space, name, lock, event, claim, token } => {
@@ -85,6 +85,7 @@ impl Node {
         match self.owners.get(owner) {
             Whose::Session(at) => self.end_session_wait(now, at, RequestId(origin), end),
             Whose::Group(group) => self.end_group_waits(now, group, lock, &end),
+            Whose::Guest(at) => self.tell_guest_end(now, at, RequestId(origin), end),
             Whose::Ended(_) | Whose::Nobody => {}
         }
     }
@@ -99,7 +100,7 @@ impl Node {
                 }
             }
             // A wait of a group is told to its group's owner; one that is gone was answered.
-            Some(Pend::Group { .. }) | None => {}
+            Some(Pend::Group { .. } | Pend::Forward) | None => {}
         }
     }
 
@@ -117,7 +118,7 @@ impl Node {
         }
     }
 
-    fn tell_blocking(&mut self, owner: OwnerId, lock: LockId, claim: Claim) {
+    fn tell_blocking(&mut self, now: Time, owner: OwnerId, lock: LockId, claim: Claim) {
         match self.owners.get(owner) {
             Whose::Session(at) => {
                 if !self.try_withhold(at, lock, claim) {
@@ -125,6 +126,7 @@ impl Node {
                 }
             }
             Whose::Group(group) => self.tell_group_blocking(group, lock, claim),
+            Whose::Guest(at) => self.notify_guest(now, at, Notice::Blocking { lock, claim }),
             Whose::Ended(_) | Whose::Nobody => {}
         }
     }
@@ -146,6 +148,7 @@ impl Node {
         match self.owners.get(owner) {
             Whose::Session(at) => self.on_revoked(now, at, lock, why),
             Whose::Group(group) => self.on_group_revoked(now, group, lock, why),
+            Whose::Guest(at) => self.notify_guest(now, at, Notice::Revoked { lock, why }),
             Whose::Ended(_) | Whose::Nobody => {}
         }
     }
@@ -193,6 +196,7 @@ impl Node {
         match self.owners.get(owner) {
             Whose::Session(at) => self.session_id(at),
             Whose::Ended(id) => Some(id),
+            Whose::Guest(at) => self.member.as_ref().and_then(|m| m.guests.get(at)).map(|g| g.session),
             Whose::Group(_) | Whose::Nobody => None,
         }
     }

@@ -36,16 +36,15 @@ impl Node {
 
     /// Ends a session: its requests go, its locks are released, its client is told where it is connected.
     pub(crate) fn end_session(&mut self, now: Time, at: u32, cause: Cause) {
+        // [CLUSTER-8] Of a member's session the directory decides.
+        if self.is_member() {
+            return self.propose_end(now, at, cause);
+        }
         let ending = match cause {
             Cause::Goodbye => Ending::Goodbye,
             Cause::Crashed | Cause::Expired | Cause::Forced => Ending::Crash,
         };
-        match cause {
-            Cause::Goodbye => self.counters.sessions_goodbye += 1,
-            Cause::Crashed => self.counters.sessions_crashed += 1,
-            Cause::Expired => self.counters.sessions_expired += 1,
-            Cause::Forced => self.counters.sessions_forced += 1,
-        }
+        self.count_end(cause);
         self.drop_manies(at);
         self.leave_all_groups(now, at, ending);
         self.drop_watches(at);
@@ -60,6 +59,15 @@ impl Node {
         self.owners.set(session.owner, Whose::Nobody);
         if session.stage == Stage::Returning {
             self.on_returned(now);
+        }
+    }
+
+    pub(crate) fn count_end(&mut self, cause: Cause) {
+        match cause {
+            Cause::Goodbye => self.counters.sessions_goodbye += 1,
+            Cause::Crashed => self.counters.sessions_crashed += 1,
+            Cause::Expired => self.counters.sessions_expired += 1,
+            Cause::Forced => self.counters.sessions_forced += 1,
         }
     }
 }

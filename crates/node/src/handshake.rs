@@ -23,9 +23,14 @@ use crate::{
 impl Node {
     pub(crate) fn on_connected(&mut self, now: Time, conn: ConnId, local: bool, principal: Principal) {
         let full = self.conns.len() >= self.config.limits.connections as usize;
-        if self.stopping || full {
+        if self.stopping || full || !self.may_act() {
             self.counters.connections_rejected += 1;
-            let why = if self.stopping { Rejection::Stopping } else { Rejection::Full };
+            let why = match (self.stopping, full) {
+                (true, _) => Rejection::Stopping,
+                (_, true) => Rejection::Full,
+                // [CLUSTER-1] The client looks for another node.
+                _ => Rejection::NoAuthority,
+            };
             self.send(conn, ServerMessage::Rejected { why });
             self.outputs.push_back(Output::Close { conn });
             return;
@@ -122,8 +127,15 @@ impl Node {
             return self.reject(conn, Rejection::Protocol);
         }
         if let Some(at) = self.sessions.find(id) {
+            if self.sessions.get(at).is_some_and(|s| matches!(s.stage, Stage::Ending(_))) {
+                return self.tell_ended(now, conn);
+            }
             // [SESS-15] A repeated open is the same session: the answer to the first was lost.
             return self.on_open_again(now, conn, at, meta);
+        }
+        // It opened at another home, whose answer was lost.
+        if self.is_member() && self.try_arrive(now, conn, id, meta.clone()) {
+            return;
         }
         if self.stopping {
             return self.reject(conn, Rejection::Stopping);
@@ -138,6 +150,7 @@ impl Node {
         // [SESS-14] A remote session is open only once it would survive a crash of this node; a local one dies with its host,
         // so a written record is enough.
         let durable = self.config.durable && !local;
+        let member = self.is_member();
         let record = SessionRecord { session: id, ttl, local, principal: alloc::format!("{principal}") };
         let owner = self.table.add_owner();
         self.table.set_owner_label(owner, id);
@@ -145,11 +158,14 @@ impl Node {
         session.local = local;
         session.meta = meta;
         session.conn = Some(conn);
-        session.stage = if durable { Stage::Opening } else { Stage::Live };
+        session.stage = if durable || member { Stage::Opening } else { Stage::Live };
         let Some(at) = self.sessions.add(session) else { return self.reject(conn, Rejection::Full) };
         self.owners.set(owner, Whose::Session(at));
         self.conns.set_state(conn, ConnState::Open(at));
         self.counters.sessions_opened += 1;
+        if self.is_member() {
+            return self.propose_open(now, at);
+        }
         self.record(Record::Opened { record, durable });
         if !durable {
             self.send(conn, ServerMessage::Opened { ttl });
@@ -175,13 +191,17 @@ impl Node {
         let Some(session) = self.sessions.get_mut(at) else { return };
         let (stage, ttl, fresh) = (session.stage, session.ttl, session.ledger.seen() == RequestId(0));
         match stage {
-            Stage::Opening => {}
+            Stage::Opening | Stage::Ending(_) => {}
             Stage::Live if fresh => self.send(conn, ServerMessage::Opened { ttl }),
             Stage::Live => self.go_on(now, conn, at),
             // Who asks to open never heard that the session was open, so there is nothing to claim.
             Stage::Returning => {
                 self.send(conn, ServerMessage::Opened { ttl });
-                self.on_reclaim_done(now, at);
+                if self.is_member() {
+                    self.tell_claims_done(now, at);
+                } else {
+                    self.on_reclaim_done(now, at);
+                }
             }
         }
     }
@@ -190,7 +210,15 @@ impl Node {
         if self.is_too_long(&meta) {
             return self.reject(conn, Rejection::Protocol);
         }
-        let Some(at) = self.sessions.find(id) else { return self.tell_ended(now, conn) };
+        let Some(at) = self.sessions.find(id) else {
+            if !self.try_arrive(now, conn, id, meta) {
+                self.tell_ended(now, conn);
+            }
+            return;
+        };
+        if self.sessions.get(at).is_some_and(|s| matches!(s.stage, Stage::Ending(_))) {
+            return self.tell_ended(now, conn);
+        }
         // A count of answers from before a restart says nothing here, where none were given yet.
         let none_given = self.sessions.get(at).is_none_or(|s| s.ledger.answered() == 0);
         if self.sessions.get(at).is_some_and(|s| !none_given && answers > s.ledger.answered()) {
@@ -204,7 +232,7 @@ impl Node {
             let _checked_above = session.ledger.on_ack(if none_given { 0 } else { answers });
             session.forget_arrived();
             match session.stage {
-                Stage::Opening => {}
+                Stage::Opening | Stage::Ending(_) => {}
                 Stage::Live | Stage::Returning => self.go_on(now, conn, at),
             }
         }
@@ -235,7 +263,7 @@ impl Node {
     }
 
     /// Tells a client that attached where it stands, and everything it may have missed.
-    fn go_on(&mut self, now: Time, conn: ConnId, at: u32) {
+    pub(crate) fn go_on(&mut self, now: Time, conn: ConnId, at: u32) {
         let Some(session) = self.sessions.get_mut(at) else { return };
         let reclaim = session.stage == Stage::Returning;
         if reclaim {

@@ -1,14 +1,16 @@
 //! What a node is told and what it tells: the whole surface between the state machine and its shell.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
+use lockstead_cluster::{Command, State};
 use lockstead_types::{
-    ConnId, Limits, NodeId, SessionId, SpaceId, Span,
+    ConnId, Limits, NodeId, SessionId, SpaceId, Span, Time,
     message::{ClientMessage, Rejection, ServerMessage},
+    peer::Envelope,
     space::SpaceSpec,
 };
 
-use crate::principal::Principal;
+use crate::{member::MemberConfig, principal::Principal};
 
 /// What a node starts with.
 #[derive(Clone, Debug)]
@@ -31,6 +33,9 @@ pub struct NodeConfig {
     pub ttl_max_recorded: Span,
     /// Whether there is a data directory: then a remote session is open only after [`Input::Recorded`].
     pub durable: bool,
+    /// What it needs to be a member of a cluster; `None` for a node alone. Of a member, `epoch`, `spaces`, `recorded`,
+    /// `ttl_max_recorded` and `durable` are not looked at: the cluster's state says it.
+    pub member: Option<MemberConfig>,
 }
 
 /// What is kept of a session beyond a crash of the node.
@@ -87,6 +92,41 @@ pub enum Input<'a> {
     },
     /// [`crate::Node::poll_deadline`] has come.
     Tick,
+    /// The next command that the members agreed on, in order and without a gap from the state the node was made with. Members
+    /// only, as all below.
+    Committed {
+        /// The command.
+        command: &'a Command,
+    },
+    /// The node fell so far behind that commands are missing: the state after them.
+    Snapshot {
+        /// The state.
+        state: Box<State>,
+    },
+    /// The group has confirmed that it puts no other in this node's place before `until`, by this node's clock.
+    Authority {
+        /// The end, exclusively. One earlier than known before changes nothing.
+        until: Time,
+    },
+    /// A connection to another node is there.
+    PeerConnected {
+        /// Its number, never used before, also not for a client.
+        conn: ConnId,
+        /// Whom this node dialled; `None` where the other did.
+        dialed: Option<NodeId>,
+    },
+    /// A message of another node arrived.
+    PeerMessage {
+        /// Over which connection.
+        conn: ConnId,
+        /// The message.
+        envelope: Envelope,
+    },
+    /// A connection to another node broke or was closed.
+    PeerDisconnected {
+        /// The connection.
+        conn: ConnId,
+    },
     /// The node is about to stop: new connections and sessions are turned away with [`Rejection::Stopping`].
     Stop,
 }
@@ -103,6 +143,20 @@ pub enum Output {
     },
     /// Close a connection, after all that was to be sent over it. The node has forgotten it already.
     Close {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Propose a command to the members. It may get lost: the node proposes it again.
+    Propose(Command),
+    /// Send a message to another node.
+    SendPeer {
+        /// Over which connection.
+        conn: ConnId,
+        /// The message.
+        envelope: Envelope,
+    },
+    /// Close a connection to another node. The node has forgotten it already.
+    ClosePeer {
         /// The connection.
         conn: ConnId,
     },

@@ -27,6 +27,8 @@ pub(crate) enum Pend {
     Lock(LockId),
     /// Several locks at once.
     Many(u32),
+    /// The answer of a master.
+    Forward,
     /// A lock of a group, or its conversion.
     Group { group: u32, lock: LockId },
 }

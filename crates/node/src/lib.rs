@@ -27,6 +27,7 @@ mod effects;
 mod request;
 
 mod force;
+mod member;
 mod group_requests;
 mod groups;
 mod many;
@@ -42,5 +43,6 @@ mod reports;
 mod slab;
 
 pub use io::{Input, NodeConfig, Output, Record, SessionRecord};
+pub use member::MemberConfig;
 pub use node::Node;
 pub use principal::Principal;

@@ -1,6 +1,7 @@
 //! The node itself: what it holds, and the ways in and out.
 
 use alloc::{
+    boxed::Box,
     collections::VecDeque,
     string::{String, ToString},
     vec::Vec,
@@ -21,6 +22,7 @@ use crate::{
     groups::Groups,
     io::{Input, NodeConfig, Output, Record},
     many::Manies,
+    member::Member,
     owners::Owners,
     reports::Reports,
     restart::Restart,
@@ -44,6 +46,8 @@ pub struct Node {
     pub(crate) groups: Groups,
     pub(crate) manies: Manies,
     pub(crate) spaces: Spaces,
+    /// What it has as a member of a cluster; `None` for a node alone.
+    pub(crate) member: Option<Box<Member>>,
     pub(crate) watches: Watches,
     pub(crate) reports: Reports,
     pub(crate) restart: Restart,
@@ -67,8 +71,15 @@ impl core::fmt::Debug for Node {
 impl Node {
     /// A node that starts at `now`. Where sessions of before are recorded it is frozen: see [`Node::is_ready`].
     #[must_use]
-    pub fn new(config: NodeConfig, now: Time) -> Node {
+    pub fn new(mut config: NodeConfig, now: Time) -> Node {
         let hashing = FixedState::with_seed(config.hash_seed);
+        let member = config.member.take().map(|m| Box::new(Member::new(config.node, m, hashing.clone())));
+        if let Some(member) = &member {
+            // What the members agree on stands for what a node alone keeps on its disk.
+            (config.epoch, config.durable) = (member.state.epoch, false);
+            (config.recorded, config.ttl_max_recorded) = (Vec::new(), member.state.ttl_max);
+            config.spaces = member.state.spaces.iter().map(|(id, spec)| (*id, spec.clone())).collect();
+        }
         let mut node = Node {
             started: now,
             stopping: false,
@@ -78,6 +89,7 @@ impl Node {
             sessions: Sessions::new(),
             owners: Owners::new(),
             groups: Groups::new(hashing),
+            member,
             manies: Manies::new(),
             spaces: Spaces::new(config.epoch),
             watches: Watches::new(),
@@ -91,12 +103,14 @@ impl Node {
         };
         node.load_spaces();
         node.load_sessions(now);
+        node.join(now);
         node
     }
 
     /// Takes in what happened. `now` must not go back. What follows from it is fetched with [`Node::poll_output`], before or
     /// after further calls.
     pub fn handle(&mut self, now: Time, input: Input<'_>) {
+        self.look_at_authority(now);
         match input {
             Input::Message { conn, message } => self.on_message(now, conn, message),
             Input::Connected { conn, local, principal } => self.on_connected(now, conn, local, principal),
@@ -105,14 +119,23 @@ impl Node {
             Input::Recorded { session } => self.on_recorded(session),
             Input::Tick => self.on_tick(now),
             Input::Stop => self.stopping = true,
+            Input::Committed { command } => self.on_committed(now, command),
+            Input::Snapshot { state } => self.on_snapshot(now, state),
+            Input::Authority { until } => self.on_authority(now, until),
+            Input::PeerConnected { conn, dialed } => self.on_peer_connected(conn, dialed),
+            Input::PeerMessage { conn, envelope } => self.on_peer_message(now, conn, envelope),
+            Input::PeerDisconnected { conn } => self.on_peer_disconnected(conn),
         }
+        self.settle(now);
     }
 
     /// The same as [`Input::Message`] with a request, for a shell that has it in hand: nothing is moved.
     pub fn handle_request(&mut self, now: Time, conn: ConnId, id: RequestId, op: &Op<'_>) {
+        self.look_at_authority(now);
         match self.conns.get(conn).map(|known| known.state) {
             Some(ConnState::Open(at)) if self.sessions.get(at).is_some_and(|s| s.stage != Stage::Opening) => {
                 self.on_request(now, conn, at, id, op);
+                self.settle(now);
             }
             _ => self.on_message(now, conn, ClientMessage::Request { id, op: op.clone() }),
         }
@@ -126,8 +149,12 @@ impl Node {
     /// When to call with [`Input::Tick`] at the latest.
     #[must_use]
     pub fn poll_deadline(&self) -> Option<Time> {
-        let all =
-            [self.table.next_deadline(), self.sessions.next_timer(), self.conns.next_timer(), self.groups.next_timer()];
+        let member = self.member.as_ref().and_then(|m| m.next_timer());
+        let conns = self.conns.next_timer();
+        if !self.may_act() {
+            return [member, conns].into_iter().flatten().min();
+        }
+        let all = [self.table.next_deadline(), self.sessions.next_timer(), self.groups.next_timer(), conns, member];
         all.into_iter().flatten().min()
     }
 
@@ -158,7 +185,7 @@ impl Node {
     /// Whether new locks are granted. Not while the node waits for sessions of before a restart ([RESTART-1]).
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.table.is_frozen()
+        !self.table.is_frozen() && self.may_act() && self.recovering_slots().0 == 0
     }
 
     /// Proves the whole state, the table's included. Slow: for tests.
@@ -171,14 +198,21 @@ impl Node {
     }
 
     fn on_tick(&mut self, now: Time) {
+        while let Some(conn) = self.conns.idle(now) {
+            self.reject(conn, lockstead_types::message::Rejection::Idle);
+        }
+        self.do_chores(now);
+        self.propose_again(now);
+        // [CLUSTER-1] Nothing expires at a node that may not act.
+        if !self.may_act() {
+            return;
+        }
+        self.expire_forwards(now);
         self.table.expire(now, &mut self.fx);
         self.tell_effects(now);
         self.expire_group_waits(now);
         while let Some(at) = self.sessions.pop_expired(now) {
             self.on_expired(now, at);
-        }
-        while let Some(conn) = self.conns.idle(now) {
-            self.reject(conn, lockstead_types::message::Rejection::Idle);
         }
     }
 

@@ -10,6 +10,8 @@ pub(crate) enum Whose {
     Nobody,
     Session(u32),
     Group(u32),
+    /// A session whose home is this node or another: of a member's table.
+    Guest(u32),
     /// A session that has just ended; its last effects are being told.
     Ended(SessionId),
 }

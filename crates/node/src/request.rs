@@ -30,6 +30,8 @@ impl Node {
         let Some(session) = self.sessions.get_mut(at) else { return };
         match message {
             ClientMessage::Goodbye => self.on_goodbye(now, conn, at),
+            // What was under way when its end was decided.
+            _ if matches!(session.stage, Stage::Ending(_)) => {}
             // [SESS-14] Not open yet.
             _ if session.stage == Stage::Opening => self.reject(conn, Rejection::Protocol),
             ClientMessage::Request { id, op } => self.on_request(now, conn, at, *id, op),
@@ -40,7 +42,9 @@ impl Node {
                 session.forget_arrived();
             }
             ClientMessage::Renew { seq } => self.on_renew(now, conn, at, *seq),
+            ClientMessage::Reclaim { id, claim } if self.is_member() => self.forward_claim(now, at, conn, *id, claim),
             ClientMessage::Reclaim { id, claim } => self.on_reclaim(now, at, conn, *id, claim),
+            ClientMessage::ReclaimDone if self.is_member() => self.tell_claims_done(now, at),
             ClientMessage::ReclaimDone => self.on_reclaim_done(now, at),
             // [SESS-1] One session a connection.
             ClientMessage::Hello { .. } | ClientMessage::Open { .. } | ClientMessage::Attach { .. } => {
@@ -89,6 +93,9 @@ impl Node {
     }
 
     fn apply(&mut self, now: Time, at: u32, id: RequestId, op: &Op<'_>) {
+        if self.is_member() && self.apply_as_member(now, at, id, op) {
+            return;
+        }
         match op {
             Op::Lock(request) => self.on_lock(now, at, id, request),
             Op::LockMany(requests) => self.on_lock_many(now, at, id, requests),
@@ -197,6 +204,8 @@ impl Node {
         match waiting.pend {
             Pend::Lock(lock) => self.table.cancel(now, owner, lock, &mut self.fx),
             Pend::Many(many) => self.cancel_many(now, owner, many),
+            // A member forwards what is cancelled too.
+            Pend::Forward => Err(Refusal::NotHeld),
             Pend::Group { group, lock } => self.cancel_group_wait(now, at, group, lock, request),
         }
     }

@@ -74,7 +74,12 @@ impl Node {
         // its lease is over, since its client may act on an unclaimed lock until then: s1 attaches, is slow to claim a, s2 is
         // granted a when "the time is up", s1 writes. So its lease is no longer renewed once the time is up, and the freeze
         // ends with it.
-        session.stage != Stage::Returning || now < self.restart.renew_until
+        match session.stage {
+            Stage::Returning if self.is_member() => now < session.opened.after(session.ttl),
+            Stage::Returning => now < self.restart.renew_until,
+            Stage::Ending(_) => false,
+            Stage::Opening | Stage::Live => true,
+        }
     }
 
     /// A session of before has claimed all its locks, or has ended.

@@ -12,12 +12,13 @@ use alloc::{
 use hashbrown::HashMap;
 use lockstead_table::OwnerId;
 use lockstead_types::{
-    ConnId, LockId, SessionId, Span, Time,
+    ConnId, LockId, NodeId, SessionId, Span, Time,
+    peer::{HomeGeneration, Incarnation},
     reply::{Grant, Revoked},
     report::Meta,
 };
 
-use crate::{ledger::Ledger, node::Hashing, principal::Principal, slab::Slab};
+use crate::{ending::Cause, ledger::Ledger, node::Hashing, principal::Principal, slab::Slab};
 
 pub(crate) struct Session {
     pub(crate) id: SessionId,
@@ -33,6 +34,10 @@ pub(crate) struct Session {
     pub(crate) conn: Option<ConnId>,
     pub(crate) stage: Stage,
     pub(crate) ledger: Ledger,
+    /// How often its home has changed; 0 where this node is alone.
+    pub(crate) home: HomeGeneration,
+    /// Masters that know it.
+    pub(crate) introduced: Vec<(NodeId, Incarnation)>,
     /// What few sessions have; absent while it is empty.
     extra: Option<Box<Extra>>,
     /// Its entry among the timers; `None` where it has no lease to lose ([SESS-11]).
@@ -44,8 +49,10 @@ pub(crate) enum Stage {
     /// The journal has not made it durable: the client knows nothing of it yet.
     Opening,
     Live,
-    /// Of before a restart; has not claimed all its locks yet.
+    /// Of before a restart, or from another home; has not claimed all its locks yet.
     Returning,
+    /// Its end is proposed to the members: nobody goes on with it.
+    Ending(Cause),
 }
 
 /// What few sessions have.
@@ -82,6 +89,8 @@ impl Session {
             conn: None,
             stage: Stage::Live,
             ledger: Ledger::default(),
+            home: HomeGeneration::default(),
+            introduced: Vec::new(),
             extra: None,
             timer: None,
         }
@@ -238,7 +247,7 @@ impl Sessions {
             match session.timer {
                 Some(timer) if !self.timers.contains(&(timer, at)) => return Err("a lease has no timer"),
                 Some(timer) if timer > session.lease_end() => return Err("a timer comes after its lease's end"),
-                None if !session.is_embedded() => return Err("a lease without timer"),
+                None if !session.is_embedded() && !matches!(session.stage, Stage::Ending(_)) => return Err("a lease without timer"),
                 Some(_) | None => {}
             }
         }
