@@ -64,7 +64,7 @@ pub(crate) enum Rare {
 
 #[derive(Clone, Debug)]
 pub(crate) enum OwnedQuery {
-    Resources { space: SpaceId, prefix: Box<[u8]>, from: u32 },
+    Resources { space: SpaceId, prefix: Box<[u8]>, from: u64 },
     Resource { space: SpaceId, name: Box<[u8]> },
     Waits,
     Sessions { after: Option<SessionId> },

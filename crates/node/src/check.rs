@@ -15,7 +15,11 @@ impl Node {
         if !self.fx.is_empty() {
             return Err("effects were not told");
         }
+        self.check_member()?;
         let missing = self.sessions.iter().filter(|(_, s)| s.stage == Stage::Returning).count();
+        if self.is_member() {
+            return Ok(());
+        }
         if missing as u64 != u64::from(self.restart.missing()) {
             return Err("sessions of before the restart are miscounted");
         }
@@ -51,7 +55,8 @@ impl Node {
             }
         }
         let owners = self.owners.iter().filter(|(_, whose)| *whose != Whose::Nobody).count();
-        if owners != self.sessions.len() + self.groups.len() {
+        let guests = self.member.as_ref().map_or(0, |m| m.guests.len());
+        if owners != self.sessions.len() + self.groups.len() + guests {
             return Err("owners without session or group");
         }
         Ok(())

@@ -12,6 +12,8 @@ macro_rules! counters {
             $($(#[$doc])* pub(crate) $name: u64,)*
             refused: [u64; REFUSALS.len()],
             pub(crate) waits: WaitTimes,
+            /// How long slots waited for their holders at a new master.
+            pub(crate) recovery_times: Longest,
         }
 
         impl Counters {
@@ -23,6 +25,8 @@ macro_rules! counters {
                     rows.push((String::from("refused_") + &why.word().replace('-', "_"), count));
                 }
                 rows.push(("waits_in_progress".to_owned(), waits_in_progress));
+                rows.push(("recovery_last_ms".to_owned(), self.recovery_times.last.as_millis()));
+                rows.push(("recovery_longest_ms".to_owned(), self.recovery_times.longest.as_millis()));
                 self.waits.push_rows(&mut rows);
                 rows
             }
@@ -131,6 +135,20 @@ const REFUSALS: [Refusal; 18] = [
     Refusal::Sublocks,
     Refusal::Aborted,
 ];
+
+/// The newest of some times, and the longest.
+#[derive(Default)]
+pub(crate) struct Longest {
+    last: Span,
+    longest: Span,
+}
+
+impl Longest {
+    pub(crate) fn add(&mut self, time: Span) {
+        self.last = time;
+        self.longest = self.longest.max(time);
+    }
+}
 
 /// How long requests waited until they were granted.
 #[derive(Default)]

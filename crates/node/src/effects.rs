@@ -77,6 +77,7 @@ impl Node {
                 let session = owner.and_then(|o| self.session_of(o));
                 let change = lockstead_types::reply::Change { space, name, lock, session, event, claim, token };
                 self.tell_watchers(&change);
+                self.tell_watchers_elsewhere(now, &change);
             }
         }
     }

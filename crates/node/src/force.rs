@@ -54,7 +54,7 @@ impl Node {
         self.tell_effects(now);
     }
 
-    fn check_reason(&self, reason: &str) -> Result<(), Refusal> {
+    pub(crate) fn check_reason(&self, reason: &str) -> Result<(), Refusal> {
         if reason.trim().is_empty() {
             return Err(Refusal::Invalid);
         }

@@ -181,7 +181,7 @@ impl Node {
         let waits: Vec<(RequestId, LockId)> = self.sessions.get(at).map_or(Vec::new(), |session| {
             let of_group = |pend| match pend {
                 Pend::Group { group: g, lock } if g == group => Some(lock),
-                Pend::Group { .. } | Pend::Lock(_) | Pend::Many(_) => None,
+                Pend::Group { .. } | Pend::Lock(_) | Pend::Many(_) | Pend::Forward => None,
             };
             session.ledger.waits().filter_map(|w| of_group(w.pend).map(|lock| (w.id, lock))).collect()
         });

@@ -22,15 +22,16 @@ impl Node {
         }
     }
 
-    fn look(&self, now: Time, query: Query<'_>) -> Result<Report, Refusal> {
+    pub(crate) fn look(&self, now: Time, query: Query<'_>) -> Result<Report, Refusal> {
         let rows_max = self.config.limits.rows_per_answer as usize;
         let who = |owner: OwnerId| self.holder(owner);
         let report = match query {
             Query::Resources { space, prefix, from } => {
                 self.known_space(space)?;
                 let bytes_max = self.config.limits.frame_bytes as usize / 2;
+                let from = u32::try_from(from).map_err(|_| Refusal::Invalid)?;
                 let (rows, next) = self.table.resources(space, prefix, from, (rows_max, bytes_max));
-                Report::Resources { rows, next }
+                Report::Resources { rows, next: next.map(u64::from) }
             }
             Query::Resource { space, name } => {
                 self.known_space(space)?;
@@ -60,6 +61,10 @@ impl Node {
                 Some(s) => Holder { session: Some(s.id), meta: s.meta.clone(), ..Holder::default() },
                 None => Holder::default(),
             },
+            Whose::Guest(at) => match self.member.as_ref().and_then(|m| m.guests.get(at)) {
+                Some(guest) => Holder { session: Some(guest.session), meta: guest.meta.clone(), ..Holder::default() },
+                None => Holder::default(),
+            },
             Whose::Group(group) => {
                 let meta = Meta { purpose: escape(self.groups.name(group)), ..Meta::default() };
                 Holder { group: Some(GroupId(group)), meta, ..Holder::default() }
@@ -77,7 +82,10 @@ impl Node {
             ttl: session.ttl,
             left: session.lease_end().since(now),
             age: now.since(session.opened),
-            locks: self.table.owner_locks(session.owner),
+            locks: match &self.member {
+                Some(member) => self.sessions.find(session.id).map_or(0, |at| member.copies.count_of(at) as u32),
+                None => self.table.owner_locks(session.owner),
+            },
             principal: alloc::format!("{}", session.principal),
             meta: session.meta.clone(),
         }

@@ -75,7 +75,7 @@ impl Manies {
             if session.ledger.waiting(value.id).map(|w| w.pend) != Some(Pend::Many(many)) {
                 return Err("an all-or-nothing request that nobody waits for");
             }
-            if value.waiting.is_none() || value.granted >= value.parts.len() {
+            if value.granted >= value.parts.len() {
                 return Err("an all-or-nothing request waits for nothing");
             }
         }
@@ -170,16 +170,13 @@ impl Node {
                 Until::At(time) => Wait::For(time.since(now)),
                 Until::Ever => Wait::Forever,
             };
-            let request = LockRequest {
-                space: part.space,
-                name: &part.name,
-                claim: part.claim,
-                wait,
-                flags: part.flags,
-                owner: part.owner,
-                tag: part.tag,
-                priority: part.priority,
-            };
+            let (at, id) = (value.session, value.id);
+            if self.member.is_some() {
+                return self.acquire_from_master(now, many, at, id, wait);
+            }
+            let Some(value) = self.manies.slab.get_mut(many) else { return };
+            let Some(part) = value.parts.get(value.granted) else { return };
+            let request = part.request(wait);
             match self.table.lock(now, owner, value.id.0, &request, &mut self.fx) {
                 Ok(Outcome::Granted(grant)) => value.on_granted(grant),
                 Ok(Outcome::Queued(lock)) => {
@@ -190,6 +187,25 @@ impl Node {
                 // A new lock holds nothing that it could lose.
                 Ok(Outcome::Demoted { why, .. }) | Err(why) => return self.fail_many(now, many, WaitEnd::Refused(why)),
             }
+        }
+    }
+
+    /// As a member: the next part is asked of its master, whose answer is the next step.
+    fn acquire_from_master(&mut self, now: Time, many: u32, at: u32, id: RequestId, wait: Wait) {
+        let Some(value) = self.manies.slab.get_mut(many) else { return };
+        let Some(part) = value.parts.get(value.granted) else { return };
+        let (name, request) = (part.name.clone(), part.request(wait));
+        let request = LockRequest { name: &name, ..request };
+        if let Err(why) = self.forward_part(now, at, id, many, &request) {
+            self.fail_many(now, many, WaitEnd::Refused(why));
+        }
+    }
+
+    /// The master has the part in a queue, under this id.
+    pub(crate) fn on_many_queued(&mut self, many: u32, lock: LockId) {
+        self.counters.queued += 1;
+        if let Some(value) = self.manies.slab.get_mut(many) {
+            value.waiting = Some(lock);
         }
     }
 
@@ -226,6 +242,11 @@ impl Node {
         let Some(owner) = self.sessions.get(value.session).map(|s| s.owner) else { return };
         let obtained = value.parts.iter().filter_map(|p| p.grant.as_ref()).map(|g| g.lock);
         // The one waited for is still there where the failure was that of another.
+        if self.is_member() {
+            let obtained: Vec<LockId> = obtained.collect();
+            obtained.into_iter().for_each(|lock| self.give_back(now, value.session, lock));
+            return self.answer_wait(now, value.session, waiting, end);
+        }
         for lock in obtained.chain(value.waiting) {
             let release = ReleaseRequest { lock, flags: Flags::FORCEUNLOCK, value: None };
             let _gone_already = self.table.release(now, owner, &release, &mut self.fx);
@@ -274,6 +295,21 @@ impl Node {
         let Some(many) = self.many_with(at, lock).and_then(|many| self.manies.slab.get_mut(many)) else { return false };
         many.withheld.insert(lock, claim);
         true
+    }
+}
+
+impl Part {
+    fn request(&self, wait: Wait) -> LockRequest<'_> {
+        LockRequest {
+            space: self.space,
+            name: &self.name,
+            claim: self.claim,
+            wait,
+            flags: self.flags,
+            owner: self.owner,
+            tag: self.tag,
+            priority: self.priority,
+        }
     }
 }
 

@@ -135,7 +135,7 @@ impl Node {
     }
 
     /// Checks what a lockspace is to be.
-    fn plan_space(&self, spec: &SpaceSpec) -> Result<Space, Refusal> {
+    pub(crate) fn plan_space(&self, spec: &SpaceSpec) -> Result<Space, Refusal> {
         if spec.name.len() > NAME_BYTES {
             return Err(Refusal::TooLong);
         }
@@ -179,10 +179,30 @@ impl Node {
         Ok(space)
     }
 
-    fn answer_space(&mut self, at: u32, id: RequestId, space: SpaceId) {
+    pub(crate) fn answer_space(&mut self, at: u32, id: RequestId, space: SpaceId) {
         let Some(known) = self.table.space(space) else { return self.refuse(at, id, Refusal::NoLockspace) };
         let info = SpaceInfo { space, modes: known.modes.spec().clone(), value_bytes: known.value_bytes };
         self.answer(at, id, Reply::Space(Box::new(info)));
+    }
+
+    /// As a member: a lockspace that all have agreed on.
+    pub(crate) fn on_space_created(&mut self, id: SpaceId) {
+        let spec = self.member.as_ref().and_then(|m| m.state.spaces.get(&id)).cloned();
+        let Some(spec) = spec else { return };
+        match self.plan_space(&spec) {
+            Ok(space) => {
+                self.table.add_space(id, space);
+                self.spaces.add(id, spec);
+            }
+            Err(why) => self.audit(format!("lockspace {} is left out: {why}", spec.name)),
+        }
+    }
+
+    pub(crate) fn on_space_dropped(&mut self, now: Time, id: SpaceId) {
+        let _none_held_or_forced = self.table.drop_space(now, id, true, &mut self.fx);
+        self.spaces.remove(id);
+        self.forget_watches_of(id);
+        self.tell_effects(now);
     }
 
     /// A line for the audit log: who did what, and why.

@@ -26,6 +26,20 @@ impl Watches {
         of_space.filter(move |(_, prefixes)| prefixes.iter().any(|p| name.starts_with(p))).map(|(at, _)| *at)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Every watch: whose, where, and the prefix.
+    pub(crate) fn all(&self) -> Vec<(u32, SpaceId, Box<[u8]>)> {
+        let of_space = |(space, sessions): (&SpaceId, &BySession)| {
+            let space = *space;
+            let all = sessions.iter().flat_map(move |(at, p)| p.iter().map(move |p| (*at, space, p.clone())));
+            all.collect::<Vec<_>>()
+        };
+        self.map.iter().flat_map(of_space).collect()
+    }
+
     fn add(&mut self, at: u32, space: SpaceId, prefix: &[u8]) {
         self.map.entry(space).or_default().entry(at).or_default().push(prefix.into());
         self.count += 1;
@@ -69,7 +83,7 @@ impl Node {
         }
     }
 
-    fn try_watch(&mut self, at: u32, space: SpaceId, prefix: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn try_watch(&mut self, at: u32, space: SpaceId, prefix: &[u8]) -> Result<(), Refusal> {
         let limits = &self.config.limits;
         if self.table.space(space).is_none() {
             return Err(Refusal::NoLockspace);
@@ -96,7 +110,7 @@ impl Node {
         let Some(extra) = self.sessions.get_mut(at).and_then(|s| s.extra_mut()) else { return };
         if core::mem::take(&mut extra.watches) > 0 {
             self.watches.remove_session(at);
-            self.table.set_watching(self.watches.count > 0);
+            self.watch_while_wanted();
         }
     }
 
@@ -106,6 +120,11 @@ impl Node {
                 extra.watches = extra.watches.saturating_sub(count);
             }
         }
-        self.table.set_watching(self.watches.count > 0);
+        self.watch_while_wanted();
+    }
+
+    fn watch_while_wanted(&mut self) {
+        let elsewhere = self.member.as_ref().is_some_and(|m| !m.watchers.is_empty());
+        self.table.set_watching(self.watches.count > 0 || elsewhere);
     }
 }

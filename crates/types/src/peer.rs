@@ -465,6 +465,8 @@ pub enum PeerQuery {
     Status,
     /// Answered when everything the asker sent before has had its effects, and these were sent.
     Sync,
+    /// Answered at once, so behind everything sent before.
+    Flush,
 }
 
 /// An order of an operator that another node carries out.

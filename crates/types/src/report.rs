@@ -18,7 +18,7 @@ pub enum Report {
         /// The rows.
         rows: Vec<ResourceRow>,
         /// What to ask with as `from` for further ones; `None` where that was all.
-        next: Option<u32>,
+        next: Option<u64>,
     },
     /// One resource, `None` where no lock is on it.
     Resource(Option<Box<ResourceDetail>>),

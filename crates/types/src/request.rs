@@ -200,7 +200,7 @@ pub enum Query<'a> {
         /// The first bytes of the names, none for all.
         prefix: &'a [u8],
         /// Where to go on: 0 first, then what the last answer said. A resource that is there all the while is shown once.
-        from: u32,
+        from: u64,
     },
     /// One resource with its three queues.
     Resource {

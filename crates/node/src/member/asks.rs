@@ -9,7 +9,7 @@ use alloc::{
 };
 
 use lockstead_types::{
-    NodeId, RequestId, SpaceId, Time,
+    NodeId, SpaceId, Time,
     name::escape,
     peer::{PeerMessage, PeerOrder, PeerQuery},
     refusal::Refusal,
@@ -18,7 +18,7 @@ use lockstead_types::{
     request::Query,
 };
 
-use super::{forward::Key, up_nodes};
+use super::{forward::Key, master_up, up_nodes};
 use crate::{
     ledger::{Pend, Waiting},
     node::Node,
@@ -110,6 +110,17 @@ impl Node {
         self.order(now, key, &nodes, order);
     }
 
+    pub(crate) fn order_others(&mut self, now: Time, key: Key, order: PeerOrder) {
+        let Some(member) = &self.member else { return };
+        let me = member.me;
+        let nodes: Vec<NodeId> = up_nodes(&member.state).into_iter().filter(|n| *n != me).collect();
+        if nodes.is_empty() {
+            let (at, id) = key;
+            return self.answer(at, id, Reply::Done);
+        }
+        self.order(now, key, &nodes, order);
+    }
+
     pub(crate) fn order_master(&mut self, now: Time, key: Key, space: SpaceId, name: &[u8], order: PeerOrder) {
         match self.master_of(space, name) {
             Ok(node) => self.order(now, key, &[node], order),
@@ -148,7 +159,7 @@ impl Node {
         }
         let slot = self.slot_of(space, name).ok_or(Refusal::NoQuorum)?;
         let state = &self.member.as_ref().ok_or(Refusal::Invalid)?.state;
-        state.master_up(slot).map(|(node, _)| node).ok_or(Refusal::NoQuorum)
+        master_up(state, slot).map(|(node, _)| node).ok_or(Refusal::NoQuorum)
     }
 
     fn refuse_key(&mut self, (at, id): Key, why: Refusal) {
@@ -203,8 +214,8 @@ impl Node {
                 }
             }
             PeerOrder::Purge { space, session } => Reply::Purged(self.table.purge(now, space, session, &mut self.fx)),
-            PeerOrder::Watch { session, space, prefix } => self.watch_for_guest(from, session, space, &prefix),
-            PeerOrder::Unwatch { session } => self.unwatch_for_guest(session),
+            PeerOrder::Watch { session, space, prefix } => self.watch_for(from, session, space, &prefix),
+            PeerOrder::Unwatch { session } => self.unwatch_for(session),
         };
         self.send_peer(now, from, PeerMessage::Obeyed { ask, reply });
         self.tell_effects(now);

@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use lockstead_types::{ConnId, Time, message::Rejection};
+use lockstead_types::{ConnId, SlotSet, Time, message::Rejection};
 
 use super::is_up;
 use crate::node::Node;
@@ -31,10 +31,25 @@ impl Node {
         let acting = now < member.authority && is_up(&member.state, member.me, member.incarnation);
         let before = core::mem::replace(&mut member.acting, acting);
         if before && !acting {
-            self.turn_all_away();
+            self.rest();
         } else if acting && !before {
-            self.send_unsent(now);
+            self.act(now);
         }
+    }
+
+    /// Nothing is granted, also not to those that wait when a lock is released meanwhile.
+    pub(crate) fn rest(&mut self) {
+        self.table.freeze_slots(&SlotSet::FULL);
+        self.turn_all_away();
+    }
+
+    fn act(&mut self, now: Time) {
+        let Some(member) = &self.member else { return };
+        let mut settled = SlotSet::FULL;
+        settled.remove_all(&member.recoveries.slots());
+        self.table.thaw_slots(now, &settled, &mut self.fx);
+        self.tell_effects(now);
+        self.send_unsent(now);
     }
 
     fn turn_all_away(&mut self) {

@@ -1,12 +1,10 @@
 //! The directory of sessions: how one opens here, comes here from another home, and ends. Each is a command that this node
 //! proposes; it happens when the command is applied, on all nodes.
 
-use alloc::string::String;
-
 use lockstead_cluster::{Command, EndWhy};
 use lockstead_table::Ending;
 use lockstead_types::{
-    ConnId, NodeId, RequestId, SessionId, Time,
+    ConnId, RequestId, SessionId, Time,
     message::{Reclaim, Rejection, ServerMessage},
     peer::{HomeGeneration, OwnedClaim, PeerMessage},
     refusal::Refusal,
@@ -110,30 +108,24 @@ impl Node {
 
     // ------------------------------------------------------------ when it is decided
 
-    pub(crate) fn on_session_opened(&mut self, id: SessionId) {
+    pub(crate) fn on_session_opened(&mut self, now: Time, id: SessionId) {
         let Some(member) = &mut self.member else { return };
         let Some(entry) = member.state.sessions.get(&id) else { return };
         if entry.home != member.me || entry.incarnation != member.incarnation {
             return;
         }
-        if matches!(member.proposals.settled(Subject::Session(id)), Some(Command::EndSession { .. })) {
-            // It ended before it was open: the end is proposed again below the open one.
-            return self.end_if_ending(id);
-        }
-        self.on_recorded(id);
-    }
-
-    /// Proposes the end anew where the first proposal came too early.
-    fn end_if_ending(&mut self, id: SessionId) {
-        let Some(at) = self.sessions.find(id) else { return };
-        let Some(session) = self.sessions.get(at) else { return };
-        let home = session.home;
-        let why = match session.stage {
-            Stage::Ending(Cause::Goodbye) => EndWhy::Goodbye,
-            Stage::Ending(Cause::Forced) => EndWhy::Forced,
-            _ => EndWhy::Expired,
+        let home = entry.generation;
+        member.proposals.settled(Subject::Session(id));
+        let stage = self.sessions.find(id).and_then(|at| self.sessions.get(at)).map(|s| s.stage);
+        let why = match stage {
+            Some(Stage::Opening) => return self.on_recorded(id),
+            Some(Stage::Live | Stage::Returning) => return,
+            // It ended before it was open: its end goes below.
+            Some(Stage::Ending(Cause::Goodbye)) => EndWhy::Goodbye,
+            Some(Stage::Ending(Cause::Forced)) => EndWhy::Forced,
+            Some(Stage::Ending(Cause::Crashed | Cause::Expired)) | None => EndWhy::Expired,
         };
-        self.propose(Time::ZERO, Subject::Session(id), Command::EndSession { session: id, home, why });
+        self.propose(now, Subject::Session(id), Command::EndSession { session: id, home, why });
     }
 
     pub(crate) fn on_session_rehomed(&mut self, now: Time, id: SessionId) {
@@ -167,7 +159,7 @@ impl Node {
         }
     }
 
-    pub(crate) fn on_session_ended(&mut self, now: Time, id: SessionId, home: NodeId, why: EndWhy) {
+    pub(crate) fn on_session_ended(&mut self, now: Time, id: SessionId, why: EndWhy) {
         let ending = match why {
             EndWhy::Goodbye => Ending::Goodbye,
             EndWhy::Expired | EndWhy::Forced => Ending::Crash,
@@ -193,8 +185,8 @@ impl Node {
                 self.tell_ended(now, arrival.conn);
             }
         }
-        let _ = home;
         self.end_guest(now, id, ending);
+        self.unwatch_for(id);
         self.on_session_reported(now, id);
     }
 
@@ -202,7 +194,13 @@ impl Node {
     fn forget_session(&mut self, now: Time, at: u32) {
         self.drop_manies(at);
         self.drop_watches(at);
+        self.forget_asks(at);
         if let Some(member) = &mut self.member {
+            for (subject, _) in member.proposals.subjects() {
+                if matches!(subject, Subject::Request(session, _) if session == at) {
+                    member.proposals.settled(subject);
+                }
+            }
             for key in member.forwards.of_session(at) {
                 member.forwards.remove(key);
             }
@@ -220,6 +218,10 @@ impl Node {
         self.owners.set(session.owner, Whose::Nobody);
         self.table.end_owner(now, session.owner, Ending::Goodbye, &mut self.fx);
         self.tell_effects(now);
+    }
+
+    fn is_ending(&self, at: u32) -> bool {
+        self.sessions.get(at).is_some_and(|s| matches!(s.stage, Stage::Ending(_)))
     }
 
     /// A command of this node was refused.
@@ -243,10 +245,13 @@ impl Node {
             {
                 self.on_rehome_refused(now, *session);
             }
-            // It ended already, or another home has it: what was applied says so.
+            // It ended already, or another home has it, which was told; or it is not open yet: then it is ended when it opens.
             Command::EndSession { session, .. } => {
-                if !member.state.sessions.contains_key(session) {
-                    member.proposals.settled(Subject::Session(*session));
+                member.proposals.settled(Subject::Session(*session));
+                let ended = !member.state.sessions.contains_key(session);
+                let here = self.sessions.find(*session).filter(|_| ended);
+                if let Some(at) = here.filter(|at| self.is_ending(*at)) {
+                    self.forget_session(now, at);
                 }
             }
             _ => {}
@@ -305,10 +310,5 @@ impl Node {
             self.introduce(now, at, node);
             self.send_peer(now, node, PeerMessage::ClaimsDone { session, home });
         }
-    }
-
-    /// Who a session belongs to, for the audit log.
-    pub(crate) fn principal_of(&self, id: SessionId) -> Option<String> {
-        self.member.as_ref()?.state.sessions.get(&id).map(|s| s.principal.clone())
     }
 }

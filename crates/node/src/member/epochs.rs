@@ -1,29 +1,45 @@
 //! Commands as they are applied: what the members agree on changes, and this node with it.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 
 use lockstead_cluster::{Change, Command, State};
 use lockstead_types::{
-    ConnId, LockId, NodeId, SessionId, Slot, SlotSet, Time, message::Rejection, peer::Incarnation, refusal::Refusal, reply::Revoked,
+    ConnId, LockId, NodeId, SessionId, Slot, SlotSet, Time, peer::Incarnation, refusal::Refusal, reply::Revoked,
 };
 
 use super::{homeless, is_up, up_nodes};
 use crate::node::Node;
 
 impl Node {
+    /// A member's first steps: what its own start has brought it.
+    pub(crate) fn join(&mut self, now: Time) {
+        let Some(member) = &self.member else { return };
+        self.table.set_slot_seed(member.state.seed);
+        let mine = |slot: &Slot| {
+            let entry = member.state.slots.get(usize::from(slot.0));
+            entry.is_some_and(|e| e.master == member.me && e.incarnation == member.incarnation)
+        };
+        // [CLUSTER-7] Its start made it master of them: others report what is held there.
+        let mine: SlotSet = Slot::all().filter(mine).collect();
+        self.rest();
+        self.begin_recovery(now, mine);
+        self.report_nothing(now);
+        self.settle(now);
+    }
+
     /// The next command of the log.
     pub(crate) fn on_committed(&mut self, now: Time, command: &Command) {
         let Some(member) = &mut self.member else { return };
         match member.state.apply(command) {
             Ok(changes) => {
-                self.settle_space_command(command);
                 for change in changes {
                     self.on_change(now, change);
                 }
+                self.settle_space_command(command);
             }
-            Err(_why) => {
+            Err(why) => {
                 self.on_refused_command(now, command);
-                self.on_refused_space_command(command);
+                self.on_refused_space_command(command, why);
             }
         }
         // This start of the node may have been put out.
@@ -33,9 +49,9 @@ impl Node {
     fn on_change(&mut self, now: Time, change: Change) {
         match change {
             Change::Epoch { moved } => self.on_epoch(now, &moved),
-            Change::SessionOpened { session } => self.on_session_opened(session),
+            Change::SessionOpened { session } => self.on_session_opened(now, session),
             Change::SessionRehomed { session, .. } => self.on_session_rehomed(now, session),
-            Change::SessionEnded { session, home, why, .. } => self.on_session_ended(now, session, home, why),
+            Change::SessionEnded { session, why, .. } => self.on_session_ended(now, session, why),
             Change::SpaceCreated { space } => self.on_space_created(space),
             Change::SpaceDropped { space } => self.on_space_dropped(now, space),
         }
@@ -72,14 +88,14 @@ impl Node {
         let all: SlotSet = moved.iter().map(|(slot, ..)| *slot).collect();
         let gained: SlotSet = moved.iter().map(|(slot, ..)| *slot).filter(|s| mine(*s)).collect();
         let lost: SlotSet = moved.iter().filter(|(_, node, i)| was_mine(*node, *i)).map(|(slot, ..)| *slot).collect();
-        for (slot, node, _) in moved {
-            self.forget_places(*slot, *node);
-        }
+        self.forget_places(&all, moved);
         let given = self.give_up(&lost);
         self.revise_recoveries(now, &lost);
         self.begin_recovery(now, gained);
         self.end_stray_guests(now);
+        self.revise_asks(now);
         self.report(now, &all, given);
+        self.watch_again(now);
         self.send_unsent(now);
     }
 
@@ -101,11 +117,16 @@ impl Node {
         }
     }
 
-    fn forget_places(&mut self, slot: Slot, master: NodeId) {
+    /// Where the locks of these slots are is not known until their new masters say so.
+    fn forget_places(&mut self, all: &SlotSet, moved: &[(Slot, NodeId, Incarnation)]) {
         let Some(member) = &mut self.member else { return };
-        let copies: Vec<u32> = member.copies.iter().filter(|(_, c)| c.slot == slot).map(|(at, _)| at).collect();
-        for copy in copies {
-            member.copies.forget_place(copy, master);
+        let former: BTreeMap<Slot, NodeId> = moved.iter().map(|(slot, node, _)| (*slot, *node)).collect();
+        let copies: Vec<(u32, Slot)> =
+            member.copies.iter().filter(|(_, c)| all.has(c.slot)).map(|(at, c)| (at, c.slot)).collect();
+        for (copy, slot) in copies {
+            if let Some(master) = former.get(&slot) {
+                member.copies.forget_place(copy, *master);
+            }
         }
     }
 
@@ -151,10 +172,5 @@ impl Node {
     #[must_use]
     pub fn homeless_sessions(&self) -> usize {
         self.member.as_ref().map_or(0, |m| homeless(&m.state).count())
-    }
-
-    /// A node alone has no use for what only members understand.
-    pub(crate) fn refuse_peer(&mut self, conn: ConnId) {
-        self.reject(conn, Rejection::Protocol);
     }
 }

@@ -18,6 +18,7 @@ use lockstead_types::{
     request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Target, Wait},
 };
 
+use super::master_up;
 use crate::{
     effects::WaitEnd,
     ledger::{Pend, Waiting},
@@ -293,6 +294,13 @@ impl Node {
         self.begin(now, (at, id), slot, For::Client, What::CancelRequest(request), None);
     }
 
+    /// Gives back a lock that a request for several has obtained in vain.
+    pub(crate) fn give_back(&mut self, now: Time, at: u32, lock: LockId) {
+        if let Some(copy) = self.member.as_ref().and_then(|m| m.copies.find(at, lock)) {
+            self.release_copy(now, copy);
+        }
+    }
+
     /// Gives back a lock that nobody here wants.
     pub(crate) fn release_copy(&mut self, now: Time, copy: u32) {
         let Some(member) = &mut self.member else { return };
@@ -334,7 +342,7 @@ impl Node {
             return;
         }
         let Some(forward) = member.forwards.map.get(&key) else { return };
-        let Some((master, generation)) = member.state.master_up(forward.slot) else { return };
+        let Some((master, generation)) = master_up(&member.state, forward.slot) else { return };
         let place = match forward.what.copy() {
             Some(copy) => match member.copies.get(copy).and_then(|c| c.place) {
                 Some(place) => Some(place),

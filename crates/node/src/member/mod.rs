@@ -12,7 +12,9 @@
 //! What the members agree on comes as commands (`directory.rs`, `epochs.rs`); how messages get across is in `link.rs` and
 //! `peers.rs`; when this node may act at all in `authority.rs`. Rules: CLUSTER in `docs/semantics.md`.
 
+mod asks;
 mod authority;
+mod check;
 mod copies;
 mod directory;
 mod epochs;
@@ -24,7 +26,8 @@ mod proposals;
 mod recovery;
 mod replies;
 mod report;
-mod check;
+mod requests;
+mod watchers;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -38,7 +41,7 @@ use lockstead_types::{
 };
 
 pub(crate) use self::{copies::Copies, directory::Arrival, forward::For};
-use self::{forward::Forwards, guests::Guests, link::Link, peers::Peer, proposals::Proposals, recovery::Recoveries};
+use self::{asks::Asks, forward::Forwards, guests::Guests, link::Link, peers::Peer, proposals::Proposals, recovery::Recoveries, watchers::Watchers};
 use crate::node::{Hashing, Node};
 
 /// What a node needs to know to be a member.
@@ -70,6 +73,8 @@ pub(crate) struct Member {
     pub(crate) proposals: Proposals,
     /// Sessions on their way to this node.
     pub(crate) arrivals: BTreeMap<SessionId, Arrival>,
+    pub(crate) asks: Asks,
+    pub(crate) watchers: Watchers,
 }
 
 impl Member {
@@ -89,6 +94,8 @@ impl Member {
             recoveries: Recoveries::new(),
             proposals: Proposals::new(),
             arrivals: BTreeMap::new(),
+            asks: Asks::default(),
+            watchers: Watchers::default(),
         }
     }
 
@@ -179,6 +186,12 @@ impl Node {
             }
         }
     }
+}
+
+/// The master of a slot with the slot's generation, if that start of it takes part.
+pub(crate) fn master_up(state: &State, slot: Slot) -> Option<(NodeId, SlotGeneration)> {
+    let entry = state.slots.get(usize::from(slot.0))?;
+    is_up(state, entry.master, entry.incarnation).then_some((entry.master, entry.generation))
 }
 
 /// Whether this start of a member takes part.

@@ -172,8 +172,11 @@ impl Node {
             let Some(epoch) = member.recoveries.map.iter().find(|(_, r)| done(r)).map(|(e, _)| *e) else { return };
             let Some(recovery) = member.recoveries.map.remove(&epoch) else { return };
             self.counters.recovery_times.add(now.since(recovery.began));
-            self.table.thaw_slots(now, &recovery.slots, &mut self.fx);
-            self.tell_effects(now);
+            // Otherwise they are thawed with all others when it may act again.
+            if self.may_act() {
+                self.table.thaw_slots(now, &recovery.slots, &mut self.fx);
+                self.tell_effects(now);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use lockstead_types::{
 use super::{
     copies::Copy,
     forward::{For, Forward, Key, What},
+    master_up,
 };
 use crate::{effects::WaitEnd, node::Node};
 
@@ -153,7 +154,7 @@ impl Node {
         }
     }
 
-    fn on_release_answered(
+    pub(crate) fn on_release_answered(
         &mut self,
         now: Time,
         from: NodeId,
@@ -229,7 +230,7 @@ impl Node {
         let Some(member) = &mut self.member else { return };
         let key = (at, id);
         let Some(forward) = member.forwards.map.get(&key).filter(|f| f.sent == Some(generation)) else { return };
-        let newer = member.state.master_up(forward.slot).is_some_and(|(_, known)| known > generation);
+        let newer = master_up(&member.state, forward.slot).is_some_and(|(_, known)| known > generation);
         member.forwards.set_sent(key, None);
         if newer {
             self.send_unsent(now);

@@ -18,7 +18,10 @@ use lockstead_types::{
     request::{Claim, Wait},
 };
 
-use super::forward::{For, Forward, Key, What};
+use super::{
+    forward::{For, Forward, Key, What},
+    master_up,
+};
 use crate::{node::Node, session::Stage};
 
 /// Rows of one message at most.
@@ -38,12 +41,12 @@ impl Node {
         let (epoch, me) = (member.state.epoch, member.me);
         let mut manifests: BTreeMap<NodeId, Manifest> = BTreeMap::new();
         for slot in moved.iter() {
-            if let Some((master, _)) = member.state.master_up(slot) {
+            if let Some((master, _)) = master_up(&member.state, slot) {
                 manifests.entry(master).or_default();
             }
         }
         for (slot, given) in given_up {
-            let Some((master, _)) = member.state.master_up(slot) else { continue };
+            let Some((master, _)) = master_up(&member.state, slot) else { continue };
             let manifest = manifests.entry(master).or_default();
             match given {
                 Given::Orphan(row) => manifest.rows.push(row),
@@ -68,6 +71,15 @@ impl Node {
         }
     }
 
+    /// A node that has just started has nothing to report to masters of slots that its start has moved, and says so.
+    pub(crate) fn report_nothing(&mut self, now: Time) {
+        let Some(member) = &self.member else { return };
+        let epoch = member.state.epoch;
+        for node in super::up_nodes(&member.state) {
+            self.send_peer(now, node, PeerMessage::ReportDone { epoch, returning: Vec::new() });
+        }
+    }
+
     fn report_copies(&mut self, now: Time, moved: &SlotSet, manifests: &mut BTreeMap<NodeId, Manifest>) {
         self.settle_forwards(now, moved, manifests);
         let Some(member) = &mut self.member else { return };
@@ -77,14 +89,14 @@ impl Node {
         for at in copies {
             let Some(member) = &mut self.member else { return };
             let lock = member.copies.id(at);
+            let Some(session) = member.copies.get(at).map(|copy| copy.session) else { continue };
+            let Some(id) = self.sessions.get(session).map(|s| s.id) else { continue };
             let Some(copy) = member.copies.get_mut(at) else { continue };
-            let Some((master, _)) = member.state.master_up(copy.slot) else { continue };
+            let Some((master, _)) = master_up(&member.state, copy.slot) else { continue };
             copy.reported = epoch;
-            let session = copy.session;
             let key = copy.wait.map(|id| (session, id));
             let since = key.and_then(|(at, id)| self.sessions.get(at)?.ledger.waiting(id)).map_or(now, |w| w.since);
             let wanted = key.and_then(|(at, id)| wait_report(now, id, since, member.forwards.map.get(&(at, id))?));
-            let Some(id) = self.session_id(session) else { continue };
             let row = LockReport {
                 session: Some(id),
                 orphan: false,
@@ -115,12 +127,15 @@ impl Node {
         for key in about {
             let Some(member) = &mut self.member else { return };
             let Some(forward) = member.forwards.map.get(&key) else { continue };
-            let Some((master, generation)) = member.state.master_up(forward.slot) else { continue };
+            let Some((master, generation)) = master_up(&member.state, forward.slot) else { continue };
             if let Some(doubtful) = doubtful_write(forward, &member.copies) {
                 manifests.entry(master).or_default().values.push(doubtful);
             }
             match &forward.what {
-                What::Release { copy, .. } => self.finish_release(now, key, *copy),
+                What::Release { copy, .. } => {
+                    let copy = *copy;
+                    self.finish_release(now, key, copy);
+                }
                 What::Lock(_) if forward.queued.is_some() && forward.whose == For::Nobody => {
                     let copy = forward.copy;
                     member.forwards.remove(key);
@@ -142,7 +157,7 @@ impl Node {
         ) else {
             return;
         };
-        let master = member.state.master_up(found).map_or(member.me, |(master, _)| master);
+        let master = master_up(&member.state, found).map_or(member.me, |(master, _)| master);
         let whose = member.forwards.map.get(&key).map_or(For::Nobody, |f| f.whose);
         self.on_release_answered(now, master, key, copy, (one_way, whose), lockstead_types::reply::Reply::Released);
     }

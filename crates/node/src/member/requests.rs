@@ -52,14 +52,9 @@ impl Node {
             Op::EndSession { session, reason } => self.propose_forced_end(now, at, id, *session, reason),
             Op::Query(query) => return self.query_as_member(now, at, id, *query),
             Op::Watch { space, prefix } => {
-                let Some(session) = self.session_id(at) else { return true };
-                let order = PeerOrder::Watch { session, space: *space, prefix: (*prefix).into() };
-                self.order_all(now, (at, id), order);
+                self.watch_everywhere(now, at, id, *space, prefix);
             }
-            Op::Unwatch => {
-                let Some(session) = self.session_id(at) else { return true };
-                self.order_all(now, (at, id), PeerOrder::Unwatch { session });
-            }
+            Op::Unwatch => self.unwatch_everywhere(now, at, id),
             Op::LockMany(_) | Op::SpaceOpen { .. } => return false,
         }
         true
