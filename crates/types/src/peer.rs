@@ -383,7 +383,7 @@ pub struct WaitReport {
     pub value: Option<Box<[u8]>>,
 }
 
-/// A value block as the master knew it that gave the slot up.
+/// A value block as the master knew it that gave the slot up, or as a home wanted it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ValueReport {
     /// The lockspace.
@@ -392,6 +392,8 @@ pub struct ValueReport {
     pub name: Box<[u8]>,
     /// The value block.
     pub value: Value,
+    /// Not what a master knew: a home asked its master to write it and never heard whether it was. Nobody knows the value now.
+    pub written: bool,
 }
 
 /// A claim of a client, owning its name.

@@ -216,7 +216,7 @@ record!(WaitReport {
     priority: i8,
     value: Option<Box<[u8]>>,
 });
-record!(ValueReport { space: SpaceId, name: Box<[u8]>, value: Value });
+record!(ValueReport { space: SpaceId, name: Box<[u8]>, value: Value, written: bool });
 record!(OwnedClaim {
     space: SpaceId,
     name: Box<[u8]>,
@@ -236,6 +236,7 @@ choice!(PeerQuery, "question between nodes" {
     4 = Deadlocks,
     5 = Status,
     6 = Sync,
+    7 = Flush,
 });
 choice!(PeerOrder, "order between nodes" {
     0 = ForceRelease { space, name, token, reason },

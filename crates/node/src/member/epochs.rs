@@ -22,7 +22,7 @@ impl Node {
         // [CLUSTER-7] Its start made it master of them: others report what is held there.
         let mine: SlotSet = Slot::all().filter(mine).collect();
         self.rest();
-        self.begin_recovery(now, mine);
+        self.begin_recovery(now, mine, &[]);
         self.report_nothing(now);
         self.settle(now);
     }
@@ -89,9 +89,9 @@ impl Node {
         let gained: SlotSet = moved.iter().map(|(slot, ..)| *slot).filter(|s| mine(*s)).collect();
         let lost: SlotSet = moved.iter().filter(|(_, node, i)| was_mine(*node, *i)).map(|(slot, ..)| *slot).collect();
         self.forget_places(&all, moved);
-        let given = self.give_up(&lost);
+        let given = self.give_up(now, &lost);
         self.revise_recoveries(now, &lost);
-        self.begin_recovery(now, gained);
+        self.begin_recovery(now, gained, moved);
         self.end_stray_guests(now);
         self.revise_asks(now);
         self.report(now, &all, given);

@@ -10,12 +10,14 @@
 //! Rules: [CLUSTER-7].
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     vec::Vec,
 };
 
+use lockstead_table::Claimant;
 use lockstead_types::{
-    LockId, NodeId, SessionId, Slot, SlotSet, Time,
+    LockId, NodeId, SessionId, Slot, SlotSet, SpaceId, Time,
     peer::{Incarnation, LockReport, PeerMessage, ValueReport},
     refusal::Refusal,
 };
@@ -34,6 +36,12 @@ pub(crate) struct Recovery {
     homes: BTreeSet<(NodeId, Incarnation)>,
     /// Sessions that may have locks nobody has reported: their home is gone, or they have not claimed all at a new one.
     sessions: BTreeSet<SessionId>,
+    /// Who decided for each slot before.
+    former: BTreeMap<Slot, (NodeId, Incarnation)>,
+    /// Slots whose former master has reported, and so every value block there is.
+    complete: SlotSet,
+    /// Value blocks that may have been written since their last known value.
+    doubtful: Vec<(SpaceId, Box<[u8]>)>,
     began: Time,
 }
 
@@ -62,7 +70,7 @@ impl Recoveries {
 
 impl Node {
     /// This node is the new master of `slots`.
-    pub(crate) fn begin_recovery(&mut self, now: Time, slots: SlotSet) {
+    pub(crate) fn begin_recovery(&mut self, now: Time, slots: SlotSet, moved: &[(Slot, NodeId, Incarnation)]) {
         let Some(member) = &mut self.member else { return };
         if slots.is_empty() {
             return;
@@ -71,7 +79,9 @@ impl Node {
         self.table.freeze_slots(&slots);
         let homes = up(&member.state).collect();
         let sessions = homeless(&member.state).collect();
-        let recovery = Recovery { slots, homes, sessions, began: now };
+        let former = moved.iter().filter(|(slot, ..)| slots.has(*slot)).map(|(s, node, i)| (*s, (*node, *i))).collect();
+        let (complete, doubtful) = (SlotSet::EMPTY, Vec::new());
+        let recovery = Recovery { slots, homes, sessions, former, complete, doubtful, began: now };
         member.recoveries.map.insert(member.state.epoch, recovery);
         self.counters.recoveries += 1;
     }
@@ -113,9 +123,7 @@ impl Node {
         }
         for value in values {
             if self.recovering(epoch, self.slot_of(value.space, &value.name)) {
-                let ValueReport { space, name, value } = value;
-                let authoritative = !value.invalid;
-                self.table.restore_value(space, &name, value, authoritative);
+                self.restore_value_report(from, epoch, value);
             }
         }
         self.tell_effects(now);
@@ -132,16 +140,34 @@ impl Node {
             return None;
         }
         if row.orphan {
-            return Some(self.table.restore_orphan(now, row, &mut self.fx));
+            return Some(self.table.restore(now, Claimant::Orphan(row.session), row, 0, &mut self.fx));
         }
         let member = self.member.as_mut()?;
         let at = member.guests.find(row.session?)?;
         let owner = member.guests.get(at)?.owner;
-        let restored = self.table.restore(now, owner, row, &mut self.fx);
+        let origin = row.wanted.as_ref().map_or(0, |wanted| wanted.id.0);
+        let restored = self.table.restore(now, Claimant::Owner(owner), row, origin, &mut self.fx);
         if let (Ok(lock), Some(wanted)) = (&restored, &row.wanted) {
             member.guests.get_mut(at)?.waits.insert(wanted.id, (*lock, slot));
         }
         Some(restored)
+    }
+
+    /// A value block as its former master knows it, or one that a home has asked somebody to write who never said whether it was.
+    fn restore_value_report(&mut self, from: NodeId, epoch: u32, report: ValueReport) {
+        let ValueReport { space, name, value, written } = report;
+        if written {
+            self.table.restore_value(space, &name, &value, false);
+            let recovery = self.member.as_mut().and_then(|m| m.recoveries.map.get_mut(&epoch));
+            if let Some(recovery) = recovery {
+                recovery.doubtful.push((space, name));
+            }
+            return;
+        }
+        let slot = self.slot_of(space, &name);
+        let recovery = self.member.as_ref().and_then(|m| m.recoveries.map.get(&epoch));
+        let former = slot.and_then(|slot| recovery?.former.get(&slot)).is_some_and(|(node, _)| *node == from);
+        self.table.restore_value(space, &name, &value, former);
     }
 
     /// A home has reported all.
@@ -151,6 +177,8 @@ impl Node {
         let known = &member.state.sessions;
         if let Some(recovery) = member.recoveries.map.get_mut(&epoch) {
             recovery.homes.remove(&(from, incarnation));
+            let its = recovery.former.iter().filter(|(_, former)| **former == (from, incarnation));
+            recovery.complete.insert_all(&its.map(|(slot, _)| *slot).collect());
             recovery.sessions.extend(returning.iter().filter(|s| known.contains_key(s)));
         }
         self.try_thaw(now);
@@ -172,6 +200,10 @@ impl Node {
             let Some(epoch) = member.recoveries.map.iter().find(|(_, r)| done(r)).map(|(e, _)| *e) else { return };
             let Some(recovery) = member.recoveries.map.remove(&epoch) else { return };
             self.counters.recovery_times.add(now.since(recovery.began));
+            self.table.finish_values(&recovery.complete);
+            for (space, name) in &recovery.doubtful {
+                self.table.doubt_value(*space, name);
+            }
             // Otherwise they are thawed with all others when it may act again.
             if self.may_act() {
                 self.table.thaw_slots(now, &recovery.slots, &mut self.fx);

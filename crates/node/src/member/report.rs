@@ -11,6 +11,7 @@ use alloc::{
     vec::Vec,
 };
 
+use lockstead_table::Claimant;
 use lockstead_types::{
     LockId, NodeId, RequestId, Slot, SlotSet, Time,
     peer::{LockReport, PeerMessage, ValueReport, WaitReport},
@@ -163,21 +164,22 @@ impl Node {
     }
 
     /// A former master takes everything about these slots out of its table.
-    pub(crate) fn give_up(&mut self, slots: &SlotSet) -> Vec<(Slot, Given)> {
+    pub(crate) fn give_up(&mut self, now: Time, slots: &SlotSet) -> Vec<(Slot, Given)> {
         let mut given = Vec::new();
         if slots.is_empty() {
             return given;
         }
         let seed = self.member.as_ref().map_or(0, |m| m.state.seed);
-        self.table.export_slots(slots, &mut |resource| {
-            let slot = Slot::of(seed, resource.space, &resource.name);
-            for lock in resource.locks.iter().filter(|l| l.owner.is_none()) {
+        for resource in self.table.export_slots(now, slots) {
+            let slot = Slot::of(seed, resource.space, resource.name);
+            for lock in &resource.locks {
+                let Claimant::Orphan(session) = lock.whose else { continue };
                 let row = LockReport {
-                    session: lock.label,
+                    session,
                     orphan: true,
                     lock: LockId(0),
                     space: resource.space,
-                    name: resource.name.clone(),
+                    name: resource.name.into(),
                     held: lock.held,
                     token: lock.token,
                     wanted: None,
@@ -189,10 +191,11 @@ impl Node {
                 given.push((slot, Given::Orphan(row)));
             }
             if let Some(value) = resource.value {
-                let value = ValueReport { space: resource.space, name: resource.name, value };
+                let value =
+                    ValueReport { space: resource.space, name: resource.name.into(), value: value.clone(), written: false };
                 given.push((slot, Given::Value(value)));
             }
-        });
+        }
         self.table.drop_slots(slots);
         if let Some(member) = &mut self.member {
             member.guests.forget_waits(slots);
@@ -236,6 +239,6 @@ fn doubtful_write(forward: &Forward, copies: &super::copies::Copies) -> Option<V
         _ => return None,
     };
     let value = Value { bytes: value.clone(), invalid: true };
-    Some(ValueReport { space: copy.space, name: copy.name.clone(), value })
+    Some(ValueReport { space: copy.space, name: copy.name.clone(), value, written: true })
 }
 
