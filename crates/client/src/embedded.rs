@@ -86,6 +86,7 @@ impl Engine {
             recorded: Vec::new(),
             ttl_max_recorded: Span::ZERO,
             durable: false,
+            member: None,
         };
         let core = Core {
             node: Node::new(config, clock::coarse()),

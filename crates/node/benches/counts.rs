@@ -62,6 +62,7 @@ impl Run {
             recorded: Vec::new(),
             ttl_max_recorded: Span::ZERO,
             durable: false,
+            member: None,
         };
         let mut run = Run { node: Node::new(config, Time::ZERO), newest: 0, answers: 0 };
         let principal = Principal::Local { uid: 1, gid: 1, pid: 1 };

@@ -52,6 +52,7 @@ fn main() {
             recorded: Vec::new(),
             ttl_max_recorded: Span::ZERO,
             durable: false,
+            member: None,
         };
         let mut node = Node::new(config, NOW);
         let before = BYTES.load(Ordering::Relaxed);

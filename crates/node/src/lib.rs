@@ -27,10 +27,10 @@ mod effects;
 mod request;
 
 mod force;
-mod member;
 mod group_requests;
 mod groups;
 mod many;
+mod member;
 mod restart;
 mod spaces;
 mod watch;

@@ -163,7 +163,9 @@ impl Node {
     fn acquire_next(&mut self, now: Time, many: u32) {
         loop {
             let Some(value) = self.manies.slab.get_mut(many) else { return };
-            let Some(part) = value.parts.get(value.granted) else { return self.complete_many(now, many) };
+            if value.granted >= value.parts.len() {
+                return self.complete_many(now, many);
+            }
             let Some(owner) = self.sessions.get(value.session).map(|s| s.owner) else { return };
             let wait = match value.until {
                 Until::Now => Wait::Never,

@@ -247,7 +247,9 @@ impl Sessions {
             match session.timer {
                 Some(timer) if !self.timers.contains(&(timer, at)) => return Err("a lease has no timer"),
                 Some(timer) if timer > session.lease_end() => return Err("a timer comes after its lease's end"),
-                None if !session.is_embedded() && !matches!(session.stage, Stage::Ending(_)) => return Err("a lease without timer"),
+                None if !session.is_embedded() && !matches!(session.stage, Stage::Ending(_)) => {
+                    return Err("a lease without timer");
+                }
                 Some(_) | None => {}
             }
         }

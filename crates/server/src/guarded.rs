@@ -124,6 +124,8 @@ impl Core {
                     self.stage(record);
                     None
                 }
+                // Of members of a cluster only.
+                Output::Propose(_) | Output::SendPeer { .. } | Output::ClosePeer { .. } => None,
                 Output::Close { conn } => {
                     self.write_journal();
                     if let Some(outbox) = self.routes.remove(conn) {

@@ -310,6 +310,7 @@ fn node(config: &ServerConfig, recovered: Recovered) -> Node {
         recorded: recovered.sessions,
         ttl_max_recorded: recovered.ttl_max,
         durable: config.data.is_some(),
+        member: None,
     };
     Node::new(node_config, clock::now())
 }

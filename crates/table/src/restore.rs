@@ -121,6 +121,15 @@ impl Table {
         }
     }
 
+    /// Flags the value block of a resource invalid, whoever reported it: somebody asked to write it and was never told whether it
+    /// was ([SLOT-7]). Nothing where the resource is not there, or its slot not frozen.
+    pub fn distrust_value(&mut self, space: SpaceId, name: &[u8]) {
+        let found = self.spaces.find(space).and_then(|index| self.find_resource(index, name).0);
+        if let Some(resource) = found.filter(|r| self.is_frozen_at(*r)) {
+            self.invalidate(resource);
+        }
+    }
+
     /// Refuses a report that makes no sense.
     fn check_report(&self, space: u16, report: &LockReport, orphan: bool) -> Result<(), Refusal> {
         for claim in [report.held, report.wanted.as_ref().map(|w| w.claim)].into_iter().flatten() {

@@ -103,6 +103,7 @@ impl World {
             recorded: self.journal.sessions.clone(),
             ttl_max_recorded: self.journal.ttl_max,
             durable: true,
+            member: None,
         };
         self.node.get_or_insert_with(|| Node::new(config(), self.now))
     }
@@ -281,6 +282,8 @@ impl World {
                     }
                 }
                 Output::Record(record) => self.record(record),
+                // A node alone has no peers.
+                Output::Propose(_) | Output::SendPeer { .. } | Output::ClosePeer { .. } => {}
             }
         }
         self.node().check().map_err(|why| format!("the state of the node is broken: {why}"))

@@ -202,6 +202,7 @@ impl World {
             recorded: self.records.values().cloned().collect(),
             ttl_max_recorded: self.ttl_max,
             durable: true,
+            member: None,
         };
         self.node = Some(Node::new(config, self.node_time()));
         self.pump_node();
@@ -264,6 +265,8 @@ impl World {
                 }
                 NodeOutput::Record(Record::TtlMax { ttl }) => self.ttl_max = ttl,
                 NodeOutput::Record(_) => {}
+                // A node alone has no peers.
+                NodeOutput::Propose(_) | NodeOutput::SendPeer { .. } | NodeOutput::ClosePeer { .. } => {}
             }
         }
     }

@@ -207,7 +207,10 @@ impl Node {
                 match self.table.force_release(now, space, &name, token, &mut self.fx) {
                     Ok(lock) => {
                         let what = alloc::format!("lock {} on {} with token {token}", lock.0, escape(&name));
-                        self.audit(alloc::format!("{what} released by force by {by}, reason: {}", escape(reason.as_bytes())));
+                        self.audit(alloc::format!(
+                            "{what} released by force by {by}, reason: {}",
+                            escape(reason.as_bytes())
+                        ));
                         Reply::Released
                     }
                     Err(why) => Reply::Refused(why),

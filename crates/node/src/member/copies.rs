@@ -3,16 +3,10 @@
 //!
 //! Clients know a lock under the copy's id. It stays the same wherever the lock's slot goes.
 
-use alloc::{
-    boxed::Box,
-    collections::BTreeSet,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 
 use hashbrown::HashMap;
-use lockstead_types::{
-    Flags, LockId, NodeId, RequestId, Slot, SpaceId, Token, reply::Value, request::Claim,
-};
+use lockstead_types::{Flags, LockId, NodeId, RequestId, Slot, SpaceId, Token, reply::Value, request::Claim};
 
 use crate::node::Hashing;
 
@@ -38,6 +32,8 @@ pub(crate) struct Copy {
     pub(crate) wait: Option<RequestId>,
     /// Its release was sent and is not answered: it is claimed no more.
     pub(crate) releasing: bool,
+    /// What somebody waits for since it was granted, as far as its holder was told.
+    pub(crate) blocking: Option<Claim>,
     /// The epoch in which it was last reported to a new master; answers to earlier reports are void.
     pub(crate) reported: u32,
 }

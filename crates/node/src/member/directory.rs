@@ -207,7 +207,8 @@ impl Node {
             let copies: alloc::vec::Vec<u32> = member.copies.of_session(at).collect();
             for copy in copies {
                 let slot = member.copies.get(copy).map(|c| c.slot);
-                let master = slot.and_then(|s| member.state.slots.get(usize::from(s.0))).map_or(member.me, |e| e.master);
+                let master =
+                    slot.and_then(|s| member.state.slots.get(usize::from(s.0))).map_or(member.me, |e| e.master);
                 member.copies.remove(master, copy);
             }
         }

@@ -53,6 +53,8 @@ impl Node {
             Change::SessionRehomed { session, .. } => self.on_session_rehomed(now, session),
             Change::SessionEnded { session, why, .. } => self.on_session_ended(now, session, why),
             Change::SpaceCreated { space } => self.on_space_created(space),
+            // What is in it may go on; this node drops one only when it is empty, and by force.
+            Change::SpaceClosing { .. } => {}
             Change::SpaceDropped { space } => self.on_space_dropped(now, space),
         }
     }
@@ -134,9 +136,8 @@ impl Node {
     fn end_stray_guests(&mut self, now: Time) {
         let Some(member) = &self.member else { return };
         let up = up_nodes(&member.state);
-        let stray = |session: &SessionId, home: &NodeId| {
-            !member.state.sessions.contains_key(session) && !up.contains(home)
-        };
+        let stray =
+            |session: &SessionId, home: &NodeId| !member.state.sessions.contains_key(session) && !up.contains(home);
         let gone: Vec<SessionId> =
             member.guests.iter().filter(|(_, g)| stray(&g.session, &g.home)).map(|(_, g)| g.session).collect();
         for session in gone {

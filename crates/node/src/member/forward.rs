@@ -501,8 +501,7 @@ impl What {
                 (Sent::Op(op), true)
             }
             What::Convert { mode, wait, flags, value, .. } => {
-                let op =
-                    PeerOp::Convert { lock, mode: *mode, wait: left(*wait), flags: *flags, value: value.clone() };
+                let op = PeerOp::Convert { lock, mode: *mode, wait: left(*wait), flags: *flags, value: value.clone() };
                 (Sent::Op(op), true)
             }
             What::Release { flags, value, one_way, .. } => {

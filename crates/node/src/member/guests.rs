@@ -265,6 +265,7 @@ impl Node {
                 let _gone_already = self.table.release(now, owner, &release, &mut self.fx);
             }
             self.tell_effects(now);
+            self.repeat_guest_blocking(now, at);
         }
         self.on_session_reported(now, session);
     }
@@ -281,8 +282,8 @@ impl Node {
         self.member.as_ref()?.guests.get(at).map(|g| g.owner)
     }
 
-    /// What blocking notices still hold for a session are said again, after its home was away.
-    pub(crate) fn repeat_guest_blocking(&mut self, now: Time, at: u32) {
+    /// What the session keeps waiting is said again: its former home may have died with the notices.
+    fn repeat_guest_blocking(&mut self, now: Time, at: u32) {
         let Some(owner) = self.guest_owner(at) else { return };
         let mut fx: Vec<Effect> = Vec::new();
         self.table.repeat_blocking(owner, &mut fx);

@@ -40,8 +40,11 @@ use lockstead_types::{
     peer::{HomeGeneration, Incarnation, PeerMessage, SlotGeneration},
 };
 
+use self::{
+    asks::Asks, forward::Forwards, guests::Guests, link::Link, peers::Peer, proposals::Proposals, recovery::Recoveries,
+    watchers::Watchers,
+};
 pub(crate) use self::{copies::Copies, directory::Arrival, forward::For};
-use self::{asks::Asks, forward::Forwards, guests::Guests, link::Link, peers::Peer, proposals::Proposals, recovery::Recoveries, watchers::Watchers};
 use crate::node::{Hashing, Node};
 
 /// What a node needs to know to be a member.
@@ -145,9 +148,8 @@ impl Node {
     pub(crate) fn masters(&self, slot: Slot, generation: SlotGeneration) -> bool {
         let Some(member) = &self.member else { return false };
         let entry = member.state.slots.get(usize::from(slot.0));
-        entry.is_some_and(|e| {
-            e.master == member.me && e.incarnation == member.incarnation && e.generation == generation
-        })
+        entry
+            .is_some_and(|e| e.master == member.me && e.incarnation == member.incarnation && e.generation == generation)
     }
 
     /// A session this node is home of, under this generation.

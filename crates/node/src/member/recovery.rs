@@ -58,10 +58,6 @@ impl Recoveries {
         })
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.map.is_empty()
-    }
-
     /// Since when the oldest has waited.
     pub(crate) fn since(&self) -> Option<Time> {
         self.map.values().map(|r| r.began).min()
@@ -202,7 +198,7 @@ impl Node {
             self.counters.recovery_times.add(now.since(recovery.began));
             self.table.finish_values(&recovery.complete);
             for (space, name) in &recovery.doubtful {
-                self.table.doubt_value(*space, name);
+                self.table.distrust_value(*space, name);
             }
             // Otherwise they are thawed with all others when it may act again.
             if self.may_act() {

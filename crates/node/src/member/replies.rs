@@ -105,6 +105,7 @@ impl Node {
             found.held = Some(grant.claim);
             found.token = grant.token;
             found.wait = None;
+            found.blocking = None;
         }
         grant.lock = member.copies.id(copy);
         let nobody = forward.whose == For::Nobody;
@@ -251,7 +252,11 @@ impl Node {
         let copy = |lock| member.copies.at_master(from, lock);
         match notice {
             Notice::Blocking { lock, claim } => {
-                let Some(lock) = copy(lock).map(|c| member.copies.id(c)) else { return };
+                let Some(copy) = copy(lock) else { return };
+                let lock = member.copies.id(copy);
+                if let Some(copy) = self.member.as_mut().and_then(|m| m.copies.get_mut(copy)) {
+                    copy.blocking = Some(claim);
+                }
                 if !self.try_withhold(at, lock, claim) {
                     self.notify_blocking(at, lock, claim);
                 }
@@ -262,6 +267,19 @@ impl Node {
                 }
             }
             Notice::Changed(_) | Notice::Resync => self.notify(at, notice),
+        }
+    }
+
+    /// Tells a client that was away whom its locks keep waiting.
+    pub(crate) fn repeat_copies_blocking(&mut self, at: u32) {
+        let Some(member) = &self.member else { return };
+        let copies = member.copies.of_session(at);
+        let told = |c| Some((member.copies.id(c), member.copies.get(c)?.blocking?));
+        let told: alloc::vec::Vec<_> = copies.filter_map(told).collect();
+        for (lock, claim) in told {
+            if !self.try_withhold(at, lock, claim) {
+                self.notify_blocking(at, lock, claim);
+            }
         }
     }
 
@@ -276,7 +294,9 @@ impl Node {
             .forwards
             .of_session(at)
             .into_iter()
-            .filter(|key| member.forwards.map.get(key).is_some_and(|f| f.what.copy() == Some(copy) || f.copy == Some(copy)))
+            .filter(|key| {
+                member.forwards.map.get(key).is_some_and(|f| f.what.copy() == Some(copy) || f.copy == Some(copy))
+            })
             .collect();
         for key in about {
             self.end_lost(now, key);
@@ -340,7 +360,8 @@ impl Node {
                     value: None,
                     wait: None,
                     releasing: false,
-        reported: 0,
+                    blocking: None,
+                    reported: 0,
                 });
                 member.copies.set_place(copy, from, grant.lock);
                 grant.lock = member.copies.id(copy);
@@ -423,6 +444,7 @@ fn copy_of(session: u32, slot: lockstead_types::Slot, request: &lockstead_types:
         value: None,
         wait: None,
         releasing: false,
+        blocking: None,
         reported: 0,
     }
 }

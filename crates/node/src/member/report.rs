@@ -153,9 +153,13 @@ impl Node {
     /// A release whose answer will not come: nobody claims the lock again, so it is done.
     fn finish_release(&mut self, now: Time, key: Key, copy: u32) {
         let Some(member) = &self.member else { return };
-        let Some((found, one_way)) = member.copies.get(copy).map(|c| c.slot).zip(member.forwards.map.get(&key)).map(
-            |(slot, f)| (slot, matches!(f.what, What::Release { one_way: true, .. })),
-        ) else {
+        let Some((found, one_way)) = member
+            .copies
+            .get(copy)
+            .map(|c| c.slot)
+            .zip(member.forwards.map.get(&key))
+            .map(|(slot, f)| (slot, matches!(f.what, What::Release { one_way: true, .. })))
+        else {
             return;
         };
         let master = master_up(&member.state, found).map_or(member.me, |(master, _)| master);
@@ -191,8 +195,12 @@ impl Node {
                 given.push((slot, Given::Orphan(row)));
             }
             if let Some(value) = resource.value {
-                let value =
-                    ValueReport { space: resource.space, name: resource.name.into(), value: value.clone(), written: false };
+                let value = ValueReport {
+                    space: resource.space,
+                    name: resource.name.into(),
+                    value: value.clone(),
+                    written: false,
+                };
                 given.push((slot, Given::Value(value)));
             }
         }
@@ -241,4 +249,3 @@ fn doubtful_write(forward: &Forward, copies: &super::copies::Copies) -> Option<V
     let value = Value { bytes: value.clone(), invalid: true };
     Some(ValueReport { space: copy.space, name: copy.name.clone(), value, written: true })
 }
-

@@ -13,7 +13,6 @@ use lockstead_types::{
 
 use super::{asks::Purpose, forward::For, proposals::Subject};
 use crate::{
-
     ledger::{Pend, Waiting},
     node::Node,
 };
@@ -200,5 +199,4 @@ impl Node {
         let command = Command::EndSession { session, home, why: EndWhy::Forced };
         self.propose(now, Subject::Session(session), command);
     }
-
 }

@@ -143,6 +143,7 @@ impl World {
                 Output::Record(Record::TtlMax { ttl }) => self.ttl_max = ttl,
                 Output::Record(Record::Audit { text }) => self.fail(&format!("nobody used force: {text}")),
                 Output::Record(_) => {}
+                Output::Propose(_) | Output::SendPeer { .. } | Output::ClosePeer { .. } => self.fail("a node alone"),
             }
         }
     }

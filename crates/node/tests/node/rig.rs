@@ -41,6 +41,7 @@ pub(crate) fn config() -> NodeConfig {
         recorded: Vec::new(),
         ttl_max_recorded: Span::ZERO,
         durable: false,
+        member: None,
     }
 }
 

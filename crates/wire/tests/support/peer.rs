@@ -41,6 +41,7 @@ kinds!(peer_kind, PEER_KINDS, PeerMessage {
     PeerMessage::Ask { query: PeerQuery::Deadlocks, .. } => "ask: deadlocks",
     PeerMessage::Ask { query: PeerQuery::Status, .. } => "ask: status",
     PeerMessage::Ask { query: PeerQuery::Sync, .. } => "ask: sync",
+    PeerMessage::Ask { query: PeerQuery::Flush, .. } => "ask: flush",
     PeerMessage::Answer { .. } => "answer",
     PeerMessage::Order { order: PeerOrder::ForceRelease { .. }, .. } => "order: force-release",
     PeerMessage::Order { order: PeerOrder::Purge { .. }, .. } => "order: purge",
@@ -147,7 +148,7 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
         value: Some((*b"new").into()),
     };
     let converting = LockReport { wanted: Some(wanted), session: None, orphan: true, value: None, ..held.clone() };
-    let values = vec![ValueReport { space: SPACE, name: (*b"orders/7").into(), value }];
+    let values = vec![ValueReport { space: SPACE, name: (*b"orders/7").into(), value, written: true }];
     let claim = OwnedClaim {
         space: SPACE,
         name: (*b"orders/7").into(),
@@ -206,6 +207,7 @@ fn operators() -> Vec<(&'static str, PeerMessage)> {
         ("ask: deadlocks", ask(PeerQuery::Deadlocks)),
         ("ask: status", ask(PeerQuery::Status)),
         ("ask: sync", ask(PeerQuery::Sync)),
+        ("ask: flush", ask(PeerQuery::Flush)),
         ("answer", PeerMessage::Answer { ask: 4, report: Report::Resource(None) }),
         ("order: force-release", order(force)),
         ("order: purge", order(PeerOrder::Purge { space: SPACE, session: None })),
@@ -329,7 +331,7 @@ impl Rng {
     }
 
     fn value_report(&mut self) -> ValueReport {
-        ValueReport { space: self.space(), name: self.name().into(), value: self.block() }
+        ValueReport { space: self.space(), name: self.name().into(), value: self.block(), written: self.below(2) == 0 }
     }
 
     fn owned_claim(&mut self) -> OwnedClaim {
@@ -351,13 +353,14 @@ impl Rng {
     }
 
     fn peer_query(&mut self) -> PeerQuery {
-        match self.below(7) {
+        match self.below(8) {
             0 => PeerQuery::Resources { space: self.space(), prefix: self.name().into(), from: self.n32() },
             1 => PeerQuery::Resource { space: self.space(), name: self.name().into() },
             2 => PeerQuery::Waits,
             3 => PeerQuery::Sessions { after: self.maybe(Rng::session) },
             4 => PeerQuery::Deadlocks,
             5 => PeerQuery::Status,
+            6 => PeerQuery::Flush,
             _ => PeerQuery::Sync,
         }
     }

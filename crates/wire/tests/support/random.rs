@@ -150,7 +150,7 @@ impl Rng {
 
     pub(super) fn query(&mut self) -> Query<'static> {
         match self.below(7) {
-            0 => Query::Resources { space: self.space(), prefix: self.name(), from: self.n32() },
+            0 => Query::Resources { space: self.space(), prefix: self.name(), from: u64::from(self.n32()) << self.below(32) },
             1 => Query::Resource { space: self.space(), name: self.name() },
             2 => Query::Waits,
             3 => Query::Sessions { after: self.maybe(Rng::session) },
@@ -338,7 +338,7 @@ impl Rng {
                     waiting: r.n32(),
                     strongest: r.maybe(Rng::claim),
                 }),
-                next: self.maybe(Rng::n32),
+                next: self.maybe(Rng::n32).map(u64::from),
             },
             1 => Report::Resource(self.maybe(|r| {
                 Box::new(ResourceDetail {
