@@ -183,7 +183,7 @@ fn lists_of_the_smallest_members_between_nodes_cost_a_small_multiple() {
         list(0xD3, &[0; 38], &[0; 4]),
         list(0xD3, &[], &[])
             .split_last_chunk::<4>()
-            .map(|(head, n)| [head, &[0; 4], n, &[0; 13 * 20_000]].concat())
+            .map(|(head, n)| [head, &[0; 4], n, &[0; 14 * 20_000]].concat())
             .expect("long"),
         // ReportDone and Restored.
         list(0xD4, &[0; 16], &[]),
