@@ -126,8 +126,8 @@ impl Table {
         }
     }
 
-    /// Whether nobody can write the value block beside a holder of this mode.
+    /// Whether nobody can write the value block beside a holder of this mode, whoever of the two came first.
     pub(crate) fn keeps_writers_out(modes: &ModeTable, mode: Mode) -> bool {
-        modes.modes().filter(|w| modes.writes(*w)).all(|w| !modes.compatible(w, mode))
+        modes.modes().filter(|w| modes.writes(*w)).all(|w| !modes.compatible(w, mode) && !modes.compatible(mode, w))
     }
 }

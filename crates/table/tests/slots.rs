@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use lockstead_table::{Claimant, Counts, Effect, Ending, Outcome, OwnerId, Space, Table};
 use lockstead_types::{
-    Flags, Limits, LockId, Mode, Refusal, RequestId, SessionId, Slot, SlotSet, SpaceId, Span, Time, Token,
+    Flags, Limits, LockId, Mode, ModeTable, Refusal, RequestId, SessionId, Slot, SlotSet, SpaceId, Span, Time, Token,
     message::Reclaim,
+    mode::{ModeSpec, ModeTableSpec},
     peer::{LockReport, WaitReport},
     reply::{Grant, Revoked, Value},
+    report::Holder,
     request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Wait},
     space::{DeadlockPolicy, QueuePolicy, VictimPolicy},
     tables::built_in,
@@ -34,9 +36,12 @@ impl Desk {
     }
 
     fn with(policy: QueuePolicy, deadlock: DeadlockPolicy) -> Desk {
+        Desk::of(Arc::new(built_in("vms").expect("built in")), policy, deadlock)
+    }
+
+    fn of(modes: Arc<ModeTable>, policy: QueuePolicy, deadlock: DeadlockPolicy) -> Desk {
         let mut table = Table::new(Limits::default(), EPOCH, 1);
         table.set_slot_seed(SEED);
-        let modes = Arc::new(built_in("vms").expect("built in"));
         let victim = VictimPolicy::Requester;
         table.add_space(HERE, Space { modes, policy, deadlock, victim, value_bytes: 0 });
         Desk { table, fx: Vec::new() }
@@ -324,6 +329,51 @@ fn locks_are_restored_with_their_tokens() {
     assert_eq!(desk.restore(a, &held("a", NL, 9), 0), Err(Refusal::Lost), "too late");
 }
 
+/// An update lock may come beside readers, and readers not beside it: both are kept if they came so.
+#[test]
+fn who_came_later_had_to_be_compatible() {
+    let mode = |name: &str| ModeSpec { name: name.into(), aliases: Vec::new(), writes: false };
+    let spec = ModeTableSpec {
+        name: "update".into(),
+        modes: vec![mode("S"), mode("U")],
+        relation: vec!["+ -".into(), "+ -".into()],
+        shortcuts: ["S".into(), "U".into(), "U".into()],
+    };
+    let modes = Arc::new(ModeTable::new(spec).expect("a table"));
+    let (reader, updater) = (Mode(0), Mode(1));
+    assert!(modes.compatible(updater, reader) && !modes.compatible(reader, updater));
+    for (tokens, turned) in [((5, 6), false), ((5, 6), true), ((6, 5), false), ((6, 5), true)] {
+        let mut desk = Desk::of(Arc::clone(&modes), QueuePolicy::Vms, DeadlockPolicy::Detect);
+        let [a, b] = desk.owners();
+        desk.freeze(&["a"]);
+        let mut reports = [(a, held("a", reader, tokens.0)), (b, held("a", updater, tokens.1))];
+        if turned {
+            reports.reverse();
+        }
+        let kept = reports.map(|(owner, report)| desk.restore(owner, &report, 0).is_ok());
+        let both = tokens.0 < tokens.1;
+        assert_eq!(desk.table.counts().granted, if both { 2 } else { 1 }, "{tokens:?} {turned} {kept:?}");
+    }
+}
+
+/// Nobody here knows when another table gave a token.
+#[test]
+fn the_age_of_a_restored_lock_is_not_made_up() {
+    let mut desk = Desk::new();
+    let [a] = desk.owners();
+    desk.grant(a, "other", EX);
+    desk.freeze(&["a"]);
+    let lock = desk.restore(a, &held("a", CR, 1), 0).expect("restored");
+    desk.thaw(&["a"]);
+    let since = |desk: &Desk| {
+        let row = desk.table.resource(NOW.after(Span::from_secs(1)), HERE, b"a", &|_| Holder::default());
+        row.expect("there").granted[0].since
+    };
+    assert_eq!(since(&desk), Span::from_secs(6), "as old as the clock");
+    assert!(matches!(desk.convert(a, lock, EX, Flags::NONE), Ok(Outcome::Granted(_))));
+    assert_eq!(since(&desk), Span::from_secs(1));
+}
+
 #[test]
 fn a_demoted_conversion_is_no_rival() {
     for newer_first in [false, true] {
@@ -352,18 +402,22 @@ fn waits_come_back_in_their_order() {
     for policy in [QueuePolicy::Vms, QueuePolicy::Fair { overtakes: 9, ageing: Span::from_secs(1) }] {
         let mut desk = Desk::with(policy, DeadlockPolicy::Detect);
         let owners: [OwnerId; 6] = desk.owners();
+        // Of the epoch before, in which this table has given tickets too.
+        let base = u64::from(EPOCH) << Token::SEQUENCE_BITS;
+        desk.table.set_epoch(EPOCH + 1);
         desk.freeze(&["a"]);
         let newcomer = desk.queue(owners[5], "a", EX);
-        for (n, ticket) in [(2, 30), (0, 10), (4, 0), (3, 40), (1, 20)] {
+        for (n, place) in [(2, 30), (0, 10), (4, 0), (3, 40), (1, 20)] {
+            let ticket = if place == 0 { 0 } else { base + place };
             let mut report = waiting("a", EX, ticket);
             if let Some(wait) = &mut report.wanted {
                 // The one without a ticket is the newest.
-                wait.waited = Span::from_secs(if ticket == 0 { 0 } else { 100 - ticket });
+                wait.waited = Span::from_secs(if place == 0 { 0 } else { 100 - place });
             }
             let lock = desk.restore(owners[n], &report, n as u64).expect("restored");
             assert!(ticket == 0 || desk.table.ticket_of(lock) == Some(ticket));
         }
-        assert!(desk.table.ticket_of(newcomer) > Some(40));
+        assert!(desk.table.ticket_of(newcomer) > Some(base + 40));
         desk.thaw(&["a"]);
         assert_eq!(desk.granted(), [(owners[0], 0)]);
         let set = slots(&["a"]);
