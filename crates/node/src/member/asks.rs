@@ -105,12 +105,12 @@ impl Node {
         self.send_peer(now, node, PeerMessage::Ask { ask, query });
     }
 
-    pub(crate) fn order_all(&mut self, now: Time, key: Key, order: PeerOrder) {
+    pub(crate) fn order_all(&mut self, now: Time, key: Key, order: &PeerOrder) {
         let nodes = self.member.as_ref().map(|m| up_nodes(&m.state)).unwrap_or_default();
         self.order(now, key, &nodes, order);
     }
 
-    pub(crate) fn order_others(&mut self, now: Time, key: Key, order: PeerOrder) {
+    pub(crate) fn order_others(&mut self, now: Time, key: Key, order: &PeerOrder) {
         let Some(member) = &self.member else { return };
         let me = member.me;
         let nodes: Vec<NodeId> = up_nodes(&member.state).into_iter().filter(|n| *n != me).collect();
@@ -121,14 +121,14 @@ impl Node {
         self.order(now, key, &nodes, order);
     }
 
-    pub(crate) fn order_master(&mut self, now: Time, key: Key, space: SpaceId, name: &[u8], order: PeerOrder) {
+    pub(crate) fn order_master(&mut self, now: Time, key: Key, space: SpaceId, name: &[u8], order: &PeerOrder) {
         match self.master_of(space, name) {
             Ok(node) => self.order(now, key, &[node], order),
             Err(why) => self.refuse_key(key, why),
         }
     }
 
-    fn order(&mut self, now: Time, key: Key, nodes: &[NodeId], order: PeerOrder) {
+    fn order(&mut self, now: Time, key: Key, nodes: &[NodeId], order: &PeerOrder) {
         let (at, _) = key;
         let by = match self.sessions.get(at) {
             Some(s) => alloc::format!("session {} ({})", s.id, s.principal),
@@ -168,9 +168,9 @@ impl Node {
 
     // ------------------------------------------------------------ being asked
 
-    pub(crate) fn on_ask(&mut self, now: Time, from: NodeId, ask: u64, query: PeerQuery) {
+    pub(crate) fn on_ask(&mut self, now: Time, from: NodeId, ask: u64, query: &PeerQuery) {
         let nothing = Report::Resource(None);
-        let report = match &query {
+        let report = match query {
             PeerQuery::Sync => return self.flush(now, from, ask),
             PeerQuery::Flush => nothing,
             PeerQuery::Resources { space, prefix, from } => {
@@ -362,6 +362,6 @@ fn merge_sessions(reports: Vec<Report>, rows_max: usize) -> Report {
 fn merge_deadlocks(reports: Vec<Report>) -> Report {
     let all = reports.into_iter().flat_map(|r| if let Report::Deadlocks(found) = r { found } else { Vec::new() });
     let mut all: Vec<_> = all.collect();
-    all.sort_by(|a, b| b.ago.cmp(&a.ago));
+    all.sort_by_key(|report| core::cmp::Reverse(report.ago));
     Report::Deadlocks(all)
 }

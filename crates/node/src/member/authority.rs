@@ -8,7 +8,6 @@ use alloc::vec::Vec;
 
 use lockstead_types::{ConnId, SlotSet, Time, message::Rejection};
 
-use super::is_up;
 use crate::node::Node;
 
 impl Node {
@@ -28,7 +27,7 @@ impl Node {
     pub(crate) fn look_at_authority(&mut self, now: Time) {
         let Some(member) = &mut self.member else { return };
         // [CLUSTER-1]
-        let acting = now < member.authority && is_up(&member.state, member.me, member.incarnation);
+        let acting = now < member.authority && member.state.is_up(member.me, member.incarnation);
         let before = core::mem::replace(&mut member.acting, acting);
         if before && !acting {
             self.rest();

@@ -7,7 +7,7 @@ use lockstead_types::{
     ConnId, LockId, NodeId, SessionId, Slot, SlotSet, Time, peer::Incarnation, refusal::Refusal, reply::Revoked,
 };
 
-use super::{homeless, is_up, up_nodes};
+use super::up_nodes;
 use crate::node::Node;
 
 impl Node {
@@ -107,7 +107,7 @@ impl Node {
         let dead: Vec<NodeId> = member
             .links
             .iter()
-            .filter(|(node, link)| !is_up(&member.state, **node, link.incarnation))
+            .filter(|(node, link)| !member.state.is_up(**node, link.incarnation))
             .map(|(node, _)| *node)
             .collect();
         for node in dead {
@@ -172,6 +172,6 @@ impl Node {
     /// Sessions in the directory without a home, for status.
     #[must_use]
     pub fn homeless_sessions(&self) -> usize {
-        self.member.as_ref().map_or(0, |m| homeless(&m.state).count())
+        self.member.as_ref().map_or(0, |m| m.state.homeless().count())
     }
 }

@@ -82,7 +82,7 @@ impl Node {
         if let Some(guest) = member.guests.find(session).and_then(|at| member.guests.get_mut(at)) {
             // [CLUSTER-9] Only a newer home takes over; what it does not claim is given back when it has claimed all.
             if guest.generation < home {
-                guest.unclaimed = self.table.owner_lock_ids(guest.owner).into_iter().collect();
+                guest.unclaimed = self.table.owner_lock_ids(guest.owner).collect();
                 guest.waits.clear();
                 (guest.home, guest.generation, guest.meta) = (from, home, meta);
             }

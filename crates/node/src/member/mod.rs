@@ -34,7 +34,7 @@ use alloc::{
     vec::Vec,
 };
 
-use lockstead_cluster::{MemberState, State};
+use lockstead_cluster::State;
 use lockstead_types::{
     ConnId, NodeId, SessionId, Slot, SpaceId, Time,
     peer::{HomeGeneration, Incarnation, PeerMessage, SlotGeneration},
@@ -126,7 +126,7 @@ impl Node {
     /// Whether this start of the node has been put out of the cluster: it never acts again, and its process should start anew.
     #[must_use]
     pub fn is_out(&self) -> bool {
-        self.member.as_ref().is_some_and(|m| !is_up(&m.state, m.me, m.incarnation))
+        self.member.as_ref().is_some_and(|m| !m.state.is_up(m.me, m.incarnation))
     }
 
     /// Slots this node is master of that do not grant yet, and since when the first has waited.
@@ -193,25 +193,10 @@ impl Node {
 /// The master of a slot with the slot's generation, if that start of it takes part.
 pub(crate) fn master_up(state: &State, slot: Slot) -> Option<(NodeId, SlotGeneration)> {
     let entry = state.slots.get(usize::from(slot.0))?;
-    is_up(state, entry.master, entry.incarnation).then_some((entry.master, entry.generation))
-}
-
-/// Whether this start of a member takes part.
-pub(crate) fn is_up(state: &State, node: NodeId, incarnation: Incarnation) -> bool {
-    state.members.get(&node).is_some_and(|m| m.incarnation == incarnation && m.state != MemberState::Down)
-}
-
-/// The members that take part.
-pub(crate) fn up(state: &State) -> impl Iterator<Item = (NodeId, Incarnation)> + '_ {
-    state.members.iter().filter(|(_, m)| m.state != MemberState::Down).map(|(id, m)| (*id, m.incarnation))
-}
-
-/// Sessions whose home is gone.
-pub(crate) fn homeless(state: &State) -> impl Iterator<Item = SessionId> + '_ {
-    state.sessions.iter().filter(|(_, s)| !is_up(state, s.home, s.incarnation)).map(|(id, _)| *id)
+    state.is_up(entry.master, entry.incarnation).then_some((entry.master, entry.generation))
 }
 
 /// The members that take part, for those who change what they walk.
 pub(crate) fn up_nodes(state: &State) -> Vec<NodeId> {
-    up(state).map(|(id, _)| id).collect()
+    state.up().map(|(id, _)| id).collect()
 }

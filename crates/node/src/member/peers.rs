@@ -7,10 +7,7 @@ use lockstead_types::{
     peer::{Envelope, Incarnation, PEER_VERSION, PeerMessage},
 };
 
-use super::{
-    is_up,
-    link::{Chore, Link, Stamp},
-};
+use super::link::{Chore, Link, Stamp};
 use crate::{io::Output, node::Node};
 
 /// A connection to another node.
@@ -99,7 +96,7 @@ impl Node {
     fn on_peer_hello(&mut self, now: Time, conn: ConnId, (node, incarnation): (NodeId, Incarnation), received: u64) {
         let Some(member) = &mut self.member else { return };
         // [CLUSTER-2] Not a member under this incarnation, as far as this node knows; it may come again when this node knows more.
-        if !is_up(&member.state, node, incarnation) {
+        if !member.state.is_up(node, incarnation) {
             return self.close_peer(conn);
         }
         let greeted = member.peers.get(&conn).is_some_and(|p| p.greeted);
@@ -136,7 +133,7 @@ impl Node {
             return;
         }
         let Some(known) = member.state.members.get(&to) else { return };
-        if !is_up(&member.state, to, known.incarnation) {
+        if !member.state.is_up(to, known.incarnation) {
             return;
         }
         let stamp = Stamp { epoch: member.state.epoch, ..stamp };
@@ -217,7 +214,7 @@ impl Node {
             PeerMessage::Claimed { session, home, id, generation, reply } => {
                 self.on_claimed(now, from, (session, home, id), generation, reply);
             }
-            PeerMessage::Ask { ask, query } => self.on_ask(now, from, ask, query),
+            PeerMessage::Ask { ask, query } => self.on_ask(now, from, ask, &query),
             PeerMessage::Answer { ask, report } => self.on_peer_answer(now, from, ask, report),
             PeerMessage::Order { ask, by, order } => self.on_order(now, from, ask, &by, order),
             PeerMessage::Obeyed { ask, reply } => self.on_obeyed(now, from, ask, reply),

@@ -22,7 +22,6 @@ use lockstead_types::{
     refusal::Refusal,
 };
 
-use super::{homeless, up};
 use crate::node::Node;
 
 /// All recoveries of this node, by the epoch in which each began.
@@ -73,8 +72,8 @@ impl Node {
         }
         // [CLUSTER-7] Nothing new before everybody has reported: s holds x, its home is slow to report; another is granted x.
         self.table.freeze_slots(&slots);
-        let homes = up(&member.state).collect();
-        let sessions = homeless(&member.state).collect();
+        let homes = member.state.up().collect();
+        let sessions = member.state.homeless().map(|(id, _)| id).collect();
         let former = moved.iter().filter(|(slot, ..)| slots.has(*slot)).map(|(s, node, i)| (*s, (*node, *i))).collect();
         let (complete, doubtful) = (SlotSet::EMPTY, Vec::new());
         let recovery = Recovery { slots, homes, sessions, former, complete, doubtful, began: now };
@@ -86,8 +85,8 @@ impl Node {
     pub(crate) fn revise_recoveries(&mut self, now: Time, lost: &SlotSet) {
         let Some(member) = &mut self.member else { return };
         let state = &member.state;
-        let up: BTreeSet<(NodeId, Incarnation)> = up(state).collect();
-        let homeless: Vec<SessionId> = homeless(state).collect();
+        let up: BTreeSet<(NodeId, Incarnation)> = state.up().collect();
+        let homeless: Vec<SessionId> = state.homeless().map(|(id, _)| id).collect();
         for recovery in member.recoveries.map.values_mut() {
             recovery.slots.remove_all(lost);
             let silent = recovery.homes.iter().any(|home| !up.contains(home));

@@ -33,7 +33,7 @@ impl Node {
             Op::SpaceDrop { name, force } => self.propose_space_drop(now, at, id, name, *force),
             Op::Purge { space, session } => {
                 let order = PeerOrder::Purge { space: *space, session: *session };
-                self.order_all(now, (at, id), order);
+                self.order_all(now, (at, id), &order);
             }
             Op::ForceRelease { space, name, token, reason } => {
                 if let Err(why) = self.check_reason(reason) {
@@ -46,7 +46,7 @@ impl Node {
                     token: *token,
                     reason: (*reason).into(),
                 };
-                self.order_master(now, (at, id), *space, name, order);
+                self.order_master(now, (at, id), *space, name, &order);
             }
             Op::EndSession { session, reason } => self.propose_forced_end(now, at, id, *session, reason),
             Op::Query(query) => return self.query_as_member(now, at, id, *query),

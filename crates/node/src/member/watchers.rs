@@ -19,8 +19,10 @@ use crate::node::Node;
 /// Who elsewhere watches what is mastered here.
 #[derive(Default)]
 pub(crate) struct Watchers {
-    map: BTreeMap<SessionId, (NodeId, BTreeSet<(SpaceId, Box<[u8]>)>)>,
+    map: BTreeMap<SessionId, (NodeId, Prefixes)>,
 }
+
+type Prefixes = BTreeSet<(SpaceId, Box<[u8]>)>;
 
 impl Watchers {
     pub(crate) fn is_empty(&self) -> bool {
@@ -32,9 +34,7 @@ impl Watchers {
     }
 
     fn of(&self, space: SpaceId, name: &[u8]) -> Vec<(SessionId, NodeId)> {
-        let hit = |watches: &BTreeSet<(SpaceId, Box<[u8]>)>| {
-            watches.iter().any(|(s, prefix)| *s == space && name.starts_with(prefix))
-        };
+        let hit = |watches: &Prefixes| watches.iter().any(|(s, prefix)| *s == space && name.starts_with(prefix));
         self.map.iter().filter(|(_, (_, w))| hit(w)).map(|(session, (home, _))| (*session, *home)).collect()
     }
 }
@@ -46,13 +46,14 @@ impl Node {
         let (Ok(()), Some(session)) = (watched, self.session_id(at)) else {
             return self.refuse(at, id, watched.err().unwrap_or(Refusal::Lost));
         };
-        self.order_others(now, (at, id), PeerOrder::Watch { session, space, prefix: prefix.into() });
+        let order = PeerOrder::Watch { session, space, prefix: prefix.into() };
+        self.order_others(now, (at, id), &order);
     }
 
     pub(crate) fn unwatch_everywhere(&mut self, now: Time, at: u32, id: RequestId) {
         self.drop_watches(at);
         let Some(session) = self.session_id(at) else { return };
-        self.order_others(now, (at, id), PeerOrder::Unwatch { session });
+        self.order_others(now, (at, id), &PeerOrder::Unwatch { session });
     }
 
     /// Masters changed: all are told again what sessions of this node watch, and the sessions to look again.

@@ -150,7 +150,11 @@ impl Rng {
 
     pub(super) fn query(&mut self) -> Query<'static> {
         match self.below(7) {
-            0 => Query::Resources { space: self.space(), prefix: self.name(), from: u64::from(self.n32()) << self.below(32) },
+            0 => Query::Resources {
+                space: self.space(),
+                prefix: self.name(),
+                from: u64::from(self.n32()) << self.below(32),
+            },
             1 => Query::Resource { space: self.space(), name: self.name() },
             2 => Query::Waits,
             3 => Query::Sessions { after: self.maybe(Rng::session) },
