@@ -34,6 +34,7 @@ pub struct ClientBuilder {
     ttl: Duration,
     purpose: String,
     program: Option<String>,
+    within: Option<SessionId>,
     connect_timeout: Duration,
     guard: Duration,
 }
@@ -64,6 +65,7 @@ impl Client {
             ttl: Duration::from_secs(10),
             purpose: String::new(),
             program: None,
+            within: None,
             connect_timeout: Duration::from_secs(5),
             guard: Duration::from_millis(10),
         }
@@ -363,6 +365,17 @@ impl ClientBuilder {
         self
     }
 
+    /// The session this one runs within, if not said none: for a program that another waits for before it gives up its own
+    /// locks, as `lockstead lock` does, which says its session in `LOCKSTEAD_SESSION`. So a cycle over both is found, and
+    /// one wait in it refused with [`Refusal::Deadlock`](crate::Refusal::Deadlock). Only waits of locks that are
+    /// [owned by the session](crate::LockBuilder::owned_by_session) are seen; a session of another server or user is as
+    /// none.
+    #[must_use]
+    pub fn within(mut self, session: SessionId) -> Self {
+        self.within = Some(session);
+        self
+    }
+
     /// How long connecting and opening the session may take, 5 s if not said.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -392,7 +405,7 @@ impl ClientBuilder {
             endpoints: endpoint::parse(&text)?,
             ttl: Span::from(self.ttl),
             guard: Span::from(self.guard),
-            meta: crate::meta::of_process(self.program.as_deref(), &self.purpose),
+            meta: crate::meta::of_process(self.program.as_deref(), &self.purpose, self.within),
             connect_timeout: self.connect_timeout,
         };
         Ok(Client { link: Link::Remote(remote::connect(settings).await?) })

@@ -74,6 +74,8 @@ struct World {
     now: Time,
     spaces: Vec<(SpaceId, Arc<ModeTable>, bool)>,
     owners: Vec<OwnerId>,
+    /// Who runs within whom, by the inner one.
+    outer: BTreeMap<OwnerId, OwnerId>,
     locks: BTreeMap<LockId, Known>,
     came: u64,
     newest: Token,
@@ -127,6 +129,7 @@ impl World {
             now: Time::from_nanos(1_000_000_000),
             spaces,
             owners: Vec::new(),
+            outer: BTreeMap::new(),
             locks: BTreeMap::new(),
             came: 0,
             newest: Token::NONE,
@@ -166,7 +169,8 @@ impl World {
                 self.table.expire(self.now, &mut fx);
                 self.learn(&fx);
             }
-            92..95 => self.end_owner(&mut fx),
+            92..94 => self.end_owner(&mut fx),
+            94 => self.nest(&mut fx),
             95 => self.force_release(&mut fx),
             96 => self.purge(&mut fx),
             97..99 => self.restart(&mut fx),
@@ -345,6 +349,7 @@ impl World {
     fn end_owner(&mut self, fx: &mut Vec<Effect>) {
         let at = self.dice.below(self.owners.len() as u64) as usize;
         let owner = self.owners.remove(at);
+        self.outer.retain(|inner, outer| *inner != owner && *outer != owner);
         let ending = if self.dice.one_in(2) { Ending::Crash } else { Ending::Goodbye };
         self.table.end_owner(self.now, owner, ending, fx);
         let ended = |f: &Effect| matches!(f, Effect::Refused { owner: o, .. } if *o == owner);
@@ -358,6 +363,22 @@ impl World {
         fx.retain(|f| !ended(f));
         self.learn(fx);
         self.add_owner();
+    }
+
+    /// One owner says that it runs within another.
+    fn nest(&mut self, fx: &mut Vec<Effect>) {
+        let (inner, outer) = (self.dice.pick(&self.owners), self.dice.pick(&self.owners));
+        let ring = self.outwards(outer).any(|o| o == inner);
+        let counts = self.table.set_outer(self.now, inner, outer, fx);
+        assert_eq!(counts, !ring && !self.outer.contains_key(&inner));
+        if counts {
+            self.outer.insert(inner, outer);
+        }
+        self.learn(fx);
+    }
+
+    fn outwards(&self, owner: OwnerId) -> impl Iterator<Item = OwnerId> {
+        core::iter::successors(Some(owner), |o| self.outer.get(o).copied())
     }
 
     fn force_release(&mut self, fx: &mut Vec<Effect>) {
@@ -487,7 +508,8 @@ impl World {
                     self.deadlocks += 1;
                     assert_eq!(report.cycle.len(), owners.len());
                     for i in 0..owners.len() {
-                        assert_eq!(owners[i].1, owners[(i + 1) % owners.len()].0, "a cycle that does not close");
+                        let (blocker, next) = (owners[i].1, owners[(i + 1) % owners.len()].0);
+                        assert!(self.outwards(next).any(|o| o == blocker), "a cycle that does not close");
                     }
                 }
                 Effect::Changed { .. } => {}

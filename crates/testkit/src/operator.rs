@@ -40,6 +40,10 @@ impl World {
                 let seat = self.seat(name);
                 self.seats[seat].ttl = *ttl;
             }
+            Directive::Within(name, outer) => {
+                let (seat, outer) = (self.seat(name), self.seat(outer));
+                self.seats[seat].within = Some(self.life(outer)?.session);
+            }
             Directive::Open(name) => {
                 let seat = self.seat(name);
                 self.open(seat)?;

@@ -112,6 +112,8 @@ pub struct Meta {
     pub program: String,
     /// What for, in its own words.
     pub purpose: String,
+    /// The session it runs within: that one gives up nothing before this one has ended ([DEAD-13]).
+    pub within: Option<SessionId>,
 }
 
 /// One edge of who waits for whom.

@@ -110,16 +110,17 @@ choice!(LimitName, "limit" {
     23 = TtlMax,
 });
 
-/// Host, pid, program, purpose. The three texts are measured together before any is copied.
+/// Host, pid, program, purpose, within. The three texts are measured together before any is copied.
 impl<'a> Field<'a> for Meta {
-    const MIN: usize = 10;
+    const MIN: usize = 11;
 
     fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let Meta { host, pid, program, purpose } = self;
+        let Meta { host, pid, program, purpose, within } = self;
         host.put(out)?;
         pid.put(out)?;
         program.put(out)?;
-        purpose.put(out)
+        purpose.put(out)?;
+        within.put(out)
     }
 
     fn get(r: &mut Reader<'a>) -> Result<Meta, DecodeError> {
@@ -133,7 +134,8 @@ impl<'a> Field<'a> for Meta {
         if length > max {
             return Err(DecodeError::TooLong { at, field: "metadata", length, max });
         }
-        Ok(Meta { host: host.into(), pid, program: program.into(), purpose: purpose.into() })
+        let within = Field::get(r)?;
+        Ok(Meta { host: host.into(), pid, program: program.into(), purpose: purpose.into(), within })
     }
 }
 

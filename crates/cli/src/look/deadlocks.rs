@@ -53,7 +53,8 @@ fn pictures(reports: &[DeadlockReport], spaces: &Spaces) -> String {
 
 fn picture(report: &DeadlockReport, spaces: &Spaces) -> String {
     let mut picture = format!("deadlock {}, {} ago\n", report.number, text::span(report.ago));
-    for edge in &report.cycle {
+    let next = report.cycle.iter().cycle().skip(1);
+    for (edge, next) in report.cycle.iter().zip(next) {
         let modes = spaces.modes(edge.space);
         let victim = if edge.waiter.lock == report.victim { "  <- refused" } else { "" };
         picture.push_str(&format!("  {}\n", text::who(&edge.waiter.holder)));
@@ -68,6 +69,10 @@ fn picture(report: &DeadlockReport, spaces: &Spaces) -> String {
             text::maybe_claim(if edge.hard { edge.blocker.held } else { edge.blocker.wanted }, modes),
             text::who(&edge.blocker.holder),
         ));
+        // The next in the cycle is whoever this one waits for: itself, or a session within it.
+        if edge.blocker.holder.session != next.waiter.holder.session {
+            picture.push_str("    which ends only after what runs within it\n");
+        }
     }
     picture.push_str(&format!("  why that one: {}\n", reason(report.why)));
     picture

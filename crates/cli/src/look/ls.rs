@@ -23,7 +23,7 @@ use crate::{
     after_long_help = "Examples:\n  lockstead ls\n  lockstead ls orders/ --locks\n  lockstead ls -L tables -o json\n\n\
         With -o json an array of {\"name\", \"granted\", \"converting\", \"waiting\", \"strongest\"}; with --locks an array \
         of {\"name\", \"queue\": \"granted\"|\"converting\"|\"waiting\", \"lock\", \"held\", \"wanted\", \"token\", \
-        \"session\", \"group\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"since_ms\"}."
+        \"session\", \"group\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}."
 )]
 pub(crate) struct Args {
     /// Only names that start so; %XX is any byte

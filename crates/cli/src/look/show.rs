@@ -24,7 +24,7 @@ use crate::{
     after_long_help = "Examples:\n  lockstead show orders\n  lockstead show -L tables db1/page:5 -o json\n\n\
         With -o json an object {\"lockspace\", \"name\", \"master\", \"granted\": [...], \"converting\": [...], \"waiting\": \
         [...], \"value\": null or {\"text\", \"hex\", \"invalid\"}}; each lock is {\"lock\", \"held\", \"wanted\", \
-        \"token\", \"session\", \"group\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"since_ms\"}."
+        \"token\", \"session\", \"group\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}."
 )]
 pub(crate) struct Args {
     /// The resource; %XX is any byte

@@ -1,12 +1,15 @@
 //! `lockstead tree`.
 
+use std::collections::HashMap;
+
+use lockstead::{Client, SessionId};
 use lockstead_types::report::WaitEdge;
 
 use super::{failed, spaces::Spaces, tree_picture};
 use crate::{
     args::ConnectArgs,
     connect::connect,
-    exit::{Exit, Outcome},
+    exit::{Exit, Failure, Outcome},
     output::{OutputArgs, json},
     runtime,
 };
@@ -16,7 +19,8 @@ use crate::{
 #[command(
     long_about = "Show who waits for whom.\n\nAt the root stands who waits for nobody and is waited for; beneath, what it \
                   blocks and who waits for that, and what those block in their turn. `(soft)` means that the blocker has \
-                  not got the lock either, but asked earlier.\n\nA node answers with so many waits at most as its limit \
+                  not got the lock either, but asked earlier. Beneath one that runs within another, as nested `lockstead \
+                  lock` do, stands what that other one blocks meanwhile.\n\nA node answers with so many waits at most as its limit \
                   rows_per_answer says, 1,000 by default: where more wait, the picture is a part of the whole.",
     after_long_help = "Example:\n  db1:4711 backup \"nightly\"\n  \u{2514}\u{2500} orders EX 12.3s, token 1099511627777\n     \
         \u{251c}\u{2500} wants PR 3.2s: db2:99 report\n     \u{2514}\u{2500} wants EX 1.1s: db3:12 sh\n\n\
@@ -40,6 +44,17 @@ async fn tree(args: &Args) -> Outcome {
     let edges = client.waits().await.map_err(failed)?;
     let spaces = Spaces::load(&client).await?;
     let edge = |edge: &WaitEdge| json::edge(edge, spaces.name(edge.space), spaces.modes(edge.space));
-    args.output.print(|| edges.iter().map(edge).collect(), || tree_picture::draw(&edges, &spaces))?;
+    let outer = outer_sessions(&client, &edges).await?;
+    args.output.print(|| edges.iter().map(edge).collect(), || tree_picture::draw(&edges, &spaces, &outer))?;
     Ok(Exit::Success)
+}
+
+/// Which session each runs within. All are asked for only where somebody in the picture does: between that one and another
+/// in the picture may stand some that neither wait nor are waited for.
+async fn outer_sessions(client: &Client, edges: &[WaitEdge]) -> Result<HashMap<SessionId, SessionId>, Failure> {
+    if edges.iter().all(|edge| edge.waiter.holder.meta.within.is_none()) {
+        return Ok(HashMap::new());
+    }
+    let rows = client.sessions().await.map_err(failed)?;
+    Ok(rows.into_iter().filter_map(|row| Some((row.session, row.meta.within?))).collect())
 }

@@ -17,13 +17,14 @@ use crate::output::text;
 /// Chains longer than this are cut: nobody reads them, and the picture recurses.
 const DEPTH_MAX: usize = 64;
 
-/// Draws the edges.
-pub(super) fn draw(edges: &[WaitEdge], spaces: &Spaces) -> String {
+/// Draws the edges; `outer` says which session each runs within.
+pub(super) fn draw(edges: &[WaitEdge], spaces: &Spaces, outer: &HashMap<SessionId, SessionId>) -> String {
     if edges.is_empty() {
         return "nobody waits; `lockstead ls --locks` shows what is held".to_owned();
     }
-    let mut picture = Picture { spaces, blocks: blocks(edges), drawn: HashSet::new(), text: String::new() };
-    let waiting: HashSet<Party> = edges.iter().map(|edge| Party::of(&edge.waiter)).collect();
+    let mut picture = Picture { spaces, outer, blocks: blocks(edges), drawn: HashSet::new(), text: String::new() };
+    let waiters = edges.iter().map(|edge| Party::of(&edge.waiter));
+    let waiting: HashSet<Party> = waiters.flat_map(|party| picture.outwards(party).chain([party])).collect();
     let heads = edges.iter().filter(|edge| !waiting.contains(&Party::of(&edge.blocker)));
     // Whoever is left after those stands in a cycle, or behind one.
     for edge in heads.chain(edges) {
@@ -79,16 +80,29 @@ fn blocks(edges: &[WaitEdge]) -> HashMap<Party, Vec<Block<'_>>> {
 
 struct Picture<'a> {
     spaces: &'a Spaces,
+    outer: &'a HashMap<SessionId, SessionId>,
     blocks: HashMap<Party, Vec<Block<'a>>>,
     drawn: HashSet<Party>,
     text: String,
 }
 
 impl Picture<'_> {
+    /// The sessions a party runs within, from the nearest on. What sessions say of themselves may be a ring.
+    fn outwards(&self, party: Party) -> impl Iterator<Item = Party> + use<'_> {
+        let next = |party: &Party| match party {
+            Party::Session(id) => self.outer.get(id).copied().map(Party::Session),
+            Party::Group(_) | Party::Lock(_) => None,
+        };
+        core::iter::successors(next(&party), next).take(DEPTH_MAX)
+    }
+
     /// Everything beneath a party, once: where it comes up again the reader finds it above, which also ends cycles.
     fn draw_blocked_by(&mut self, party: Party, indent: &str, depth: usize) {
-        let Some(blocks) = self.blocks.remove(&party) else { return };
-        self.drawn.insert(party);
+        let blocks = self.blocks.remove(&party).unwrap_or_default();
+        if !blocks.is_empty() {
+            self.drawn.insert(party);
+        }
+        self.draw_around(party, blocks.is_empty(), indent, depth);
         for (i, block) in blocks.iter().enumerate() {
             let (branch, below) = signs(i + 1 == blocks.len());
             self.text.push_str(&format!("{indent}{branch}{}\n", self.resource(block.edge)));
@@ -102,6 +116,17 @@ impl Picture<'_> {
                     self.draw_blocked_by(next, &format!("{indent}{below}"), depth + 1);
                 }
             }
+        }
+    }
+
+    /// The session that a party runs within waits for it too: what that one blocks.
+    fn draw_around(&mut self, party: Party, last: bool, indent: &str, depth: usize) {
+        let Some(outer) = self.outwards(party).find(|outer| self.blocks.contains_key(outer)) else { return };
+        let Some(holder) = self.blocks[&outer].first().map(|block| &block.edge.blocker.holder) else { return };
+        let (branch, below) = signs(last);
+        self.text.push_str(&format!("{indent}{branch}within {}\n", text::who(holder)));
+        if depth < DEPTH_MAX {
+            self.draw_blocked_by(outer, &format!("{indent}{below}"), depth + 1);
         }
     }
 

@@ -129,7 +129,8 @@ fn value(value: &Value) -> Json {
 }
 
 fn meta(meta: &Meta) -> Json {
-    json!({ "host": meta.host, "pid": meta.pid, "program": meta.program, "purpose": meta.purpose })
+    let within = meta.within.map(|id| id.to_string());
+    json!({ "host": meta.host, "pid": meta.pid, "program": meta.program, "purpose": meta.purpose, "within": within })
 }
 
 fn node(node: NodeId) -> Json {

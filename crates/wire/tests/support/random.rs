@@ -128,7 +128,8 @@ impl Rng {
     }
 
     fn meta(&mut self) -> Meta {
-        Meta { host: self.string(), pid: self.n32(), program: self.string(), purpose: self.string() }
+        let (host, pid, program, purpose) = (self.string(), self.n32(), self.string(), self.string());
+        Meta { host, pid, program, purpose, within: self.maybe(Rng::session) }
     }
 
     fn lock(&mut self) -> LockRequest<'static> {

@@ -27,7 +27,12 @@ fn token() -> Token {
 }
 
 fn meta() -> Meta {
-    Meta { host: "db1".into(), pid: 4711, program: "nightly".into(), purpose: "r\u{e9}index".into() }
+    let (host, program, purpose) = ("db1".into(), "nightly".into(), "r\u{e9}index".into());
+    Meta { host, pid: 4711, program, purpose, within: None }
+}
+
+fn inner() -> Meta {
+    Meta { within: Some(SessionId(0xFF)), ..meta() }
 }
 
 fn request(op: Op<'static>) -> ClientMessage<'static> {
@@ -68,6 +73,7 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
     let mut samples = vec![
         ("hello", ClientMessage::Hello { version: 1 }),
         ("open", ClientMessage::Open { session: SESSION, ttl: TTL, meta: meta() }),
+        ("open within another", ClientMessage::Open { session: SESSION, ttl: TTL, meta: inner() }),
         ("attach", ClientMessage::Attach { session: SESSION, ttl: TTL, meta: meta(), answers: 12 }),
         ("reclaim", reclaim(PR, true, None, Flags::PERSISTENT)),
         ("reclaim of a group", reclaim(PERMITS, false, Some(b"crew"), Flags::NONE)),
