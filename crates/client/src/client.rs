@@ -110,7 +110,7 @@ impl Client {
     /// `exists` where there is one of that name, `invalid` for a spec that makes no sense.
     pub async fn create_space(&self, spec: SpaceSpec) -> Result<Space, Error> {
         let name = spec.name.clone();
-        space::open(&self.link, Op::SpaceCreate(spec), &name).await
+        space::open(&self.link, Op::SpaceCreate(spec.into()), &name).await
     }
 
     /// Drops a lockspace; with `force` also one that holds locks, whose holders are told.

@@ -88,7 +88,7 @@ impl World {
         self.open(operator)?;
         match directive {
             Directive::Space(spec) => {
-                let reply = self.raw(operator, Op::SpaceCreate((**spec).clone()))?;
+                let reply = self.raw(operator, Op::SpaceCreate(spec.clone()))?;
                 self.say_refused(operator, &spec.name, &reply);
             }
             Directive::Drop { name, force } => {

@@ -22,7 +22,7 @@ fn look(rig: &mut Rig, seat: &mut Seat, query: Query<'_>) -> Report {
 }
 
 fn create(rig: &mut Rig, seat: &mut Seat, name: &str) -> SpaceId {
-    match rig.reply(seat, Op::SpaceCreate(SpaceSpec::named(name))) {
+    match rig.reply(seat, Op::SpaceCreate(SpaceSpec::named(name).into())) {
         Reply::Space(info) => info.space,
         other => panic!("not created: {other:?}"),
     }
@@ -34,12 +34,12 @@ fn lockspaces_come_and_go() {
     let conn = rig.greet(true);
     rig.say(conn, open(SessionId(1)));
     let mut a = Seat { conn, session: SessionId(1), asked: 0 };
-    let out = rig.ask(&mut a, Op::SpaceCreate(SpaceSpec::named("jobs")));
+    let out = rig.ask(&mut a, Op::SpaceCreate(SpaceSpec::named("jobs").into()));
     assert!(matches!(&out[0], Output::Record(Record::SpaceCreated { spec, .. }) if spec.name == "jobs"), "{out:?}");
     let Reply::Space(found) = rig.reply(&mut a, Op::SpaceOpen { name: "jobs" }) else { panic!("found") };
     assert_eq!((found.modes.name.as_str(), found.value_bytes), ("vms", 64));
     assert_ne!(found.space, SpaceId(0));
-    assert_eq!(rig.refused(&mut a, Op::SpaceCreate(SpaceSpec::named("jobs"))), Refusal::Exists);
+    assert_eq!(rig.refused(&mut a, Op::SpaceCreate(SpaceSpec::named("jobs").into())), Refusal::Exists);
     assert_eq!(rig.refused(&mut a, Op::SpaceDrop { name: "default", force: true }), Refusal::Invalid);
     assert_eq!(rig.refused(&mut a, Op::SpaceDrop { name: "none", force: true }), Refusal::NoLockspace);
     let held = rig.granted(&mut a, Op::Lock(LockRequest { space: found.space, ..request("x", EX, Wait::Never) }));
@@ -60,7 +60,7 @@ fn lockspaces_are_checked() {
     let with = |change: fn(&mut SpaceSpec)| {
         let mut spec = SpaceSpec::named("s");
         change(&mut spec);
-        Op::SpaceCreate(spec)
+        Op::SpaceCreate(spec.into())
     };
     assert_eq!(rig.refused(&mut a, with(|s| s.name = String::new())), Refusal::Invalid);
     assert_eq!(rig.refused(&mut a, with(|s| s.name = "a b".into())), Refusal::Invalid);
@@ -68,7 +68,7 @@ fn lockspaces_are_checked() {
     assert_eq!(rig.refused(&mut a, with(|s| s.modes = ModeChoice::BuiltIn("none".into()))), Refusal::BadMode);
     assert_eq!(rig.refused(&mut a, with(|s| s.value_bytes = 65_537)), Refusal::TooLong);
     create(&mut rig, &mut a, "s");
-    assert_eq!(rig.refused(&mut a, Op::SpaceCreate(SpaceSpec::named("t"))), Refusal::Limit(LimitName::Spaces));
+    assert_eq!(rig.refused(&mut a, Op::SpaceCreate(SpaceSpec::named("t").into())), Refusal::Limit(LimitName::Spaces));
     let Report::Spaces(spaces) = look(&mut rig, &mut a, Query::Spaces) else { panic!("spaces") };
     assert_eq!(spaces.iter().map(|(_, s)| s.name.as_str()).collect::<Vec<_>>(), ["default", "s"]);
 }

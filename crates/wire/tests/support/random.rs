@@ -186,7 +186,7 @@ impl Rng {
             7 => Op::GroupAttach { name: self.name() },
             8 => Op::GroupDetach(GroupId(self.n32())),
             9 => Op::SpaceOpen { name: self.text() },
-            10 => Op::SpaceCreate(self.space_spec()),
+            10 => Op::SpaceCreate(self.space_spec().into()),
             11 => Op::SpaceDrop { name: self.text(), force: self.yes() },
             12 => Op::Purge { space: self.space(), session: self.maybe(Rng::session) },
             13 => Op::ForceRelease { space: self.space(), name: self.name(), token: self.token(), reason: self.text() },
