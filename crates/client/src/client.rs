@@ -7,7 +7,7 @@ use lockstead_client_core::Lease;
 use lockstead_types::{
     SessionId, SpaceId, Span, Token,
     reply::Reply,
-    report::{DeadlockReport, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow, WaitEdge},
+    report::{Deadlocks, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow, Waits},
     request::{Claim, Op, Query},
     space::SpaceSpec,
 };
@@ -208,7 +208,8 @@ impl Client {
         Ok(all)
     }
 
-    /// One resource with its three queues, `None` where no lock is on it.
+    /// One resource with its three queues, `None` where no lock is on it. Of long queues the heads: `left_out` says how much
+    /// more there is.
     ///
     /// # Errors
     /// As [`Client::query`].
@@ -219,13 +220,13 @@ impl Client {
         }
     }
 
-    /// Every wait-for edge.
+    /// Who waits for whom. Where that is more than one answer holds, `more` is set and `waiting` says how many wait in all.
     ///
     /// # Errors
     /// As [`Client::query`].
-    pub async fn waits(&self) -> Result<Vec<WaitEdge>, Error> {
+    pub async fn waits(&self) -> Result<Waits, Error> {
         match self.query(Query::Waits).await? {
-            Report::Waits(edges) => Ok(edges),
+            Report::Waits(waits) => Ok(waits),
             _ => Err(Error::Protocol("a report of another kind than asked for".into())),
         }
     }
@@ -251,13 +252,13 @@ impl Client {
         }
     }
 
-    /// Deadlocks the node remembers, oldest first.
+    /// Deadlocks the node remembers, oldest first. `left_out` says how many older ones the answer has no room for.
     ///
     /// # Errors
     /// As [`Client::query`].
-    pub async fn deadlocks(&self) -> Result<Vec<DeadlockReport>, Error> {
+    pub async fn deadlocks(&self) -> Result<Deadlocks, Error> {
         match self.query(Query::Deadlocks).await? {
-            Report::Deadlocks(reports) => Ok(reports),
+            Report::Deadlocks(found) => Ok(found),
             _ => Err(Error::Protocol("a report of another kind than asked for".into())),
         }
     }

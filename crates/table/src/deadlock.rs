@@ -397,7 +397,7 @@ impl Table {
             row
         };
         let cycle = edges.into_iter().map(row).collect();
-        let report = DeadlockReport { number: 0, ago: Span::ZERO, cycle, victim: self.id(victim), why };
+        let report = DeadlockReport { number: 0, ago: Span::ZERO, cycle, left_out: 0, victim: self.id(victim), why };
         call.fx.push(Effect::Deadlock { report: Box::new(report), owners });
     }
 }

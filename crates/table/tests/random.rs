@@ -452,7 +452,7 @@ impl World {
 
     fn look(&mut self) {
         let nobody = |_: OwnerId| Holder::default();
-        let edges = self.table.waits(self.now, 1_000, &nobody);
+        let edges = self.table.waits(self.now, 1_000, &nobody).edges;
         assert!(edges.iter().all(|e| e.waiter.wanted.is_some() && e.waiter.lock != e.blocker.lock));
         let (mut names, mut from) = (Vec::new(), Some(0));
         while let Some(place) = from {

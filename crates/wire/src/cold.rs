@@ -9,8 +9,8 @@ use lockstead_types::{
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Notice, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Holder, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow,
-        VictimReason, WaitEdge,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow,
+        SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{Claim, Query, Target},
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
@@ -184,9 +184,9 @@ choice!(ChangeEvent, "event" { 0 = Granted, 1 = Waiting, 2 = Released, 3 = Cance
 choice!(Report, "report" {
     0 = Resources { rows, next },
     1 = Resource(detail),
-    2 = Waits(edges),
+    2 = Waits(waits),
     3 = Sessions { rows, more },
-    4 = Deadlocks(reports),
+    4 = Deadlocks(found),
     5 = Status(status),
     6 = Spaces(spaces),
 });
@@ -197,8 +197,10 @@ record!(ResourceDetail {
     granted: Vec<LockRow>,
     converting: Vec<LockRow>,
     waiting: Vec<LockRow>,
+    left_out: LeftOut,
     value: Option<Value>,
 });
+record!(LeftOut { granted: u32, converting: u32, waiting: u32 });
 record!(LockRow {
     lock: LockId,
     held: Option<Claim>,
@@ -208,6 +210,7 @@ record!(LockRow {
     since: Span,
 });
 record!(Holder { session: Option<SessionId>, group: Option<GroupId>, tag: u32, meta: Meta });
+record!(Waits { edges: Vec<WaitEdge>, waiting: u64, more: bool });
 record!(WaitEdge { space: SpaceId, name: Box<[u8]>, waiter: LockRow, blocker: LockRow, hard: bool });
 record!(SessionRow {
     session: SessionId,
@@ -220,7 +223,15 @@ record!(SessionRow {
     principal: String,
     meta: Meta,
 });
-record!(DeadlockReport { number: u64, ago: Span, cycle: Vec<WaitEdge>, victim: LockId, why: VictimReason });
+record!(Deadlocks { reports: Vec<DeadlockReport>, left_out: u32 });
+record!(DeadlockReport {
+    number: u64,
+    ago: Span,
+    cycle: Vec<WaitEdge>,
+    left_out: u32,
+    victim: LockId,
+    why: VictimReason,
+});
 choice!(VictimReason, "reason of a victim" {
     0 = Conversion,
     1 = ClosedCycle,

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use lockstead::{LockId, SessionId, SpaceId};
 use lockstead_types::{
     GroupId, Token,
-    report::{Holder, LockRow, WaitEdge},
+    report::{Holder, LockRow, WaitEdge, Waits},
 };
 
 use super::spaces::Spaces;
@@ -17,9 +17,10 @@ use crate::output::text;
 /// Chains longer than this are cut: nobody reads them, and the picture recurses.
 const DEPTH_MAX: usize = 64;
 
-/// Draws the edges; `outer` says which session each runs within.
-pub(super) fn draw(edges: &[WaitEdge], spaces: &Spaces, outer: &HashMap<SessionId, SessionId>) -> String {
-    if edges.is_empty() {
+/// Draws the edges, and says what is left out; `outer` says which session each runs within.
+pub(super) fn draw(waits: &Waits, spaces: &Spaces, outer: &HashMap<SessionId, SessionId>) -> String {
+    let edges = &waits.edges;
+    if edges.is_empty() && waits.waiting == 0 {
         return "nobody waits; `lockstead ls --locks` shows what is held".to_owned();
     }
     let mut picture = Picture { spaces, outer, blocks: blocks(edges), drawn: HashSet::new(), text: String::new() };
@@ -34,7 +35,19 @@ pub(super) fn draw(edges: &[WaitEdge], spaces: &Spaces, outer: &HashMap<SessionI
             picture.draw_blocked_by(party, "", 0);
         }
     }
-    picture.text
+    picture.text + &rest(waits)
+}
+
+/// What the edges do not show.
+fn rest(waits: &Waits) -> String {
+    let shown: HashSet<(SpaceId, LockId)> = waits.edges.iter().map(|edge| (edge.space, edge.waiter.lock)).collect();
+    match (waits.waiting.saturating_sub(shown.len() as u64), waits.more) {
+        (0, false) => String::new(),
+        (0, true) => "... more of what those wait for not shown\n".to_owned(),
+        (waiters, true) => text::not_shown(waiters, "waiters"),
+        // The node takes locks back after a restart, or those in the way have NODLCKBLK.
+        (waiters, false) => format!("... {waiters} more wait, but for no lock that counts as in their way\n"),
+    }
 }
 
 /// Who waits or is waited for.

@@ -4,11 +4,11 @@ use lockstead_node::{Input, NodeConfig, Output, Record};
 use lockstead_types::{
     Limits, SessionId, SpaceId, Span,
     limits::LimitName,
-    message::ServerMessage,
+    message::{ClientMessage, ServerMessage},
     refusal::Refusal,
     reply::{ChangeEvent, Notice, Reply, Revoked},
-    report::Report,
-    request::{LockRequest, Op, Query, Wait},
+    report::{LeftOut, Report},
+    request::{LockRequest, Op, OwnerRef, Query, Wait},
     space::{ModeChoice, SpaceSpec},
 };
 
@@ -101,8 +101,8 @@ fn looks_name_the_holders() {
     );
     assert_eq!((&detail.granted[0].holder.meta, detail.granted[0].since), (&meta(), Span::from_secs(1)));
     assert_eq!(detail.master, lockstead_types::NodeId(1));
-    let Report::Waits(edges) = look(&mut rig, &mut a, Query::Waits) else { panic!("edges") };
-    assert_eq!(edges[0].waiter.holder.session, Some(b.session));
+    let Report::Waits(waits) = look(&mut rig, &mut a, Query::Waits) else { panic!("edges") };
+    assert_eq!(waits.edges[0].waiter.holder.session, Some(b.session));
     let query = Query::Resources { space: SpaceId(0), prefix: b"", from: 0 };
     let Report::Resources { rows, next: None } = look(&mut rig, &mut a, query) else { panic!("rows") };
     assert_eq!((rows.len(), rows[0].granted, rows[0].waiting), (1, 1, 1));
@@ -110,6 +110,33 @@ fn looks_name_the_holders() {
     assert_eq!(rig.refused(&mut a, Op::Query(query)), Refusal::NoLockspace);
     let Report::Sessions { rows, .. } = look(&mut rig, &mut a, Query::Sessions { after: None }) else { panic!("rows") };
     assert_eq!(rows.iter().map(|r| (r.locks, r.left)).collect::<Vec<_>>(), [(1, Span::from_secs(9)); 2]);
+}
+
+#[test]
+fn looks_are_bounded_and_say_what_they_leave_out() {
+    let limits = Limits { rows_per_answer: 10, ..Limits::default() };
+    let mut rig = Rig::with(NodeConfig { limits, ..config() });
+    let (mut a, mut b) = (rig.local(1), rig.remote(2));
+    let share = |name| Op::Lock(LockRequest { owner: OwnerRef::Alone, ..request(name, PR, Wait::Forever) });
+    for _ in 0..20 {
+        rig.granted(&mut a, share("x"));
+    }
+    rig.queued(&mut b, lock("x", EX));
+    let query = || Query::Resource { space: SpaceId(0), name: b"x" };
+    let Report::Resource(Some(detail)) = look(&mut rig, &mut a, query()) else { panic!("found") };
+    assert_eq!((detail.granted.len(), detail.waiting.len()), (9, 1), "who waits is not hidden by many holders");
+    assert_eq!(detail.left_out, LeftOut { granted: 11, converting: 0, waiting: 0 });
+    let Report::Waits(waits) = look(&mut rig, &mut a, Query::Waits) else { panic!("waits") };
+    assert_eq!((waits.edges.len(), waits.waiting, waits.more), (10, 1, true), "of twenty edges of one");
+    for _ in 0..100 {
+        rig.queued(&mut a, share("x"));
+        rig.say(a.conn, ClientMessage::Ack { answers: a.asked });
+    }
+    let Report::Resource(Some(detail)) = look(&mut rig, &mut a, query()) else { panic!("found") };
+    assert_eq!((detail.granted.len(), detail.waiting.len()), (5, 5));
+    assert_eq!(detail.left_out, LeftOut { granted: 15, converting: 0, waiting: 96 });
+    let Report::Waits(waits) = look(&mut rig, &mut a, Query::Waits) else { panic!("waits") };
+    assert_eq!((waits.edges.len(), waits.waiting, waits.more), (10, 101, true));
 }
 
 #[test]
@@ -155,13 +182,39 @@ fn deadlocks_are_kept_as_they_were() {
     }
     rig.now = rig.now.after(Span::from_secs(3));
     rig.handle(Input::Disconnected { conn: a.conn });
-    let Report::Deadlocks(reports) = look(&mut rig, &mut b, Query::Deadlocks) else { panic!("reports") };
+    let Report::Deadlocks(found) = look(&mut rig, &mut b, Query::Deadlocks) else { panic!("reports") };
+    let reports = found.reports;
     assert_eq!(reports.iter().map(|r| r.number).collect::<Vec<_>>(), [2, 3], "the oldest is dropped");
     assert_eq!(reports[0].ago, Span::from_secs(3));
     let ends: Vec<_> = reports[0].cycle.iter().map(|e| (e.waiter.holder.session, e.blocker.holder.session)).collect();
     assert_eq!(ends.len(), 2);
     assert!(ends.contains(&(Some(a.session), Some(b.session))) && ends.contains(&(Some(b.session), Some(a.session))));
     assert!(reports[0].cycle.iter().all(|e| e.waiter.holder.meta == meta()));
+}
+
+#[test]
+fn long_cycles_and_many_of_them_are_cut_and_counted() {
+    let limits = Limits { rows_per_answer: 30, ..Limits::default() };
+    let mut rig = Rig::with(NodeConfig { limits, ..config() });
+    let mut seats: Vec<Seat> = (1..=40).map(|n| rig.local(n)).collect();
+    let names: Vec<String> = (0..seats.len()).map(|n| format!("x{n}")).collect();
+    for (seat, name) in seats.iter_mut().zip(&names) {
+        rig.granted(seat, lock(name, EX));
+    }
+    for (seat, next) in seats.iter_mut().zip(&names[1..]) {
+        rig.queued(seat, lock(next, EX));
+    }
+    let last = seats.last_mut().expect("forty");
+    assert_eq!(rig.refused(last, lock("x0", EX)), Refusal::Deadlock);
+    let Report::Deadlocks(found) = look(&mut rig, last, Query::Deadlocks) else { panic!("reports") };
+    assert_eq!((found.reports.len(), found.left_out), (1, 0));
+    assert_eq!((found.reports[0].cycle.len(), found.reports[0].left_out), (30, 10));
+    for _ in 0..3 {
+        assert_eq!(rig.refused(last, lock("x0", EX)), Refusal::Deadlock);
+    }
+    let Report::Deadlocks(found) = look(&mut rig, last, Query::Deadlocks) else { panic!("reports") };
+    assert_eq!(found.reports.iter().map(|r| r.number).collect::<Vec<_>>(), [4], "the newest");
+    assert_eq!(found.left_out, 3);
 }
 
 #[test]

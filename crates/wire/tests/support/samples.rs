@@ -6,8 +6,8 @@ use lockstead_types::{
     mode::ModeTableSpec,
     reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Holder, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow,
-        VictimReason, WaitEdge,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow,
+        SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
@@ -246,12 +246,14 @@ fn reports() -> Vec<(&'static str, Report)> {
         granted: vec![row(Some(PR), None)],
         converting: vec![row(Some(PR), Some(EX))],
         waiting: vec![row(None, Some(EX))],
+        left_out: LeftOut { granted: 0, converting: 0, waiting: 7_312 },
         value: Some(block(false)),
     };
     let deadlock = DeadlockReport {
         number: 1,
         ago: Span::from_secs(60),
         cycle: vec![edge()],
+        left_out: 1,
         victim: LOCK,
         why: VictimReason::Youngest,
     };
@@ -260,9 +262,9 @@ fn reports() -> Vec<(&'static str, Report)> {
         ("report-resources", Report::Resources { rows: vec![resource], next: Some(8_192) }),
         ("report-resource", Report::Resource(Some(Box::new(detail)))),
         ("report-resource without locks", Report::Resource(None)),
-        ("report-waits", Report::Waits(vec![edge()])),
+        ("report-waits", Report::Waits(Waits { edges: vec![edge()], waiting: 2, more: true })),
         ("report-sessions", Report::Sessions { rows: vec![session_row()], more: false }),
-        ("report-deadlocks", Report::Deadlocks(vec![deadlock])),
+        ("report-deadlocks", Report::Deadlocks(Deadlocks { reports: vec![deadlock], left_out: 3 })),
         ("report-status", Report::Status(Box::new(status()))),
         ("report-spaces", Report::Spaces(spaces)),
     ]
