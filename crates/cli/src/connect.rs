@@ -109,7 +109,10 @@ fn refused(why: Refusal, about: &About<'_>) -> String {
         }
         (Refusal::Timeout, About::Lock { name, mode, .. }) => format!("{name}: {mode} not obtained in time"),
         (Refusal::Deadlock, About::Lock { name, .. }) => {
-            format!("{name}: refused as the victim of a deadlock (`lockstead deadlocks` shows it); try again")
+            format!(
+                "{name}: refused as the victim of a deadlock (`lockstead deadlocks` shows it); try again once the locks held \
+                 around this are released"
+            )
         }
         (Refusal::TooLong, About::Lock { name, .. }) => {
             let start: String = name.chars().take(40).collect();

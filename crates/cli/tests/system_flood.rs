@@ -85,7 +85,7 @@ fn frame(messages: &[ClientMessage<'_>]) -> Vec<u8> {
 }
 
 fn open(session: u128) -> [ClientMessage<'static>; 2] {
-    let meta = Meta { host: "h".into(), pid: 1, program: "flood".into(), purpose: String::new() };
+    let meta = Meta { host: "h".into(), pid: 1, program: "flood".into(), purpose: String::new(), within: None };
     [
         ClientMessage::Hello { version: PROTOCOL_VERSION },
         ClientMessage::Open { session: SessionId(session), ttl: Span::from_secs(10), meta },

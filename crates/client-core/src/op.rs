@@ -52,7 +52,7 @@ pub(crate) enum Rare {
     GroupAttach { name: Box<[u8]> },
     GroupDetach(GroupId),
     SpaceOpen { name: String },
-    SpaceCreate(SpaceSpec),
+    SpaceCreate(Box<SpaceSpec>),
     SpaceDrop { name: String, force: bool },
     Purge { space: SpaceId, session: Option<SessionId> },
     ForceRelease { space: SpaceId, name: Box<[u8]>, token: Token, reason: String },

@@ -68,6 +68,8 @@ pub(crate) struct Requests {
     later: VecDeque<(RequestId, Request)>,
     /// The same for conversions, which go before new locks.
     later_conversions: VecDeque<(RequestId, Request)>,
+    /// What the node gives while requests flow, 0 while they do not.
+    credit: u32,
     /// Of `open`, those that may wait.
     may_wait: u32,
     last_sent: RequestId,
@@ -87,6 +89,7 @@ impl Requests {
             newest: RequestId(0),
             later: VecDeque::new(),
             later_conversions: VecDeque::new(),
+            credit: 0,
             may_wait: 0,
             last_sent: RequestId(0),
             open: HashMap::with_hasher(FixedState::default()),
@@ -108,7 +111,10 @@ impl Requests {
         let request = Request { known_as: id, whose, op, queued: None };
         let (locks, conversions) = (!self.later.is_empty(), !self.later_conversions.is_empty());
         match request.op.class() {
+            // While there is room nothing is left for later.
+            Class::NewLock if self.has_room() => self.send_in_turn(id, request),
             Class::NewLock => self.later.push_back((id, request)),
+            Class::Conversion if self.has_room_to_convert() => self.send_in_turn(id, request),
             Class::Conversion => self.later_conversions.push_back((id, request)),
             // It stays behind what was asked before it.
             Class::Sync if locks => self.later.push_back((id, request)),
@@ -125,17 +131,25 @@ impl Requests {
     ///
     /// Without this, requests that wait could take all the credit of a session, and keep the release or conversion that they
     /// wait for from being sent: nothing would ever move again.
-    pub(crate) fn promote(&mut self, credit: u32) {
-        while self.may_wait < credit - credit / 4
+    fn promote(&mut self) {
+        while self.has_room_to_convert()
             && let Some((known_as, request)) = self.later_conversions.pop_front()
         {
             self.send_in_turn(known_as, request);
         }
-        while self.may_wait < credit.div_ceil(2)
+        while self.has_room()
             && let Some((known_as, request)) = self.later.pop_front()
         {
             self.send_in_turn(known_as, request);
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.may_wait < self.credit.div_ceil(2)
+    }
+
+    fn has_room_to_convert(&self) -> bool {
+        self.may_wait < self.credit - self.credit / 4
     }
 
     fn send_in_turn(&mut self, known_as: RequestId, request: Request) {
@@ -175,6 +189,7 @@ impl Requests {
         let request = self.open.remove(&id)?;
         self.sent = self.sent.saturating_sub(1);
         self.may_wait = self.may_wait.saturating_sub(u32::from(request.op.may_wait()));
+        self.promote();
         if !self.renamed.is_empty() {
             self.renamed.remove(&request.known_as);
         }
@@ -184,11 +199,6 @@ impl Requests {
     /// The number a request known to the application was last sent under.
     pub(crate) fn sent_as(&self, known_as: RequestId) -> RequestId {
         if self.renamed.is_empty() { known_as } else { self.renamed.get(&known_as).copied().unwrap_or(known_as) }
-    }
-
-    /// Whether anything at all is not sent yet.
-    pub(crate) fn has_unsent(&self) -> bool {
-        !(self.turns.is_empty() && self.later.is_empty() && self.later_conversions.is_empty())
     }
 
     /// Whether anything is to be sent, and the credit left allows it.
@@ -277,6 +287,17 @@ impl Requests {
         let unseen = ids.iter().filter(|(_, turn)| matches!(turn, Turn::Request(_))).count();
         self.sent = (self.open.len() - unseen) as u32;
         self.turns = ids.into_iter().map(|(_, turn)| turn).collect();
+    }
+
+    /// Requests flow.
+    pub(crate) fn flow(&mut self, credit: u32) {
+        self.credit = credit;
+        self.promote();
+    }
+
+    /// There is no connection: what may wait is kept, and can be recalled.
+    pub(crate) fn pause(&mut self) {
+        self.credit = 0;
     }
 
     /// Nothing of what is open is to be sent before [`Requests::renumber`].

@@ -313,17 +313,17 @@ impl Session {
         if let Some(event) = self.events.pop_front() {
             return Some(self.output_of(event));
         }
-        if matches!(self.phase, Phase::Returning(_)) {
-            return self.poll_claim();
+        match self.phase {
+            Phase::Live(_) => self.poll_request(),
+            Phase::Returning(_) => self.poll_claim(),
+            _ => None,
         }
+    }
+
+    fn poll_request(&mut self) -> Option<Output<'_>> {
         loop {
-            if !matches!(self.phase, Phase::Live(_)) {
-                return None;
-            }
-            if self.requests.has_unsent() {
-                self.requests.promote(self.node.as_ref().map_or(1, |n| n.credit.max(1)));
-            }
-            if self.requests.has_turn(self.credit_left()) {
+            let credit = self.credit_left();
+            if self.requests.has_turn(credit) {
                 let turn = self.requests.take_turn()?;
                 if !self.requests.is_sendable(turn, &self.wiring()) {
                     self.on_unsendable(turn);
@@ -334,7 +334,7 @@ impl Session {
                 }
                 return self.requests.message(turn, &self.wiring()).map(Output::Send);
             }
-            if self.requests.is_held_back(self.credit_left()) && self.answers > self.acked {
+            if self.requests.is_held_back(credit) && self.answers > self.acked {
                 // What was answered and not acknowledged takes credit too.
                 self.acked = self.answers;
                 return Some(Output::Send(ClientMessage::Ack { answers: self.answers }));
@@ -385,10 +385,14 @@ impl Session {
         self.leaving
     }
 
-    /// How many requests may be without an answer, given the answers that are not acknowledged.
+    /// How many requests may be without an answer.
+    fn credit(&self) -> u32 {
+        self.node.as_ref().map_or(1, |n| n.credit.max(1))
+    }
+
+    /// The same, given the answers that are not acknowledged.
     fn credit_left(&self) -> u32 {
-        let credit = self.node.as_ref().map_or(1, |n| n.credit.max(1));
-        credit.saturating_sub(u32::try_from(self.answers - self.acked).unwrap_or(u32::MAX))
+        self.credit().saturating_sub(u32::try_from(self.answers - self.acked).unwrap_or(u32::MAX))
     }
 
     /// How long an attempt to connect may take at most.
@@ -444,6 +448,7 @@ impl Session {
     /// Goes on without a connection, and tries again later.
     pub(crate) fn retry(&mut self, now: Time) {
         self.forget_returning();
+        self.requests.pause();
         let doubled = 1u64 << self.tries.min(10);
         let pause = BACKOFF_FIRST.scaled(doubled, 1).min(BACKOFF_MAX);
         // Half of it by chance: clients that lost the same node do not come back all at once.
@@ -517,6 +522,7 @@ impl Session {
         let third = self.lease.map_or(Span::ZERO, |l| l.ttl.scaled(1, 3));
         let next_renewal = renewed.after(third);
         self.phase = Phase::Live(Live { next_renewal, sequence: 0, renewals: VecDeque::new() });
+        self.requests.flow(self.credit());
     }
 
     pub(crate) fn renew_lease(&mut self, ttl: Span, sent: Time) {

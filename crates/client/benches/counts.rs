@@ -1,4 +1,4 @@
-//! The instructions of locks in the embedded engine, for callgrind: `--cases` prints what there is, `CASE N` sets up and
+//! The instructions of locks in the embedded engine, and of client and server together over a socket, for callgrind: `--cases` prints what there is, `CASE N` sets up and
 //! then runs it N times. `cargo xtask bench` takes the difference of two runs. `--times` prints nanoseconds instead,
 //! of the processor's time of this thread, beside those of a plain mutex.
 
@@ -10,7 +10,13 @@ use core::{
 };
 use std::process::ExitCode;
 
-use lockstead::{Client, Engine};
+use lockstead::{Claim, Client, Engine, Flags, raw::RawSession};
+use lockstead_server::{Server, ServerConfig};
+use lockstead_types::{
+    Mode, SpaceId,
+    reply::Reply,
+    request::{LockRequest, Op, OwnerRef, ReleaseRequest, Wait},
+};
 
 type Case = fn(&Client, u64);
 
@@ -21,19 +27,34 @@ const CASES: &[(&str, Case)] = &[
     ("embedded convert up and down", conversions),
 ];
 
+/// Client and server in this process, over a Unix socket. How much is read at once is chance, so these vary by a few per
+/// cent.
+const REMOTE: &[(&str, usize, bool)] = &[
+    ("remote lock+release, 64 at once", 64, false),
+    ("remote lock+one-way release, 64 at once", 64, true),
+    ("remote lock+one-way release, one at once", 1, true),
+];
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--times"] => times(),
         [name, times] => {
             let case = CASES.iter().find(|(known, _)| known == name);
-            let (Some((_, case)), Ok(times)) = (case, times.parse()) else {
-                eprintln!("no such case, or no number: {name} {times}");
-                return ExitCode::FAILURE;
-            };
-            case(&Engine::embedded().client(), times);
+            let remote = REMOTE.iter().find(|(known, ..)| known == name);
+            match (case, remote, times.parse()) {
+                (Some((_, case)), _, Ok(times)) => case(&Engine::embedded().client(), times),
+                (None, Some((_, tasks, one_way)), Ok(times)) => over_a_socket(*tasks, *one_way, times),
+                _ => {
+                    eprintln!("no such case, or no number: {name} {times}");
+                    return ExitCode::FAILURE;
+                }
+            }
         }
-        _ => CASES.iter().for_each(|(name, _)| println!("{name}")),
+        _ => {
+            CASES.iter().for_each(|(name, _)| println!("{name}"));
+            REMOTE.iter().for_each(|(name, ..)| println!("{name}"));
+        }
     }
     ExitCode::SUCCESS
 }
@@ -77,6 +98,55 @@ fn conversions(client: &Client, times: u64) {
         at_once(guard.convert("EX")).expect("alone");
         at_once(guard.convert("PR")).expect("alone");
     }
+}
+
+fn over_a_socket(tasks: usize, one_way: bool, times: u64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run").join("client.sock");
+    let config = ServerConfig { client_unix: Some(path.clone()), ..ServerConfig::default() };
+    let server = Server::start(config).expect("it starts");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let client = Client::connect(&format!("unix:{}", path.display())).await.expect("a session");
+        let share = times / tasks as u64;
+        let running: Vec<_> = (0..tasks)
+            .map(|task| {
+                let session = client.raw();
+                tokio::spawn(async move {
+                    let name = format!("orders/page:5/row:{task:02}");
+                    for _ in 0..share {
+                        cycle(&session, name.as_bytes(), one_way).await;
+                    }
+                })
+            })
+            .collect();
+        for task in running {
+            task.await.expect("it ends");
+        }
+        client.close().await.expect("closed");
+    });
+    server.stop().expect("a clean stop");
+}
+
+async fn cycle(session: &RawSession, name: &[u8], one_way: bool) {
+    let request = LockRequest {
+        space: SpaceId(0),
+        name,
+        claim: Claim::Mode(Mode(5)),
+        wait: Wait::Forever,
+        flags: Flags::NONE,
+        owner: OwnerRef::Alone,
+        tag: 0,
+        priority: 0,
+    };
+    let mut pending = session.submit(Op::Lock(request)).expect("asked");
+    let Some(Reply::Granted(grant)) = pending.next().await else { panic!("free") };
+    let release = ReleaseRequest { lock: grant.lock, flags: Flags::NONE, value: None };
+    if one_way {
+        return session.post(Op::Release { release, one_way });
+    }
+    let mut pending = session.submit(Op::Release { release, one_way }).expect("asked");
+    assert_eq!(pending.next().await, Some(Reply::Released));
 }
 
 const CYCLES: u64 = 1_000_000;

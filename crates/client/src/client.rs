@@ -7,7 +7,7 @@ use lockstead_client_core::Lease;
 use lockstead_types::{
     SessionId, SpaceId, Span, Token,
     reply::Reply,
-    report::{DeadlockReport, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow, WaitEdge},
+    report::{Deadlocks, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow, Waits},
     request::{Claim, Op, Query},
     space::SpaceSpec,
 };
@@ -34,6 +34,7 @@ pub struct ClientBuilder {
     ttl: Duration,
     purpose: String,
     program: Option<String>,
+    within: Option<SessionId>,
     connect_timeout: Duration,
     guard: Duration,
 }
@@ -64,6 +65,7 @@ impl Client {
             ttl: Duration::from_secs(10),
             purpose: String::new(),
             program: None,
+            within: None,
             connect_timeout: Duration::from_secs(5),
             guard: Duration::from_millis(10),
         }
@@ -108,7 +110,7 @@ impl Client {
     /// `exists` where there is one of that name, `invalid` for a spec that makes no sense.
     pub async fn create_space(&self, spec: SpaceSpec) -> Result<Space, Error> {
         let name = spec.name.clone();
-        space::open(&self.link, Op::SpaceCreate(spec), &name).await
+        space::open(&self.link, Op::SpaceCreate(spec.into()), &name).await
     }
 
     /// Drops a lockspace; with `force` also one that holds locks, whose holders are told.
@@ -206,7 +208,8 @@ impl Client {
         Ok(all)
     }
 
-    /// One resource with its three queues, `None` where no lock is on it.
+    /// One resource with its three queues, `None` where no lock is on it. Of long queues the heads: `left_out` says how much
+    /// more there is.
     ///
     /// # Errors
     /// As [`Client::query`].
@@ -217,13 +220,13 @@ impl Client {
         }
     }
 
-    /// Every wait-for edge.
+    /// Who waits for whom. Where that is more than one answer holds, `more` is set and `waiting` says how many wait in all.
     ///
     /// # Errors
     /// As [`Client::query`].
-    pub async fn waits(&self) -> Result<Vec<WaitEdge>, Error> {
+    pub async fn waits(&self) -> Result<Waits, Error> {
         match self.query(Query::Waits).await? {
-            Report::Waits(edges) => Ok(edges),
+            Report::Waits(waits) => Ok(waits),
             _ => Err(Error::Protocol("a report of another kind than asked for".into())),
         }
     }
@@ -249,13 +252,13 @@ impl Client {
         }
     }
 
-    /// Deadlocks the node remembers, oldest first.
+    /// Deadlocks the node remembers, oldest first. `left_out` says how many older ones the answer has no room for.
     ///
     /// # Errors
     /// As [`Client::query`].
-    pub async fn deadlocks(&self) -> Result<Vec<DeadlockReport>, Error> {
+    pub async fn deadlocks(&self) -> Result<Deadlocks, Error> {
         match self.query(Query::Deadlocks).await? {
-            Report::Deadlocks(reports) => Ok(reports),
+            Report::Deadlocks(found) => Ok(found),
             _ => Err(Error::Protocol("a report of another kind than asked for".into())),
         }
     }
@@ -363,6 +366,17 @@ impl ClientBuilder {
         self
     }
 
+    /// The session this one runs within, if not said none: for a program that another waits for before it gives up its own
+    /// locks, as `lockstead lock` does, which says its session in `LOCKSTEAD_SESSION`. So a cycle over both is found, and
+    /// one wait in it refused with [`Refusal::Deadlock`](crate::Refusal::Deadlock). Only waits of locks that are
+    /// [owned by the session](crate::LockBuilder::owned_by_session) are seen; a session of another server or user is as
+    /// none.
+    #[must_use]
+    pub fn within(mut self, session: SessionId) -> Self {
+        self.within = Some(session);
+        self
+    }
+
     /// How long connecting and opening the session may take, 5 s if not said.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -392,7 +406,7 @@ impl ClientBuilder {
             endpoints: endpoint::parse(&text)?,
             ttl: Span::from(self.ttl),
             guard: Span::from(self.guard),
-            meta: crate::meta::of_process(self.program.as_deref(), &self.purpose),
+            meta: crate::meta::of_process(self.program.as_deref(), &self.purpose, self.within),
             connect_timeout: self.connect_timeout,
         };
         Ok(Client { link: Link::Remote(remote::connect(settings).await?) })

@@ -107,7 +107,7 @@ impl Engine {
     /// A session with a purpose, shown to whoever asks who holds a lock.
     #[must_use]
     pub fn client_for(&self, purpose: &str) -> Client {
-        Client::from_link(Link::Embedded(Arc::new(self.open(crate::meta::of_process(None, purpose)))))
+        Client::from_link(Link::Embedded(Arc::new(self.open(crate::meta::of_process(None, purpose, None)))))
     }
 
     fn open(&self, meta: Meta) -> EmbeddedSession {

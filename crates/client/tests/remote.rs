@@ -170,7 +170,7 @@ async fn locks_survive_a_restart_of_the_node() {
         let b = b.clone();
         async move { b.lock("remote").await }
     });
-    while a.waits().await.expect("a look").is_empty() {
+    while a.waits().await.expect("a look").edges.is_empty() {
         tokio::task::yield_now().await;
     }
     server.restart();

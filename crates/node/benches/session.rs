@@ -67,7 +67,8 @@ fn main() {
 fn open(node: &mut Node, n: u64) {
     let conn = ConnId(n);
     let principal = Principal::Local { uid: 1_000, gid: 1_000, pid: 4_711 };
-    let meta = Meta { host: "host.example".into(), pid: 4_711, program: "worker".into(), purpose: "nightly".into() };
+    let (host, program, purpose) = ("host.example".into(), "worker".into(), "nightly".into());
+    let meta = Meta { host, pid: 4_711, program, purpose, within: None };
     let open = ClientMessage::Open { session: SessionId(u128::from(n)), ttl: Span::from_secs(10), meta };
     node.handle(NOW, Input::Connected { conn, local: true, principal });
     node.handle(NOW, Input::Message { conn, message: ClientMessage::Hello { version: PROTOCOL_VERSION } });

@@ -45,6 +45,13 @@ pub(crate) fn decide_attach(principal: &Principal, owner: &Principal) -> Decisio
     if principal.is_same(owner) || principal.is_superuser() { Decision::Allow } else { Decision::Deny }
 }
 
+/// Whether waits of `principal`'s session may count as waits of one that `outer` opened: they may make `outer`'s requests
+/// victims of a deadlock.
+pub(crate) fn decide_within(principal: &Principal, outer: &Principal) -> Decision {
+    // [AUTH-3] As for going on with that session.
+    decide_attach(principal, outer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

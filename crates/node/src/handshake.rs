@@ -170,6 +170,7 @@ impl Node {
         if !durable {
             self.send(conn, ServerMessage::Opened { ttl });
         }
+        self.stand_within(now, at);
     }
 
     pub(crate) fn on_recorded(&mut self, id: SessionId) {
@@ -204,6 +205,7 @@ impl Node {
                 }
             }
         }
+        self.stand_within(now, at);
     }
 
     fn on_attach(&mut self, now: Time, conn: ConnId, id: SessionId, meta: Meta, answers: u64) {
@@ -235,6 +237,20 @@ impl Node {
                 Stage::Opening | Stage::Ending(_) => {}
                 Stage::Live | Stage::Returning => self.go_on(now, conn, at),
             }
+        }
+        self.stand_within(now, at);
+    }
+
+    /// [DEAD-13] Tells the table which session this one runs within, where that is one of this node. Another server's is
+    /// unknown here, which is no mistake of the client: it finds the id in its environment.
+    fn stand_within(&mut self, now: Time, at: u32) {
+        let Some(inner) = self.sessions.get(at) else { return };
+        let outer = inner.meta.within.and_then(|id| self.sessions.find(id)).and_then(|at| self.sessions.get(at));
+        let Some(outer) = outer else { return };
+        if authorize::decide_within(&inner.principal, &outer.principal) == Decision::Allow {
+            let (inner, outer) = (inner.owner, outer.owner);
+            self.table.set_outer(now, inner, outer, &mut self.fx);
+            self.tell_effects(now);
         }
     }
 

@@ -181,9 +181,9 @@ fn heap_bytes(reply: &Reply) -> u64 {
         Reply::Report(report) => match &**report {
             Report::Resources { rows, .. } => rows.len() * ROW,
             Report::Resource(found) => found.as_deref().map_or(0, detail),
-            Report::Waits(edges) => edges.len() * 2 * ROW,
+            Report::Waits(waits) => waits.edges.len() * 2 * ROW,
             Report::Sessions { rows, .. } => rows.len() * ROW,
-            Report::Deadlocks(reports) => reports.iter().map(|r| (r.cycle.len() + 1) * 2 * ROW).sum(),
+            Report::Deadlocks(found) => found.reports.iter().map(|r| (r.cycle.len() + 1) * 2 * ROW).sum(),
             Report::Status(_) => 16 * ROW,
             Report::Spaces(spaces) => spaces.len() * 2 * ROW,
         },

@@ -35,7 +35,7 @@ impl Node {
             }
             Query::Resource { space, name } => {
                 self.known_space(space)?;
-                let found = self.table.resource(now, space, name, &who);
+                let found = self.table.resource(now, space, name, rows_max, &who);
                 Report::Resource(found.map(|mut detail| {
                     detail.master = self.config.node;
                     Box::new(detail)
@@ -47,7 +47,7 @@ impl Node {
                 let rows: Vec<SessionRow> = found.by_ref().take(rows_max).map(|s| self.session_row(now, s)).collect();
                 Report::Sessions { rows, more: found.next().is_some() }
             }
-            Query::Deadlocks => Report::Deadlocks(self.reports.list(now)),
+            Query::Deadlocks => Report::Deadlocks(self.reports.list(now, rows_max)),
             Query::Status => Report::Status(Box::new(self.status(now))),
             Query::Spaces => Report::Spaces(self.spaces.list()),
         };

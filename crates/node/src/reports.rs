@@ -1,11 +1,11 @@
 //! Deadlock reports: kept as things were when the cycle was found, since afterwards nobody can look.
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::collections::VecDeque;
 
 use lockstead_table::OwnerId;
 use lockstead_types::{
     Time,
-    report::{DeadlockReport, Holder},
+    report::{DeadlockReport, Deadlocks, Holder},
 };
 
 use crate::node::Node;
@@ -21,8 +21,19 @@ impl Reports {
         Reports { kept: VecDeque::new(), newest: 0 }
     }
 
-    pub(crate) fn list(&self, now: Time) -> Vec<DeadlockReport> {
-        self.kept.iter().map(|(at, report)| DeadlockReport { ago: now.since(*at), ..report.clone() }).collect()
+    /// The newest whose cycles have at most `max` edges together, but one always.
+    pub(crate) fn list(&self, now: Time, max: usize) -> Deadlocks {
+        let mut edges = 0usize;
+        // [WIRE-8] The newest are what somebody asks about; those before them are counted.
+        let shown = self.kept.iter().rev().take_while(|(_, report)| {
+            let first = edges == 0;
+            edges = edges.saturating_add(report.cycle.len());
+            first || edges <= max
+        });
+        let from = self.kept.len() - shown.count();
+        let reports = self.kept.iter().skip(from);
+        let reports = reports.map(|(at, report)| DeadlockReport { ago: now.since(*at), ..report.clone() }).collect();
+        Deadlocks { reports, left_out: from as u32 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -36,6 +47,10 @@ impl Node {
         self.counters.deadlocks += 1;
         self.reports.newest += 1;
         report.number = self.reports.newest;
+        // A cycle may be as long as a search is allowed to be: what no answer would show is not kept.
+        let most = self.config.limits.rows_per_answer as usize;
+        report.left_out += report.cycle.len().saturating_sub(most) as u32;
+        report.cycle.truncate(most);
         for (edge, (waiter, blocker)) in report.cycle.iter_mut().zip(owners) {
             fill(&mut edge.waiter.holder, self.holder(*waiter));
             fill(&mut edge.blocker.holder, self.holder(*blocker));

@@ -3,7 +3,7 @@
 use lockstead_types::{
     GroupId, ModeTable, NodeId, SessionId, Token, name,
     reply::Value,
-    report::{Holder, LockRow, ResourceDetail},
+    report::{Holder, LeftOut, LockRow, ResourceDetail},
     request::Claim,
 };
 
@@ -28,6 +28,8 @@ pub struct Queues {
     pub value: Option<Value>,
     /// The locks: granted, then converting, then waiting, each in its order.
     pub rows: Vec<QueueRow>,
+    /// How many more there are of each queue than the node's answer holds.
+    pub left_out: LeftOut,
 }
 
 /// A lock as it is shown.
@@ -78,7 +80,13 @@ impl Queues {
         people: &dyn People,
     ) -> Queues {
         let Some(detail) = detail else {
-            return Queues { name: name.into(), master: node, value: None, rows: Vec::new() };
+            return Queues {
+                name: name.into(),
+                master: node,
+                value: None,
+                rows: Vec::new(),
+                left_out: LeftOut::default(),
+            };
         };
         let row = |queue, row: &LockRow| QueueRow {
             queue,
@@ -98,6 +106,7 @@ impl Queues {
             master: Some(detail.master),
             value: detail.value.clone(),
             rows: rows.map(|(queue, r)| row(queue, r)).collect(),
+            left_out: detail.left_out,
         }
     }
 
@@ -106,6 +115,10 @@ impl Queues {
         let value = self.value.as_ref().map_or_else(String::new, |value| format!(" value={}", Shown(value)));
         let mut lines = vec![format!("{} master={master}{value}", name::escape(&self.name))];
         lines.extend(self.rows.iter().map(QueueRow::line));
+        let LeftOut { granted, converting, waiting } = self.left_out;
+        let rest = [(Queue::Granted, granted), (Queue::Converting, converting), (Queue::Waiting, waiting)];
+        let rest = rest.into_iter().filter(|(_, count)| *count > 0);
+        lines.extend(rest.map(|(queue, count)| format!("  ... {count} more {} not shown", queue.word())));
         lines
     }
 }

@@ -9,7 +9,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 use lockstead_node::{Input, Node, Output, Principal, Record};
 use lockstead_types::{
     ConnId, SessionId, Time,
-    message::{Rejection, ServerMessage},
+    message::{ClientMessage, Rejection, ServerMessage},
 };
 
 use crate::{
@@ -91,7 +91,13 @@ impl Core {
         let mut waiting = 0;
         for input in inputs {
             let gone = if let Input::Disconnected { conn } = input { Some(conn) } else { None };
-            self.node.handle(now, input);
+            match &input {
+                // Most of them, handed on where they lie.
+                Input::Message { conn, message: ClientMessage::Request { id, op } } => {
+                    self.node.handle_request(now, *conn, *id, op);
+                }
+                _ => self.node.handle(now, input),
+            }
             waiting += 1;
             if waiting == CARRY_OUT_EVERY || gone.is_some() {
                 self.carry_out(now, after);

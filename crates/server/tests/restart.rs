@@ -117,7 +117,7 @@ fn lockspaces_outlive_a_kill_with_their_numbers() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = start(on(folder.path()));
     let mut peer = tcp(&server).open(1, TTL);
-    let create = |name: &str| Op::SpaceCreate(SpaceSpec { value_bytes: 99, ..SpaceSpec::named(name) });
+    let create = |name: &str| Op::SpaceCreate(SpaceSpec { value_bytes: 99, ..SpaceSpec::named(name) }.into());
     let Reply::Space(one) = peer.ask(create("one")) else { panic!("created") };
     let Reply::Space(_) = peer.ask(create("two")) else { panic!("created") };
     assert_eq!(peer.ask(Op::SpaceDrop { name: "two", force: false }), Reply::Done);

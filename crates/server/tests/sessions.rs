@@ -104,7 +104,9 @@ modes = "traffic"
     let Reply::Space(info) = peer.ask(Op::SpaceOpen { name: "crossing" }) else { panic!("it is there") };
     assert_eq!(info.modes.name, "traffic");
     let spec = SpaceSpec { modes: ModeChoice::BuiltIn("traffic".into()), ..SpaceSpec::named("second") };
-    let Reply::Space(second) = peer.ask(Op::SpaceCreate(spec)) else { panic!("created with a configured table") };
+    let Reply::Space(second) = peer.ask(Op::SpaceCreate(spec.into())) else {
+        panic!("created with a configured table")
+    };
     assert_eq!(second.modes, info.modes);
 }
 

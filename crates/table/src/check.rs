@@ -5,7 +5,7 @@ use alloc::{format, string::String, vec::Vec};
 use lockstead_types::{ModeSet, Token, mode::MODES_MAX};
 
 use crate::{
-    Table,
+    OwnerId, Table,
     grant::Place,
     lock::{Lock, State, Traits},
     owner::ORPHANS,
@@ -212,6 +212,7 @@ impl Table {
     }
 
     fn check_owners(&self) -> Result<(), String> {
+        self.nest.check(|owner| self.owners.find(OwnerId(owner)).is_some())?;
         for (index, owner) in self.owners.iter() {
             let locks: Vec<u32> = self.owner_ring(owner.first).collect();
             let pending = locks.iter().take_while(|l| self.locks[**l].is_pending()).count();
@@ -240,7 +241,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Outcome, OwnerId, Space};
+    use crate::{Outcome, Space};
 
     const PR: Mode = Mode(3);
     const EX: Mode = Mode(5);

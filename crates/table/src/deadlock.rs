@@ -42,12 +42,44 @@ pub(crate) struct Edge {
     pub(crate) hard: bool,
 }
 
+/// One step from an actor to another.
+#[derive(Copy, Clone, Debug)]
+enum Step {
+    /// One of its waits.
+    Wait(Edge),
+    /// To an owner within it.
+    Inwards(u32),
+}
+
+/// The steps from one actor on the path of a search: first its waits, then the owners within it.
+struct Steps {
+    edges: Vec<Edge>,
+    inner: Vec<u32>,
+    /// How many were taken.
+    taken: usize,
+}
+
 /// What a search has seen.
 struct Search {
     actors: HashSet<Actor, foldhash::fast::FixedState>,
     /// Holders of a resource in the way of a mode, followed already.
     holders: BTreeSet<(u32, Mode)>,
     edges_left: u32,
+}
+
+impl Steps {
+    fn take(&mut self) -> Option<Step> {
+        let edge = self.edges.get(self.taken).copied().map(Step::Wait);
+        let inner = || self.inner.get(self.taken - self.edges.len()).copied().map(Step::Inwards);
+        let step = edge.or_else(inner)?;
+        self.taken += 1;
+        Some(step)
+    }
+
+    /// The step taken last, where it is a wait.
+    fn newest_edge(&self) -> Option<Edge> {
+        self.edges.get(self.taken.checked_sub(1)?).copied()
+    }
 }
 
 impl Table {
@@ -57,7 +89,7 @@ impl Table {
         let Some(actor) = self.actor_of(l) else { return };
         let waits = match actor {
             Actor::Lock(_) => lock.is_pending(),
-            Actor::Owner(owner) => self.owners.get(owner).pending > 0,
+            Actor::Owner(owner) => self.owners.get(owner).pending > 0 || self.nest.has_inner(owner),
         };
         if waits && !self.nobody_waits_for(actor) {
             call.suspects.push((l, lock.generation));
@@ -86,6 +118,14 @@ impl Table {
         }
     }
 
+    /// Breaks every cycle through an owner.
+    pub(crate) fn resolve_owner(&mut self, call: &mut Call<'_>, owner: OwnerId) {
+        while let Some(cycle) = self.find_cycle(Actor::Owner(owner.0)) {
+            self.break_cycle(call, &cycle);
+        }
+        self.resolve(call);
+    }
+
     fn actor_of(&self, l: u32) -> Option<Actor> {
         let lock = &self.locks[l];
         match lock.owner {
@@ -99,17 +139,14 @@ impl Table {
 
     /// A cheap way out for the common case: who holds nothing that others wait for closes no cycle.
     fn nobody_waits_for(&self, actor: Actor) -> bool {
-        let others = match actor {
-            Actor::Lock(_) => 1,
-            Actor::Owner(owner) => self.owners.get(owner).locks,
-        };
-        others <= QUICK_LOOK
-            && match actor {
-                Actor::Lock(l) => self.keeps_nobody_waiting(l),
-                Actor::Owner(owner) => {
-                    self.owner_ring(self.owners.get(owner).first).all(|l| self.keeps_nobody_waiting(l))
-                }
-            }
+        match actor {
+            Actor::Lock(l) => self.keeps_nobody_waiting(l),
+            // [DEAD-13] Who waits for an owner waits for all within it.
+            Actor::Owner(owner) => self.nest.outwards(owner).all(|owner| {
+                let owner = self.owners.get(owner);
+                owner.locks <= QUICK_LOOK && self.owner_ring(owner.first).all(|l| self.keeps_nobody_waiting(l))
+            }),
+        }
     }
 
     fn keeps_nobody_waiting(&self, l: u32) -> bool {
@@ -239,33 +276,39 @@ impl Table {
             edges_left: self.limits.deadlock_edges,
         };
         search.actors.insert(start);
-        let mut path: Vec<(Vec<Edge>, usize)> = alloc::vec![(self.expand(start, &mut search), 0)];
-        while let Some((edges, at)) = path.last_mut() {
-            let Some(edge) = edges.get(*at).copied() else {
+        let mut path: Vec<Steps> = alloc::vec![self.expand(start, &mut search)];
+        while let Some(steps) = path.last_mut() {
+            let Some(step) = steps.take() else {
                 path.pop();
                 continue;
             };
-            *at += 1;
             // [DEAD-8] A bound on the work; beyond it the request only waits.
             search.edges_left = search.edges_left.checked_sub(1)?;
-            let (from, to) = (self.actor_of(edge.waiter), self.actor_of(edge.blocker));
-            let Some(next) = to else { continue };
-            // To wait behind one's own earlier request is no deadlock; to wait for what one holds is.
-            if from == to && !edge.hard {
-                continue;
-            }
+            let Some(next) = self.actor_after(step) else { continue };
             if next == start {
-                return Some(path.iter().filter_map(|(edges, at)| edges.get(at.checked_sub(1)?).copied()).collect());
+                return Some(path.iter().filter_map(Steps::newest_edge).collect());
             }
             if search.actors.insert(next) {
-                let edges = self.expand(next, &mut search);
-                path.push((edges, 0));
+                path.push(self.expand(next, &mut search));
             }
         }
         None
     }
 
-    fn expand(&self, actor: Actor, search: &mut Search) -> Vec<Edge> {
+    /// Where a step leads, if it counts.
+    fn actor_after(&self, step: Step) -> Option<Actor> {
+        match step {
+            Step::Wait(edge) => {
+                let (from, to) = (self.actor_of(edge.waiter), self.actor_of(edge.blocker));
+                // To wait behind one's own earlier request is no deadlock; to wait for what one holds is.
+                to.filter(|_| from != to || edge.hard)
+            }
+            // [DEAD-13] It gives up nothing before the one within it has ended.
+            Step::Inwards(owner) => Some(Actor::Owner(owner)),
+        }
+    }
+
+    fn expand(&self, actor: Actor, search: &mut Search) -> Steps {
         let mut edges = Vec::new();
         for w in self.waits_of(actor) {
             let Some(wait) = self.wait(w) else { continue };
@@ -281,7 +324,13 @@ impl Table {
             }
             self.soft_edges(w, &mut edges);
         }
-        edges
+        // Those that wait for nothing, and have nobody within them who does, lead nowhere.
+        let leads_on = |inner: &u32| self.owners.get(*inner).pending > 0 || self.nest.has_inner(*inner);
+        let inner = match actor {
+            Actor::Owner(owner) => self.nest.inner_of(owner).filter(leads_on).collect(),
+            Actor::Lock(_) => Vec::new(),
+        };
+        Steps { edges, inner, taken: 0 }
     }
 
     // ----------------------------------------------------------------- victim
@@ -305,7 +354,7 @@ impl Table {
         };
         let waiters = || cycle.iter().map(|e| e.waiter);
         let youngest = || waiters().max_by_key(|l| age(*l)).map(|l| (l, VictimReason::Youngest));
-        // [DEAD-11] The first edge is of whoever the search began with.
+        // [DEAD-11] The first edge is of whoever the search began with, or of one within it.
         let first = cycle.first()?;
         match self.space_of(self.locks[first.waiter].resource).space.victim {
             VictimPolicy::Requester => {
@@ -351,7 +400,7 @@ impl Table {
             row
         };
         let cycle = edges.into_iter().map(row).collect();
-        let report = DeadlockReport { number: 0, ago: Span::ZERO, cycle, victim: self.id(victim), why };
+        let report = DeadlockReport { number: 0, ago: Span::ZERO, cycle, left_out: 0, victim: self.id(victim), why };
         call.fx.push(Effect::Deadlock { report: Box::new(report), owners });
     }
 }

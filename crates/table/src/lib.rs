@@ -75,6 +75,7 @@ mod waits;
 mod block;
 mod deadlock;
 mod fair;
+mod nest;
 mod orphan;
 mod owner;
 mod since;

@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_types::{
     Mode, NodeId, SpaceId, Time,
-    report::{Holder, LockRow, ResourceDetail, ResourceRow, WaitEdge},
+    report::{Holder, LeftOut, LockRow, ResourceDetail, ResourceRow, WaitEdge, Waits, queue_shares},
     request::Claim,
 };
 
@@ -65,31 +65,42 @@ impl Table {
         }
     }
 
-    /// One resource with its queues, `None` where no lock is on it. `master` is the caller's to fill in; `who` says who
-    /// an owner is, the tag is added.
+    /// One resource with the heads of its queues, at most `max` locks together; `None` where no lock is on it. `master` is
+    /// the caller's to fill in; `who` says who an owner is, the tag is added.
     #[must_use]
     pub fn resource(
         &self,
         now: Time,
         space: SpaceId,
         name: &[u8],
+        max: usize,
         who: &dyn Fn(OwnerId) -> Holder,
     ) -> Option<ResourceDetail> {
         let index = self.find_resource(self.spaces.find(space)?, name).0.filter(|r| !self.resources[*r].is_empty())?;
-        let rows = |ring: Ring| self.ring(index, ring).map(|l| self.row(now, l, who)).collect();
+        let (converting, waiting) = self.queue(index).map_or((0, 0), |q| (q.converting, q.waiting));
+        let granted = self.resources[index].holders - converting;
+        // [WIRE-8] A hundred thousand may wait here; whoever looks must not keep them waiting longer.
+        let [g, c, w] = queue_shares([granted as usize, converting as usize, waiting as usize], max);
+        let rows = |ring: Ring, share| self.ring(index, ring).take(share).map(|l| self.row(now, l, who)).collect();
         Some(ResourceDetail {
             name: name.into(),
             master: NodeId(0),
-            granted: rows(Ring::Granted),
-            converting: rows(Ring::Converting),
-            waiting: rows(Ring::Waiting),
+            granted: rows(Ring::Granted, g),
+            converting: rows(Ring::Converting, c),
+            waiting: rows(Ring::Waiting, w),
+            left_out: LeftOut {
+                granted: granted - g as u32,
+                converting: converting - c as u32,
+                waiting: waiting - w as u32,
+            },
             value: self.extra(index).and_then(|e| e.value.clone()),
         })
     }
 
-    /// Every edge of who waits for whom, at most `max`.
+    /// The edges of who waits for whom, at most `max`, and how many wait in all.
     #[must_use]
-    pub fn waits(&self, now: Time, max: usize, who: &dyn Fn(OwnerId) -> Holder) -> Vec<WaitEdge> {
+    pub fn waits(&self, now: Time, max: usize, who: &dyn Fn(OwnerId) -> Holder) -> Waits {
+        let waiting = self.converting + self.waiting;
         let mut rows = Vec::new();
         let mut edges: Vec<Edge> = Vec::new();
         for place in 0..self.extras.places() {
@@ -101,14 +112,15 @@ impl Table {
                 edges.clear();
                 self.edges_of(w, &mut edges);
                 for edge in &edges {
+                    // [WIRE-8] Not counted further: how many edges there are nobody knows before all are made.
                     if rows.len() >= max {
-                        return rows;
+                        return Waits { edges: rows, waiting, more: true };
                     }
                     rows.push(self.edge_row(now, *edge, who));
                 }
             }
         }
-        rows
+        Waits { edges: rows, waiting, more: false }
     }
 
     pub(crate) fn edge_row(&self, now: Time, edge: Edge, who: &dyn Fn(OwnerId) -> Holder) -> WaitEdge {

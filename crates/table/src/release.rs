@@ -77,6 +77,7 @@ impl Table {
             }
         }
         self.owners.remove(owner.0);
+        self.nest.remove(owner.0);
         resources.sort_unstable();
         resources.dedup();
         for resource in resources {

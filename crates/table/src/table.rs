@@ -13,6 +13,7 @@ use lockstead_types::{Limits, Mode, ModeTable, Refusal, SessionId, SlotSet, Spac
 use crate::{
     Counts, Effect, Outcome, OwnerId, Space,
     lock::{Lock, Side},
+    nest::Nest,
     owner::Owners,
     resource::{Extra, Resource},
     since::GrantTimes,
@@ -39,6 +40,7 @@ pub struct Table {
     pub(crate) long_names: Slab<Box<[u8]>>,
     pub(crate) spaces: Spaces,
     pub(crate) owners: Owners,
+    pub(crate) nest: Nest,
     /// Whose an orphan was.
     pub(crate) labels: BTreeMap<u32, Option<SessionId>>,
     pub(crate) deadlines: BTreeSet<(Time, u32)>,
@@ -115,6 +117,7 @@ impl Table {
             long_names: Slab::new(),
             spaces: Spaces { ids: Vec::new(), all: Vec::new() },
             owners: Owners::new(),
+            nest: Nest::default(),
             labels: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             tickets: first_ticket(epoch),

@@ -366,7 +366,7 @@ fn the_age_of_a_restored_lock_is_not_made_up() {
     let lock = desk.restore(a, &held("a", CR, 1), 0).expect("restored");
     desk.thaw(&["a"]);
     let since = |desk: &Desk| {
-        let row = desk.table.resource(NOW.after(Span::from_secs(1)), HERE, b"a", &|_| Holder::default());
+        let row = desk.table.resource(NOW.after(Span::from_secs(1)), HERE, b"a", 100, &|_| Holder::default());
         row.expect("there").granted[0].since
     };
     assert_eq!(since(&desk), Span::from_secs(6), "as old as the clock");

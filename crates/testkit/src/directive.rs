@@ -26,6 +26,8 @@ pub enum Directive {
     },
     /// `remote SESSION ...`: their connections are TCP connections, whose end proves nothing.
     Remote(Vec<String>),
+    /// `within SESSION OUTER`: it will say that it runs within the session of another.
+    Within(String, String),
     /// `ttl SESSION DUR`: the lease it will ask for.
     Ttl(String, Span),
     /// `open SESSION`: opens it, though it has nothing to do yet.
@@ -102,6 +104,10 @@ impl Directive {
             "ttl" => match args {
                 [session, span] => Directive::Ttl((*session).to_owned(), duration(span)?),
                 _ => return Err("`ttl SESSION DUR`".to_owned()),
+            },
+            "within" => match args {
+                [session, outer] => Directive::Within((*session).to_owned(), (*outer).to_owned()),
+                _ => return Err("`within SESSION OUTER`".to_owned()),
             },
             "open" => Directive::Open(one()?),
             "disconnect" => Directive::Disconnect(one()?),

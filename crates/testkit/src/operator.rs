@@ -40,6 +40,10 @@ impl World {
                 let seat = self.seat(name);
                 self.seats[seat].ttl = *ttl;
             }
+            Directive::Within(name, outer) => {
+                let (seat, outer) = (self.seat(name), self.seat(outer));
+                self.seats[seat].within = Some(self.life(outer)?.session);
+            }
             Directive::Open(name) => {
                 let seat = self.seat(name);
                 self.open(seat)?;
@@ -84,7 +88,7 @@ impl World {
         self.open(operator)?;
         match directive {
             Directive::Space(spec) => {
-                let reply = self.raw(operator, Op::SpaceCreate((**spec).clone()))?;
+                let reply = self.raw(operator, Op::SpaceCreate(spec.clone()))?;
                 self.say_refused(operator, &spec.name, &reply);
             }
             Directive::Drop { name, force } => {
@@ -140,10 +144,10 @@ impl World {
         };
         let vms = tables::built_in("vms");
         let mut lines = match report {
-            Report::Waits(edges) if edges.is_empty() => vec!["nobody waits".to_owned()],
-            Report::Waits(edges) => edges.iter().map(|e| self.edge(vms.as_ref(), e)).collect(),
-            Report::Deadlocks(reports) if reports.is_empty() => vec!["no deadlock".to_owned()],
-            Report::Deadlocks(reports) => reports.iter().flat_map(|r| self.deadlock(vms.as_ref(), r)).collect(),
+            Report::Waits(waits) if waits.edges.is_empty() => vec!["nobody waits".to_owned()],
+            Report::Waits(waits) => waits.edges.iter().map(|e| self.edge(vms.as_ref(), e)).collect(),
+            Report::Deadlocks(found) if found.reports.is_empty() => vec!["no deadlock".to_owned()],
+            Report::Deadlocks(found) => found.reports.iter().flat_map(|r| self.deadlock(vms.as_ref(), r)).collect(),
             Report::Sessions { rows, .. } => {
                 let rows = rows.iter().map(|row| {
                     let kind = if row.local { "local" } else { "remote" };

@@ -19,6 +19,8 @@ pub(crate) struct Seat {
     pub(crate) principal: Principal,
     /// The lease to ask for.
     pub(crate) ttl: Span,
+    /// The session it will say it runs within.
+    pub(crate) within: Option<SessionId>,
     /// Whether it renews its lease; a stopped process does not.
     pub(crate) renews: bool,
     /// The session, from its first use to its goodbye.
@@ -64,6 +66,7 @@ impl Seat {
             local: true,
             principal: Principal::Local { uid: 1000, gid: 1000, pid: pid(number) },
             ttl: TTL,
+            within: None,
             renews: true,
             life: None,
             unprinted: Vec::new(),
@@ -86,7 +89,8 @@ impl Seat {
             Principal::Local { pid, .. } => pid,
             Principal::Address(_) | Principal::Embedded => 1,
         };
-        Meta { host: "host".into(), pid, program: "scenario".into(), purpose: self.name.clone() }
+        let (host, program, purpose) = ("host".into(), "scenario".into(), self.name.clone());
+        Meta { host, pid, program, purpose, within: self.within }
     }
 }
 

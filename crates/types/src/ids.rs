@@ -13,6 +13,15 @@ impl fmt::Display for SessionId {
     }
 }
 
+impl SessionId {
+    /// The id of a text made by `Display`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<SessionId> {
+        let digits = text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        digits.then(|| u128::from_str_radix(text, 16).ok().map(SessionId)).flatten()
+    }
+}
+
 /// A lock, as the node that granted or queued it numbers it. Never zero; not reused within an incarnation of a node
 /// until 2^32 further locks used the same place.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -37,3 +46,20 @@ pub struct NodeId(pub u16);
 /// A connection of a client to a node, as the shell numbers it. Not reused while anything may still speak of it.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnId(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+
+    #[test]
+    fn a_session_id_is_read_as_it_is_written() {
+        for id in [SessionId(0), SessionId(u128::MAX), SessionId(0x1234)] {
+            assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+        }
+        for text in ["", "1234", "+0000000000000000000000000001234", "0000000000000000000000000000123g"] {
+            assert_eq!(SessionId::parse(text), None, "{text}");
+        }
+    }
+}

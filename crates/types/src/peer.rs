@@ -121,6 +121,8 @@ pub enum PeerMessage {
         epoch: u32,
         /// Sessions of the sender that have attached to it and not claimed all their locks yet.
         returning: Vec<SessionId>,
+        /// Slots the sender gave up before it knew itself what was held there: it vouches for no value block in them.
+        unsettled: Vec<Slot>,
     },
     /// A lock that a session claims whose former home is gone. Answered with `Claimed`.
     Claim {

@@ -22,8 +22,8 @@ pub enum Report {
     },
     /// One resource, `None` where no lock is on it.
     Resource(Option<Box<ResourceDetail>>),
-    /// Wait-for edges.
-    Waits(Vec<WaitEdge>),
+    /// Who waits for whom.
+    Waits(Waits),
     /// Sessions; `more` where there are further ones.
     Sessions {
         /// The rows.
@@ -32,7 +32,7 @@ pub enum Report {
         more: bool,
     },
     /// Deadlocks.
-    Deadlocks(Vec<DeadlockReport>),
+    Deadlocks(Deadlocks),
     /// The node.
     Status(Box<NodeStatus>),
     /// Lockspaces with their numbers.
@@ -67,8 +67,37 @@ pub struct ResourceDetail {
     pub converting: Vec<LockRow>,
     /// New requests that wait, in the order they will be granted.
     pub waiting: Vec<LockRow>,
+    /// How many more there are at the end of each queue, where an answer does not hold all ([`queue_shares`]).
+    pub left_out: LeftOut,
     /// Its value block, where one was written.
     pub value: Option<crate::reply::Value>,
+}
+
+/// Locks of a resource that an answer has no room for, queue by queue.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct LeftOut {
+    /// Granted and not converting.
+    pub granted: u32,
+    /// Conversions that wait.
+    pub converting: u32,
+    /// New requests that wait.
+    pub waiting: u32,
+}
+
+/// How many locks of each queue an answer shows that has room for `room`, by how many there are: a short queue is shown
+/// whole, the long ones share what is left, so that no crowd of one kind hides the others. [WIRE-8]
+#[must_use]
+pub fn queue_shares(lengths: [usize; 3], room: usize) -> [usize; 3] {
+    let mut shares = lengths;
+    let mut shortest_first: [&mut usize; 3] = shares.each_mut();
+    shortest_first.sort_unstable();
+    let (mut room, mut queues) = (room, 3);
+    for share in shortest_first {
+        *share = (*share).min(room / queues);
+        room -= *share;
+        queues -= 1;
+    }
+    shares
 }
 
 /// A lock of a resource.
@@ -112,6 +141,19 @@ pub struct Meta {
     pub program: String,
     /// What for, in its own words.
     pub purpose: String,
+    /// The session it runs within: that one gives up nothing before this one has ended ([DEAD-13]).
+    pub within: Option<SessionId>,
+}
+
+/// Who waits for whom, or the part of it that an answer holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waits {
+    /// The edges, those of one lock together.
+    pub edges: Vec<WaitEdge>,
+    /// How many locks wait in all, also those that wait for nobody, as in a freeze.
+    pub waiting: u64,
+    /// Whether there are edges that the answer does not hold.
+    pub more: bool,
 }
 
 /// One edge of who waits for whom.
@@ -152,6 +194,15 @@ pub struct SessionRow {
     pub meta: Meta,
 }
 
+/// The deadlocks a node remembers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deadlocks {
+    /// The reports, oldest first.
+    pub reports: Vec<DeadlockReport>,
+    /// How many older ones the answer does not hold.
+    pub left_out: u32,
+}
+
 /// A deadlock that was found, and who paid.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeadlockReport {
@@ -161,6 +212,8 @@ pub struct DeadlockReport {
     pub ago: Span,
     /// The cycle: each edge's blocker is the next edge's waiter (the same owner).
     pub cycle: Vec<WaitEdge>,
+    /// How many more edges the cycle has, after those.
+    pub left_out: u32,
     /// The lock whose wait was refused.
     pub victim: LockId,
     /// Why it was that one.
@@ -216,4 +269,18 @@ pub struct NodeStatus {
     pub token: Token,
     /// Counters since the start, with their names, in a fixed order.
     pub counters: Vec<(String, u64)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_queue_is_shown_whole_and_long_ones_share() {
+        assert_eq!(queue_shares([1, 0, 8_000], 1_000), [1, 0, 999]);
+        assert_eq!(queue_shares([5_000, 2, 8_000], 1_000), [499, 2, 499]);
+        assert_eq!(queue_shares([3, 4, 5], 12), [3, 4, 5]);
+        assert_eq!(queue_shares([9, 9, 9], 1), [0, 0, 1]);
+        assert_eq!(queue_shares([9, 0, 0], 0), [0, 0, 0]);
+    }
 }

@@ -1,7 +1,7 @@
 //! What a client may ask. Requests borrow names and values from wherever they were decoded; nothing is copied before
 //! the lock manager decides to keep it.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
     flags::Flags,
@@ -143,7 +143,7 @@ pub enum Op<'a> {
         name: &'a str,
     },
     /// Create a lockspace.
-    SpaceCreate(SpaceSpec),
+    SpaceCreate(Box<SpaceSpec>),
     /// Drop a lockspace that holds no lock; with `force`, whatever it holds.
     SpaceDrop {
         /// Its name.

@@ -1,13 +1,12 @@
 //! Messages of a client: one byte says which, below 0x80. Requests have their number next.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_types::{
     RequestId, SessionId, SpaceId, Span, Token,
     message::{ClientMessage, Reclaim},
     report::Meta,
     request::{ConvertRequest, LockRequest, Op, Query, Target},
-    space::SpaceSpec,
 };
 
 use crate::{
@@ -243,7 +242,7 @@ fn get_cold<'a>(code: u8, at: usize, r: &mut Reader<'a>) -> Result<Op<'a>, Decod
         code::GROUP_ATTACH => Op::GroupAttach { name: Field::get(r)? },
         code::GROUP_DETACH => Op::GroupDetach(Field::get(r)?),
         code::SPACE_OPEN => Op::SpaceOpen { name: Field::get(r)? },
-        code::SPACE_CREATE => Op::SpaceCreate(SpaceSpec::get(r)?),
+        code::SPACE_CREATE => Op::SpaceCreate(Box::get(r)?),
         code::SPACE_DROP => Op::SpaceDrop { name: Field::get(r)?, force: bool::get(r)? },
         code::PURGE => Op::Purge { space: SpaceId::get(r)?, session: Field::get(r)? },
         code::FORCE_RELEASE => Op::ForceRelease {

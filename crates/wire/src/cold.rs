@@ -9,8 +9,8 @@ use lockstead_types::{
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Notice, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Holder, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow,
-        VictimReason, WaitEdge,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow,
+        SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{Claim, Query, Target},
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
@@ -111,16 +111,17 @@ choice!(LimitName, "limit" {
     23 = TtlMax,
 });
 
-/// Host, pid, program, purpose. The three texts are measured together before any is copied.
+/// Host, pid, program, purpose, within. The three texts are measured together before any is copied.
 impl<'a> Field<'a> for Meta {
-    const MIN: usize = 10;
+    const MIN: usize = 11;
 
     fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let Meta { host, pid, program, purpose } = self;
+        let Meta { host, pid, program, purpose, within } = self;
         host.put(out)?;
         pid.put(out)?;
         program.put(out)?;
-        purpose.put(out)
+        purpose.put(out)?;
+        within.put(out)
     }
 
     fn get(r: &mut Reader<'a>) -> Result<Meta, DecodeError> {
@@ -134,7 +135,8 @@ impl<'a> Field<'a> for Meta {
         if length > max {
             return Err(DecodeError::TooLong { at, field: "metadata", length, max });
         }
-        Ok(Meta { host: host.into(), pid, program: program.into(), purpose: purpose.into() })
+        let within = Field::get(r)?;
+        Ok(Meta { host: host.into(), pid, program: program.into(), purpose: purpose.into(), within })
     }
 }
 
@@ -183,9 +185,9 @@ choice!(ChangeEvent, "event" { 0 = Granted, 1 = Waiting, 2 = Released, 3 = Cance
 choice!(Report, "report" {
     0 = Resources { rows, next },
     1 = Resource(detail),
-    2 = Waits(edges),
+    2 = Waits(waits),
     3 = Sessions { rows, more },
-    4 = Deadlocks(reports),
+    4 = Deadlocks(found),
     5 = Status(status),
     6 = Spaces(spaces),
 });
@@ -196,8 +198,10 @@ record!(ResourceDetail {
     granted: Vec<LockRow>,
     converting: Vec<LockRow>,
     waiting: Vec<LockRow>,
+    left_out: LeftOut,
     value: Option<Value>,
 });
+record!(LeftOut { granted: u32, converting: u32, waiting: u32 });
 record!(LockRow {
     lock: LockId,
     held: Option<Claim>,
@@ -207,6 +211,7 @@ record!(LockRow {
     since: Span,
 });
 record!(Holder { session: Option<SessionId>, group: Option<GroupId>, tag: u32, meta: Meta });
+record!(Waits { edges: Vec<WaitEdge>, waiting: u64, more: bool });
 record!(WaitEdge { space: SpaceId, name: Box<[u8]>, waiter: LockRow, blocker: LockRow, hard: bool });
 record!(SessionRow {
     session: SessionId,
@@ -219,7 +224,15 @@ record!(SessionRow {
     principal: String,
     meta: Meta,
 });
-record!(DeadlockReport { number: u64, ago: Span, cycle: Vec<WaitEdge>, victim: LockId, why: VictimReason });
+record!(Deadlocks { reports: Vec<DeadlockReport>, left_out: u32 });
+record!(DeadlockReport {
+    number: u64,
+    ago: Span,
+    cycle: Vec<WaitEdge>,
+    left_out: u32,
+    victim: LockId,
+    why: VictimReason,
+});
 choice!(VictimReason, "reason of a victim" {
     0 = Conversion,
     1 = ClosedCycle,

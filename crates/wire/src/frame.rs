@@ -18,7 +18,6 @@ use lockstead_types::{
     message::{ClientMessage, ServerMessage},
     peer::{Envelope, PeerMessage},
     reply::Reply,
-    report::Report,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian::U32};
 
@@ -27,6 +26,7 @@ use crate::{
     error::{DecodeError, EncodeError, Foreign},
     peer::encode_peer,
     server::encode_server,
+    shorten::shorten,
 };
 
 /// Bytes before the body of a frame.
@@ -149,8 +149,8 @@ impl FrameWriter {
         self.append(out, |out| encode_server(message, out))
     }
 
-    /// Appends a node's message; a report that is too long for a frame loses rows where it can say that there are more,
-    /// otherwise it is answered `limit:frame-bytes` ([WIRE-7]).
+    /// Appends a node's message; a report that is too long for a frame loses rows where it can say what it leaves out
+    /// ([WIRE-8]), otherwise it is answered `limit:frame-bytes` ([WIRE-7]).
     ///
     /// # Errors
     /// [`EncodeError`] for other messages that do not fit; no refusal may stand for those, since the lock manager has
@@ -221,28 +221,4 @@ impl FrameWriter {
         close_frame(out, mark);
         Ok(())
     }
-}
-
-/// What to send in place of a report that does not fit a frame, `None` where nothing shorter says the truth.
-fn shorten(message: &ServerMessage) -> Option<ServerMessage> {
-    // [WIRE-7] Only a look may be cut short or refused here. A grant whose answer became a refusal would be held by nobody.
-    let ServerMessage::Reply { id, reply: Reply::Report(report) } = message else { return None };
-    let half = |length: usize| length / 2;
-    let report = match &**report {
-        Report::Sessions { rows, .. } if rows.len() > 1 => {
-            Some(Report::Sessions { rows: rows.iter().take(half(rows.len())).cloned().collect(), more: true })
-        }
-        Report::Resources { .. }
-        | Report::Sessions { .. }
-        | Report::Resource(_)
-        | Report::Waits(_)
-        | Report::Deadlocks(_)
-        | Report::Status(_)
-        | Report::Spaces(_) => None,
-    };
-    let reply = match report {
-        Some(report) => Reply::Report(report.into()),
-        None => Reply::Refused(Refusal::Limit(LimitName::FrameBytes)),
-    };
-    Some(ServerMessage::Reply { id: *id, reply })
 }

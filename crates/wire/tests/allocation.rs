@@ -160,9 +160,9 @@ fn lists_of_the_smallest_members_cost_a_small_multiple() {
     let server = [
         list(&[&[0x94][..], &id].concat(), &[0; 18], &[]),
         list(&report(0), &[0; 17], &[0]),
-        list(&report(2), &[0; 4 + 4 + 2 * 42 + 1], &[]),
-        list(&report(3), &[0; 16 + 2 + 24 + 4 + 2 + 10], &[0]),
-        list(&report(4), &[0; 29], &[]),
+        list(&report(2), &[0; 4 + 4 + 2 * 43 + 1], &[0; 8 + 1]),
+        list(&report(3), &[0; 16 + 2 + 24 + 4 + 2 + 11], &[0]),
+        list(&report(4), &[0; 33], &[0; 4]),
     ];
     for (n, body) in server.iter().enumerate() {
         let (result, spent) = server_cost(body);
@@ -186,7 +186,7 @@ fn lists_of_the_smallest_members_between_nodes_cost_a_small_multiple() {
             .map(|(head, n)| [head, &[0; 4], n, &[0; 14 * 20_000]].concat())
             .expect("long"),
         // ReportDone and Restored.
-        list(0xD4, &[0; 16], &[]),
+        list(0xD4, &[0; 16], &[0; 4]),
         list(0xE3, &[0; 33], &[]),
     ];
     for (n, body) in cases.iter().enumerate() {

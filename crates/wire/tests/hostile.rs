@@ -220,7 +220,8 @@ fn the_other_side_s_messages_are_refused() {
 fn metadata_over_the_node_s_limit_is_refused() {
     let limits = Limits { meta_bytes: 20, ..Limits::default() };
     let open = |purpose: usize| {
-        let meta = Meta { host: "host".into(), pid: 1, program: "prog".into(), purpose: "p".repeat(purpose) };
+        let (host, program, purpose) = ("host".into(), "prog".into(), "p".repeat(purpose));
+        let meta = Meta { host, pid: 1, program, purpose, within: None };
         let mut body = Vec::new();
         let ttl = lockstead_types::Span::from_secs(1);
         let message = ClientMessage::Open { session: lockstead_types::SessionId(1), ttl, meta };

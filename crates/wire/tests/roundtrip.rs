@@ -9,7 +9,7 @@ use lockstead_types::{
     message::{ClientMessage, ServerMessage},
     peer::{Envelope, PeerMessage},
     reply::Reply,
-    report::{Meta, Report, SessionRow, WaitEdge},
+    report::{DeadlockReport, Deadlocks, Meta, Report, SessionRow, WaitEdge, Waits},
     request::{Claim, LockRequest, Op},
 };
 use lockstead_wire::{
@@ -73,7 +73,7 @@ fn an_answer_too_long_for_a_frame_is_refused_and_a_report_never_is() {
 
     let before = out.clone();
     let returning = vec![SessionId(1); 8];
-    let done = envelope(PeerMessage::ReportDone { epoch: 1, returning });
+    let done = envelope(PeerMessage::ReportDone { epoch: 1, returning, unsettled: Vec::new() });
     assert!(matches!(writer.peer(&mut out, &done), Err(EncodeError::FrameTooLong { .. })));
     assert_eq!(out, before);
 }
@@ -177,17 +177,65 @@ fn a_report_too_long_for_a_frame_says_that_there_is_more() {
     assert!(decode_server(body) == Ok(vec![expected]));
 }
 
+/// The report among the samples.
+fn sample(name: &str) -> Report {
+    let found = samples::server().into_iter().find(|sample| sample.0 == name);
+    match found.map(|sample| sample.1) {
+        Some(ServerMessage::Reply { reply: Reply::Report(report), .. }) => *report,
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// What of a report arrives where a frame is small.
+fn fitted(long: Report) -> Report {
+    let (mut writer, mut out) = (FrameWriter::new(4_096), Vec::new());
+    writer.server_fitting(&mut out, &report(long)).expect("a shorter one fits");
+    let (body, _) = split_frame(&out, 4_096).expect("a frame").expect("whole");
+    match decode_server(body).expect("messages").pop() {
+        Some(ServerMessage::Reply { reply: Reply::Report(report), .. }) => *report,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_report_cut_short_says_what_it_leaves_out() {
+    let Report::Waits(Waits { edges, .. }) = sample("report-waits") else { panic!("waits") };
+    let edges: Vec<WaitEdge> = edges.iter().cycle().take(500).cloned().collect();
+    let Report::Waits(part) = fitted(Report::Waits(Waits { edges, waiting: 500, more: false })) else {
+        panic!("waits")
+    };
+    assert_eq!((part.waiting, part.more, part.edges.len()), (500, true, 500 / 32));
+
+    let Report::Resource(Some(mut detail)) = sample("report-resource") else { panic!("a resource") };
+    detail.waiting = detail.waiting.iter().cycle().take(8_000).cloned().collect();
+    let Report::Resource(Some(part)) = fitted(Report::Resource(Some(detail))) else { panic!("a resource") };
+    assert_eq!(
+        (part.granted.len(), part.converting.len(), part.left_out.granted),
+        (1, 1, 0),
+        "short queues stay whole"
+    );
+    assert_eq!(part.waiting.len() as u32 + part.left_out.waiting, 7_312 + 8_000);
+    assert!(!part.waiting.is_empty());
+
+    let Report::Deadlocks(Deadlocks { reports, .. }) = sample("report-deadlocks") else { panic!("deadlocks") };
+    let numbered = |number| DeadlockReport { number, ..reports[0].clone() };
+    let many = Deadlocks { reports: (1..=100).map(numbered).collect(), left_out: 0 };
+    let Report::Deadlocks(part) = fitted(Report::Deadlocks(many)) else { panic!("deadlocks") };
+    assert_eq!(part.reports.first().map(|r| r.number), Some(u64::from(part.left_out) + 1), "the newest stay");
+    assert_eq!(part.reports.last().map(|r| (r.number, r.left_out)), Some((100, 1)), "short cycles stay whole");
+
+    let cycle: Vec<WaitEdge> = reports[0].cycle.iter().cycle().take(3_000).cloned().collect();
+    let long = Deadlocks { reports: vec![DeadlockReport { cycle, left_out: 0, ..numbered(1) }], left_out: 0 };
+    let Report::Deadlocks(part) = fitted(Report::Deadlocks(long)) else { panic!("deadlocks") };
+    assert_eq!((part.reports.len(), part.left_out), (1, 0));
+    assert_eq!(part.reports[0].cycle.len() as u32 + part.reports[0].left_out, 3_000);
+    assert!(!part.reports[0].cycle.is_empty());
+}
+
 #[test]
 fn a_report_that_cannot_say_so_is_refused_and_a_grant_never_is() {
-    let edges: Vec<WaitEdge> = samples::server()
-        .into_iter()
-        .filter_map(|(_, message)| match message {
-            ServerMessage::Reply { reply: Reply::Report(report), .. } => Some(*report),
-            _ => None,
-        })
-        .find_map(|report| if let Report::Waits(edges) = report { Some(edges) } else { None })
-        .expect("a sample");
-    let long = report(Report::Waits(edges.iter().cycle().take(500).cloned().collect()));
+    let Report::Spaces(spaces) = sample("report-spaces") else { panic!("lockspaces") };
+    let long = report(Report::Spaces(spaces.iter().cycle().take(500).cloned().collect()));
     let (mut writer, mut out) = (FrameWriter::new(4_096), Vec::new());
     writer.server_fitting(&mut out, &long).expect("a refusal fits");
     let (body, _) = split_frame(&out, 4_096).expect("a frame").expect("whole");

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Args,
+    Args, SESSION,
     alarm::Alarm,
     signals::Signals,
     terminal::Terminal,
@@ -67,7 +67,7 @@ impl Watched {
         let env = [
             ("LOCKSTEAD_NAME", args.name.to_string()),
             ("LOCKSTEAD_TOKEN", guard.token().to_string()),
-            ("LOCKSTEAD_SESSION", client.session_id().to_string()),
+            (SESSION, client.session_id().to_string()),
         ];
         // The session of a killed wrapper lives until the last process with this socket is gone: the node frees the lock
         // no sooner than CMD has been killed.

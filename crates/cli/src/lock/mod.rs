@@ -10,7 +10,7 @@ mod watchdog;
 use core::time::Duration;
 use std::{ffi::OsString, path::Path, time::Instant};
 
-use lockstead::{Client, Error, Guard, LockBuilder, Space};
+use lockstead::{Client, Error, Guard, LockBuilder, SessionId, Space};
 
 use crate::{
     args::{CONNECT_FOR, ConnectArgs, Name, SpaceArgs, lease, name, seconds},
@@ -21,6 +21,9 @@ use crate::{
 };
 
 use signals::Signals;
+
+/// Where CMD finds the session.
+const SESSION: &str = "LOCKSTEAD_SESSION";
 
 /// How long a goodbye may take once nothing depends on it any more.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -34,6 +37,8 @@ Hold a lock while a command runs.
 Waits for the lock, runs CMD, releases the lock when CMD ends, and exits with its status. CMD finds LOCKSTEAD_NAME, \
 LOCKSTEAD_TOKEN (the fencing token: hand it to whatever CMD changes, which refuses older ones) and LOCKSTEAD_SESSION in \
 its environment.
+
+Where CMD runs this program again, the inner one knows by LOCKSTEAD_SESSION what it runs within: the outer lock is not released before it has ended. So a deadlock of nested commands is found at once, and the inner one that closed it exits with 75 and does not run its command; waiting for a lock that is held around oneself is one. Only sessions of the same node and user count. What runs apart from CMD, in the background, is started with `env -u LOCKSTEAD_SESSION`.
 
 CMD runs in a process group of its own. It never runs without the lock: should the lease become doubtful (the node does \
 not answer), the group gets SIGTERM when 40 % of the lease is left (at most 3 s) and SIGKILL when 15 % is left (at most \
@@ -144,7 +149,16 @@ async fn connect(args: &Args) -> Result<Client, Failure> {
     let program = args.command.first().map(|program| Path::new(program).file_name().unwrap_or(program));
     let program = program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let builder = builder(&args.connect, within).ttl(args.ttl).program(program).purpose(&args.purpose);
+    let builder = match outer() {
+        Some(session) => builder.within(session),
+        None => builder,
+    };
     builder.connect().await.map_err(|error| explain(error, &About::Service))
+}
+
+/// The session of the wrapper whose command this is. Whatever else stands there is somebody else's.
+fn outer() -> Option<SessionId> {
+    std::env::var(SESSION).ok().as_deref().and_then(SessionId::parse)
 }
 
 async fn obtain(args: &Args, client: &Client, until: Option<Instant>) -> Result<Guard, Failure> {

@@ -1,6 +1,7 @@
 //! `lockstead deadlocks`.
 
-use lockstead_types::report::{DeadlockReport, VictimReason, WaitEdge};
+use lockstead_types::report::{DeadlockReport, Deadlocks, VictimReason, WaitEdge};
+use serde_json::json;
 
 use super::{failed, spaces::Spaces};
 use crate::{
@@ -16,9 +17,11 @@ use crate::{
 #[command(
     long_about = "Show the deadlocks a node remembers, oldest first: the cycle, the request that was refused to break it, and \
                   why that one.",
-    after_long_help = "With -o json an array of {\"number\", \"ago_ms\", \"victim\", \"why\": \"conversion\"|\"closed-cycle\"\
-                       |\"youngest\"|\"fewest-locks\"|\"lowest-priority\", \"cycle\": [...]}; each edge of the cycle is \
-                       {\"lockspace\", \"name\", \"hard\", \"waiter\", \"blocker\"} as in `lockstead tree`."
+    after_long_help = "With -o json an object {\"deadlocks\": [...], \"left_out\": how many older ones an answer has no room \
+                       for}. A deadlock is {\"number\", \"ago_ms\", \"victim\", \"why\": \"conversion\"|\"closed-cycle\"|\
+                       \"youngest\"|\"fewest-locks\"|\"lowest-priority\", \"cycle\": [...], \"left_out\": how many more \
+                       edges the cycle has}; an edge is {\"lockspace\", \"name\", \"hard\", \"waiter\", \"blocker\"} as in \
+                       `lockstead tree`."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -34,26 +37,31 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 async fn deadlocks(args: &Args) -> Outcome {
     let client = connect(&args.connect).await?;
-    let reports = client.deadlocks().await.map_err(failed)?;
+    let found = client.deadlocks().await.map_err(failed)?;
     let spaces = Spaces::load(&client).await?;
     let edge = |edge: &WaitEdge| json::edge(edge, spaces.name(edge.space), spaces.modes(edge.space));
     let one = |report: &DeadlockReport| {
         json::deadlock(report, &report.cycle.iter().map(edge).collect::<Vec<_>>(), word(report.why))
     };
-    args.output.print(|| reports.iter().map(one).collect(), || pictures(&reports, &spaces))?;
+    let json = || json!({ "deadlocks": found.reports.iter().map(one).collect::<Vec<_>>(), "left_out": found.left_out });
+    args.output.print(json, || pictures(&found, &spaces))?;
     Ok(Exit::Success)
 }
 
-fn pictures(reports: &[DeadlockReport], spaces: &Spaces) -> String {
-    if reports.is_empty() {
+fn pictures(found: &Deadlocks, spaces: &Spaces) -> String {
+    if found.reports.is_empty() {
         return "no deadlock since the node started".to_owned();
     }
-    reports.iter().map(|report| picture(report, spaces)).collect::<Vec<_>>().join("\n")
+    // They would stand before the first one shown.
+    let older = (found.left_out > 0).then(|| text::not_shown(found.left_out.into(), "before these"));
+    let pictures = found.reports.iter().map(|report| picture(report, spaces));
+    older.into_iter().chain(pictures).collect::<Vec<_>>().join("\n")
 }
 
 fn picture(report: &DeadlockReport, spaces: &Spaces) -> String {
     let mut picture = format!("deadlock {}, {} ago\n", report.number, text::span(report.ago));
-    for edge in &report.cycle {
+    let next = report.cycle.iter().cycle().skip(1);
+    for (edge, next) in report.cycle.iter().zip(next) {
         let modes = spaces.modes(edge.space);
         let victim = if edge.waiter.lock == report.victim { "  <- refused" } else { "" };
         picture.push_str(&format!("  {}\n", text::who(&edge.waiter.holder)));
@@ -68,6 +76,13 @@ fn picture(report: &DeadlockReport, spaces: &Spaces) -> String {
             text::maybe_claim(if edge.hard { edge.blocker.held } else { edge.blocker.wanted }, modes),
             text::who(&edge.blocker.holder),
         ));
+        // The next in the cycle is whoever this one waits for: itself, or a session within it.
+        if edge.blocker.holder.session != next.waiter.holder.session {
+            picture.push_str("    which ends only after what runs within it\n");
+        }
+    }
+    if report.left_out > 0 {
+        picture.push_str(&format!("  {}", text::not_shown(report.left_out.into(), "edges of the cycle")));
     }
     picture.push_str(&format!("  why that one: {}\n", reason(report.why)));
     picture

@@ -3,7 +3,7 @@
 use lockstead::{Client, Space};
 use lockstead_types::{
     name::escape,
-    report::{LockRow, ResourceDetail, ResourceRow},
+    report::{LeftOut, LockRow, ResourceDetail, ResourceRow},
 };
 use serde_json::{Value, json};
 
@@ -23,7 +23,9 @@ use crate::{
     after_long_help = "Examples:\n  lockstead ls\n  lockstead ls orders/ --locks\n  lockstead ls -L tables -o json\n\n\
         With -o json an array of {\"name\", \"granted\", \"converting\", \"waiting\", \"strongest\"}; with --locks an array \
         of {\"name\", \"queue\": \"granted\"|\"converting\"|\"waiting\", \"lock\", \"held\", \"wanted\", \"token\", \
-        \"session\", \"group\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"since_ms\"}."
+        \"session\", \"group\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}. Of queues longer than one \
+        answer holds (the limit rows_per_answer, 1,000 by default) --locks lists the heads; then a further entry says \
+        {\"name\", \"queue\", \"left_out\"}: how many more are in that queue."
 )]
 pub(crate) struct Args {
     /// Only names that start so; %XX is any byte
@@ -91,6 +93,12 @@ pub(super) fn queues(detail: &ResourceDetail) -> impl Iterator<Item = (&'static 
     granted.chain(converting).chain(waiting)
 }
 
+/// The queues of which an answer does not hold all, with how many more there are.
+pub(super) fn left_out(detail: &ResourceDetail) -> impl Iterator<Item = (&'static str, u32)> {
+    let LeftOut { granted, converting, waiting } = detail.left_out;
+    [("granted", granted), ("converting", converting), ("waiting", waiting)].into_iter().filter(|(_, count)| *count > 0)
+}
+
 fn locks_json(details: &[ResourceDetail], space: &Space) -> Value {
     let row = |detail: &ResourceDetail, queue: &str, row: &LockRow| {
         let mut lock = json::lock(row, space.modes());
@@ -98,19 +106,27 @@ fn locks_json(details: &[ResourceDetail], space: &Space) -> Value {
         lock["queue"] = json!(queue);
         lock
     };
-    details.iter().flat_map(|detail| queues(detail).map(move |(queue, lock)| row(detail, queue, lock))).collect()
+    let rest = |detail: &ResourceDetail, queue: &str, count: u32| json!({ "name": escape(&detail.name), "queue": queue, "left_out": count });
+    let of_one = |detail| {
+        let rows = queues(detail).map(move |(queue, lock)| row(detail, queue, lock));
+        rows.chain(left_out(detail).map(move |(queue, count)| rest(detail, queue, count)))
+    };
+    details.iter().flat_map(of_one).collect()
 }
 
 fn locks_text(details: &[ResourceDetail], space: &Space) -> String {
     let mut table = Table::new(&["NAME", "QUEUE", "MODE", ">TOKEN", ">SINCE", "WHO"]);
+    let mut rest = Vec::new();
     for detail in details {
         for (queue, row) in queues(detail) {
             let mut cells = vec![escape(&detail.name), queue.to_owned()];
             cells.extend(lock_cells(row, space));
             table.row(cells);
         }
+        let notes = left_out(detail).map(|(queue, count)| (count, format!("{queue} at {}", escape(&detail.name))));
+        rest.extend(notes.map(|(count, what)| text::not_shown(count.into(), &what)));
     }
-    table.text()
+    table.text() + &rest.concat()
 }
 
 /// Mode, token, since, who.

@@ -17,7 +17,7 @@ use crate::{
     long_about = "List sessions: who they are, how much of their lease is left, how many locks they have. The session of this \
                   command itself is left out.",
     after_long_help = "With -o json an array of {\"session\", \"local\", \"connected\", \"ttl_ms\", \"left_ms\", \"age_ms\", \
-                       \"locks\", \"principal\", \"host\", \"pid\", \"program\", \"purpose\"}."
+                       \"locks\", \"principal\", \"host\", \"pid\", \"program\", \"purpose\", \"within\"}."
 )]
 pub(crate) struct Args {
     #[command(flatten)]

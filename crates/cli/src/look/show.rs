@@ -1,12 +1,12 @@
 //! `lockstead show`.
 
 use lockstead::Space;
-use lockstead_types::report::ResourceDetail;
+use lockstead_types::report::{LeftOut, ResourceDetail};
 use serde_json::{Value, json};
 
 use super::{
     failed,
-    ls::{lock_cells, queues},
+    ls::{left_out, lock_cells, queues},
 };
 use crate::{
     args::{ConnectArgs, Name, SpaceArgs, name},
@@ -20,11 +20,13 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Show one resource: who holds it, who converts, who waits, in the order in which they will be granted, and \
-                  its value block. Exits 1 where no lock is on it.",
+                  its value block. Exits 1 where no lock is on it. Of queues longer than one answer holds (the limit \
+                  rows_per_answer, 1,000 by default) the heads are shown, and how many more there are.",
     after_long_help = "Examples:\n  lockstead show orders\n  lockstead show -L tables db1/page:5 -o json\n\n\
         With -o json an object {\"lockspace\", \"name\", \"master\", \"granted\": [...], \"converting\": [...], \"waiting\": \
-        [...], \"value\": null or {\"text\", \"hex\", \"invalid\"}}; each lock is {\"lock\", \"held\", \"wanted\", \
-        \"token\", \"session\", \"group\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"since_ms\"}."
+        [...], \"left_out\": {\"granted\", \"converting\", \"waiting\"}, \"value\": null or {\"text\", \"hex\", \"invalid\"}}; \
+        each lock is {\"lock\", \"held\", \"wanted\", \
+        \"token\", \"session\", \"group\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}."
 )]
 pub(crate) struct Args {
     /// The resource; %XX is any byte
@@ -58,7 +60,7 @@ async fn show(args: &Args) -> Outcome {
 fn nothing(name: &Name, space: &Space) -> Value {
     json!({
         "lockspace": space.name(), "name": name.to_string(), "master": null, "granted": [], "converting": [],
-        "waiting": [], "value": null,
+        "waiting": [], "left_out": json::left_out(LeftOut::default()), "value": null,
     })
 }
 
@@ -79,5 +81,6 @@ fn picture(detail: &ResourceDetail, space: &Space) -> String {
         let invalid = if value.invalid { " (invalid: its last writer died)" } else { "" };
         format!("value {}{invalid}\n", text::bytes(&value.bytes))
     });
-    head + &table.text() + &value.unwrap_or_default()
+    let rest: String = left_out(detail).map(|(queue, count)| text::not_shown(count.into(), queue)).collect();
+    head + &table.text() + &rest + &value.unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use lockstead::{LockId, SessionId, SpaceId};
 use lockstead_types::{
     GroupId, Token,
-    report::{Holder, LockRow, WaitEdge},
+    report::{Holder, LockRow, WaitEdge, Waits},
 };
 
 use super::spaces::Spaces;
@@ -17,13 +17,15 @@ use crate::output::text;
 /// Chains longer than this are cut: nobody reads them, and the picture recurses.
 const DEPTH_MAX: usize = 64;
 
-/// Draws the edges.
-pub(super) fn draw(edges: &[WaitEdge], spaces: &Spaces) -> String {
-    if edges.is_empty() {
+/// Draws the edges, and says what is left out; `outer` says which session each runs within.
+pub(super) fn draw(waits: &Waits, spaces: &Spaces, outer: &HashMap<SessionId, SessionId>) -> String {
+    let edges = &waits.edges;
+    if edges.is_empty() && waits.waiting == 0 {
         return "nobody waits; `lockstead ls --locks` shows what is held".to_owned();
     }
-    let mut picture = Picture { spaces, blocks: blocks(edges), drawn: HashSet::new(), text: String::new() };
-    let waiting: HashSet<Party> = edges.iter().map(|edge| Party::of(&edge.waiter)).collect();
+    let mut picture = Picture { spaces, outer, blocks: blocks(edges), drawn: HashSet::new(), text: String::new() };
+    let waiters = edges.iter().map(|edge| Party::of(&edge.waiter));
+    let waiting: HashSet<Party> = waiters.flat_map(|party| picture.outwards(party).chain([party])).collect();
     let heads = edges.iter().filter(|edge| !waiting.contains(&Party::of(&edge.blocker)));
     // Whoever is left after those stands in a cycle, or behind one.
     for edge in heads.chain(edges) {
@@ -33,7 +35,19 @@ pub(super) fn draw(edges: &[WaitEdge], spaces: &Spaces) -> String {
             picture.draw_blocked_by(party, "", 0);
         }
     }
-    picture.text
+    picture.text + &rest(waits)
+}
+
+/// What the edges do not show.
+fn rest(waits: &Waits) -> String {
+    let shown: HashSet<(SpaceId, LockId)> = waits.edges.iter().map(|edge| (edge.space, edge.waiter.lock)).collect();
+    match (waits.waiting.saturating_sub(shown.len() as u64), waits.more) {
+        (0, false) => String::new(),
+        (0, true) => "... more of what those wait for not shown\n".to_owned(),
+        (waiters, true) => text::not_shown(waiters, "waiters"),
+        // The node takes locks back after a restart, or those in the way have NODLCKBLK.
+        (waiters, false) => format!("... {waiters} more wait, but for no lock that counts as in their way\n"),
+    }
 }
 
 /// Who waits or is waited for.
@@ -79,16 +93,29 @@ fn blocks(edges: &[WaitEdge]) -> HashMap<Party, Vec<Block<'_>>> {
 
 struct Picture<'a> {
     spaces: &'a Spaces,
+    outer: &'a HashMap<SessionId, SessionId>,
     blocks: HashMap<Party, Vec<Block<'a>>>,
     drawn: HashSet<Party>,
     text: String,
 }
 
 impl Picture<'_> {
+    /// The sessions a party runs within, from the nearest on. What sessions say of themselves may be a ring.
+    fn outwards(&self, party: Party) -> impl Iterator<Item = Party> + use<'_> {
+        let next = |party: &Party| match party {
+            Party::Session(id) => self.outer.get(id).copied().map(Party::Session),
+            Party::Group(_) | Party::Lock(_) => None,
+        };
+        core::iter::successors(next(&party), next).take(DEPTH_MAX)
+    }
+
     /// Everything beneath a party, once: where it comes up again the reader finds it above, which also ends cycles.
     fn draw_blocked_by(&mut self, party: Party, indent: &str, depth: usize) {
-        let Some(blocks) = self.blocks.remove(&party) else { return };
-        self.drawn.insert(party);
+        let blocks = self.blocks.remove(&party).unwrap_or_default();
+        if !blocks.is_empty() {
+            self.drawn.insert(party);
+        }
+        self.draw_around(party, blocks.is_empty(), indent, depth);
         for (i, block) in blocks.iter().enumerate() {
             let (branch, below) = signs(i + 1 == blocks.len());
             self.text.push_str(&format!("{indent}{branch}{}\n", self.resource(block.edge)));
@@ -102,6 +129,17 @@ impl Picture<'_> {
                     self.draw_blocked_by(next, &format!("{indent}{below}"), depth + 1);
                 }
             }
+        }
+    }
+
+    /// The session that a party runs within waits for it too: what that one blocks.
+    fn draw_around(&mut self, party: Party, last: bool, indent: &str, depth: usize) {
+        let Some(outer) = self.outwards(party).find(|outer| self.blocks.contains_key(outer)) else { return };
+        let Some(holder) = self.blocks[&outer].first().map(|block| &block.edge.blocker.holder) else { return };
+        let (branch, below) = signs(last);
+        self.text.push_str(&format!("{indent}{branch}within {}\n", text::who(holder)));
+        if depth < DEPTH_MAX {
+            self.draw_blocked_by(outer, &format!("{indent}{below}"), depth + 1);
         }
     }
 

@@ -7,7 +7,7 @@ use lockstead_types::{
     ModeTable, NodeId, Token,
     name::escape,
     reply::{Change, Value},
-    report::{DeadlockReport, LockRow, Meta, NodeStatus, ResourceDetail, ResourceRow, SessionRow, WaitEdge},
+    report::{DeadlockReport, LeftOut, LockRow, Meta, NodeStatus, ResourceDetail, ResourceRow, SessionRow, WaitEdge},
     request::Claim,
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
@@ -39,8 +39,14 @@ pub(crate) fn detail(space: &str, detail: &ResourceDetail, modes: &ModeTable) ->
     json!({
         "lockspace": space, "name": escape(&detail.name), "master": node(detail.master),
         "granted": queue(&detail.granted), "converting": queue(&detail.converting), "waiting": queue(&detail.waiting),
-        "value": detail.value.as_ref().map(value),
+        "left_out": left_out(detail.left_out), "value": detail.value.as_ref().map(value),
     })
+}
+
+/// How many locks of each queue an answer does not hold.
+pub(crate) fn left_out(left_out: LeftOut) -> Json {
+    let LeftOut { granted, converting, waiting } = left_out;
+    json!({ "granted": granted, "converting": converting, "waiting": waiting })
 }
 
 /// A lock.
@@ -83,7 +89,7 @@ pub(crate) fn session(row: &SessionRow) -> Json {
 pub(crate) fn deadlock(report: &DeadlockReport, edges: &[Json], why: &str) -> Json {
     json!({
         "number": report.number, "ago_ms": report.ago.as_millis(), "victim": report.victim.0.to_string(), "why": why,
-        "cycle": edges,
+        "cycle": edges, "left_out": report.left_out,
     })
 }
 
@@ -129,7 +135,8 @@ fn value(value: &Value) -> Json {
 }
 
 fn meta(meta: &Meta) -> Json {
-    json!({ "host": meta.host, "pid": meta.pid, "program": meta.program, "purpose": meta.purpose })
+    let within = meta.within.map(|id| id.to_string());
+    json!({ "host": meta.host, "pid": meta.pid, "program": meta.program, "purpose": meta.purpose, "within": within })
 }
 
 fn node(node: NodeId) -> Json {

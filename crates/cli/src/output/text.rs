@@ -72,6 +72,11 @@ pub(crate) fn line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// The line after what is a part of the whole.
+pub(crate) fn not_shown(count: u64, what: &str) -> String {
+    format!("... {count} more {what} not shown\n")
+}
+
 /// Bytes for people: as text where they are printable, else percent-escaped.
 pub(crate) fn bytes(bytes: &[u8]) -> String {
     escape(bytes)

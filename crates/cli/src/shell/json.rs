@@ -8,7 +8,7 @@ use lockstead_script::{
 use lockstead_types::{name::escape, reply::Value};
 use serde_json::{Value as Json, json};
 
-use crate::output::json::token;
+use crate::output::json::{left_out, token};
 
 /// An event of a session.
 pub(crate) fn event(session: &str, event: &Event) -> Json {
@@ -62,7 +62,7 @@ fn shown(queues: &Queues) -> Json {
     json!({
         "event": "show", "name": escape(&queues.name), "master": queues.master.map(|node| node.0),
         "value": queues.value.as_ref().map(value), "granted": queue(Queue::Granted),
-        "converting": queue(Queue::Converting), "waiting": queue(Queue::Waiting),
+        "converting": queue(Queue::Converting), "waiting": queue(Queue::Waiting), "left_out": left_out(queues.left_out),
     })
 }
 

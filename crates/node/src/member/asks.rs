@@ -14,7 +14,7 @@ use lockstead_types::{
     peer::{PeerMessage, PeerOrder, PeerQuery},
     refusal::Refusal,
     reply::Reply,
-    report::Report,
+    report::{Deadlocks, Report, Waits},
     request::Query,
 };
 
@@ -340,8 +340,17 @@ impl Node {
 }
 
 fn merge_waits(reports: Vec<Report>, rows_max: usize) -> Report {
-    let edges = reports.into_iter().flat_map(|r| if let Report::Waits(edges) = r { edges } else { Vec::new() });
-    Report::Waits(edges.take(rows_max).collect())
+    let mut all = Waits { edges: Vec::new(), waiting: 0, more: false };
+    for report in reports {
+        if let Report::Waits(waits) = report {
+            all.edges.extend(waits.edges);
+            all.waiting = all.waiting.saturating_add(waits.waiting);
+            all.more |= waits.more;
+        }
+    }
+    all.more |= all.edges.len() > rows_max;
+    all.edges.truncate(rows_max);
+    Report::Waits(all)
 }
 
 fn merge_sessions(reports: Vec<Report>, rows_max: usize) -> Report {
@@ -360,8 +369,13 @@ fn merge_sessions(reports: Vec<Report>, rows_max: usize) -> Report {
 }
 
 fn merge_deadlocks(reports: Vec<Report>) -> Report {
-    let all = reports.into_iter().flat_map(|r| if let Report::Deadlocks(found) = r { found } else { Vec::new() });
-    let mut all: Vec<_> = all.collect();
-    all.sort_by_key(|report| core::cmp::Reverse(report.ago));
+    let mut all = Deadlocks { reports: Vec::new(), left_out: 0 };
+    for report in reports {
+        if let Report::Deadlocks(found) = report {
+            all.reports.extend(found.reports);
+            all.left_out = all.left_out.saturating_add(found.left_out);
+        }
+    }
+    all.reports.sort_by_key(|report| core::cmp::Reverse(report.ago));
     Report::Deadlocks(all)
 }

@@ -19,7 +19,14 @@ use lockstead_types::{
     request::{ConvertRequest, ReleaseRequest, Target},
 };
 
-use crate::{effects::WaitEnd, node::Node, owners::Whose, slab::Slab};
+use crate::{
+    authorize::{self, Decision},
+    effects::WaitEnd,
+    node::Node,
+    owners::Whose,
+    principal::Principal,
+    slab::Slab,
+};
 
 /// All guests.
 pub(crate) struct Guests {
@@ -77,7 +84,14 @@ impl Guests {
 
 impl Node {
     /// A home says who a session is.
-    pub(crate) fn on_introduce(&mut self, from: NodeId, session: SessionId, home: HomeGeneration, meta: Meta) {
+    pub(crate) fn on_introduce(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        session: SessionId,
+        home: HomeGeneration,
+        meta: Meta,
+    ) {
         let Some(member) = &mut self.member else { return };
         if let Some(guest) = member.guests.find(session).and_then(|at| member.guests.get_mut(at)) {
             // [CLUSTER-9] Only a newer home takes over; what it does not claim is given back when it has claimed all.
@@ -95,6 +109,24 @@ impl Node {
         let Some(at) = member.guests.slab.insert(guest) else { return };
         member.guests.by_id.insert(session, at);
         self.owners.set(owner, Whose::Guest(at));
+        self.guest_stands_within(now, at);
+    }
+
+    /// [DEAD-13] The same among guests: where both sessions have come to this master.
+    fn guest_stands_within(&mut self, now: Time, at: u32) {
+        let Some(member) = &self.member else { return };
+        let Some(inner) = member.guests.get(at) else { return };
+        let Some(outer) = inner.meta.within.and_then(|id| member.guests.find(id)).and_then(|at| member.guests.get(at))
+        else {
+            return;
+        };
+        let principal = |guest: &Guest| member.state.sessions.get(&guest.session).map(|s| Principal::parse(&s.principal));
+        let (Some(mine), Some(its)) = (principal(inner), principal(outer)) else { return };
+        if authorize::decide_within(&mine, &its) == Decision::Allow {
+            let (inner, outer) = (inner.owner, outer.owner);
+            self.table.set_outer(now, inner, outer, &mut self.fx);
+            self.tell_effects(now);
+        }
     }
 
     /// A request of a session to this master.

@@ -191,14 +191,16 @@ impl Node {
     pub(crate) fn on_peer_payload(&mut self, now: Time, from: NodeId, message: PeerMessage) {
         match message {
             PeerMessage::Introduce { session, home, principal: _, meta } => {
-                self.on_introduce(from, session, home, meta);
+                self.on_introduce(now, from, session, home, meta);
             }
             PeerMessage::Request { session, home, id, slot, generation, op } => {
                 self.on_peer_request(now, from, (session, home, id), (slot, generation), &op);
             }
             PeerMessage::Part { session, home } => self.on_part(now, session, home),
             PeerMessage::Report { epoch, rows, values } => self.on_report(now, from, epoch, &rows, values),
-            PeerMessage::ReportDone { epoch, returning } => self.on_report_done(now, from, epoch, &returning),
+            PeerMessage::ReportDone { epoch, returning, unsettled } => {
+                self.on_report_done(now, from, epoch, &returning, &unsettled);
+            }
             PeerMessage::Claim { session, home, id, slot, generation, claim } => {
                 self.on_peer_claim(now, from, (session, home, id), (slot, generation), &claim);
             }

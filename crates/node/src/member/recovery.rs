@@ -166,13 +166,21 @@ impl Node {
     }
 
     /// A home has reported all.
-    pub(crate) fn on_report_done(&mut self, now: Time, from: NodeId, epoch: u32, returning: &[SessionId]) {
+    pub(crate) fn on_report_done(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        epoch: u32,
+        returning: &[SessionId],
+        unsettled: &[Slot],
+    ) {
         let Some(member) = &mut self.member else { return };
         let Some(incarnation) = member.state.members.get(&from).map(|m| m.incarnation) else { return };
         let known = &member.state.sessions;
         if let Some(recovery) = member.recoveries.map.get_mut(&epoch) {
             recovery.homes.remove(&(from, incarnation));
-            let its = recovery.former.iter().filter(|(_, former)| **former == (from, incarnation));
+            let settled = |slot: &Slot| !unsettled.contains(slot);
+            let its = recovery.former.iter().filter(|(s, former)| **former == (from, incarnation) && settled(s));
             recovery.complete.insert_all(&its.map(|(slot, _)| *slot).collect());
             recovery.sessions.extend(returning.iter().filter(|s| known.contains_key(s)));
         }

@@ -37,7 +37,7 @@ struct Manifest {
 
 impl Node {
     /// Slots have a new master: reports to it. `given_up`: what this node knows as their master of before.
-    pub(crate) fn report(&mut self, now: Time, moved: &SlotSet, given_up: Vec<(Slot, Given)>) {
+    pub(crate) fn report(&mut self, now: Time, moved: &SlotSet, given_up: GivenUp) {
         let Some(member) = &self.member else { return };
         let (epoch, me) = (member.state.epoch, member.me);
         let mut manifests: BTreeMap<NodeId, Manifest> = BTreeMap::new();
@@ -46,7 +46,8 @@ impl Node {
                 manifests.entry(master).or_default();
             }
         }
-        for (slot, given) in given_up {
+        let GivenUp { given, unsettled } = given_up;
+        for (slot, given) in given {
             let Some((master, _)) = master_up(&member.state, slot) else { continue };
             let manifest = manifests.entry(master).or_default();
             match given {
@@ -68,7 +69,7 @@ impl Node {
                 let values: Vec<ValueReport> = values.drain(..values.len().min(ROWS)).collect();
                 self.send_peer(now, master, PeerMessage::Report { epoch, rows, values });
             }
-            self.send_peer(now, master, PeerMessage::ReportDone { epoch, returning: returning.clone() });
+            self.send_peer(now, master, PeerMessage::ReportDone { epoch, returning: returning.clone(), unsettled: unsettled.clone() });
         }
     }
 
@@ -77,7 +78,7 @@ impl Node {
         let Some(member) = &self.member else { return };
         let epoch = member.state.epoch;
         for node in super::up_nodes(&member.state) {
-            self.send_peer(now, node, PeerMessage::ReportDone { epoch, returning: Vec::new() });
+            self.send_peer(now, node, PeerMessage::ReportDone { epoch, returning: Vec::new(), unsettled: Vec::new() });
         }
     }
 
@@ -168,11 +169,14 @@ impl Node {
     }
 
     /// A former master takes everything about these slots out of its table.
-    pub(crate) fn give_up(&mut self, now: Time, slots: &SlotSet) -> Vec<(Slot, Given)> {
+    pub(crate) fn give_up(&mut self, now: Time, slots: &SlotSet) -> GivenUp {
         let mut given = Vec::new();
         if slots.is_empty() {
-            return given;
+            return GivenUp { given, unsettled: Vec::new() };
         }
+        // What it was still taking back itself it may not know whole: an empty value block there says nothing.
+        let mut unsettled = self.member.as_ref().map(|m| m.recoveries.slots()).unwrap_or_default();
+        unsettled.keep_only(slots);
         let seed = self.member.as_ref().map_or(0, |m| m.state.seed);
         for resource in self.table.export_slots(now, slots) {
             let slot = Slot::of(seed, resource.space, resource.name);
@@ -194,7 +198,7 @@ impl Node {
                 };
                 given.push((slot, Given::Orphan(row)));
             }
-            if let Some(value) = resource.value {
+            if let Some(value) = resource.value.filter(|_| !unsettled.has(slot)) {
                 let value = ValueReport {
                     space: resource.space,
                     name: resource.name.into(),
@@ -208,8 +212,14 @@ impl Node {
         if let Some(member) = &mut self.member {
             member.guests.forget_waits(slots);
         }
-        given
+        GivenUp { given, unsettled: unsettled.iter().collect() }
     }
+}
+
+/// What a node hands over with slots it was master of.
+pub(crate) struct GivenUp {
+    given: Vec<(Slot, Given)>,
+    unsettled: Vec<Slot>,
 }
 
 /// What only the former master of a slot knows.

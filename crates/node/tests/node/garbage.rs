@@ -113,11 +113,11 @@ impl Chaos {
                 let groups = self.groups.clone();
                 Op::GroupDetach(self.one(&groups))
             }
-            33 => Op::SpaceCreate(SpaceSpec {
+            33 => Op::SpaceCreate(Box::new(SpaceSpec {
                 modes: ModeChoice::BuiltIn(self.one(&["vms", "rw", "granular"]).into()),
                 policy: self.one(&[QueuePolicy::Vms, QueuePolicy::FAIR]),
                 ..SpaceSpec::named(self.one(&["s", "t"]))
-            }),
+            })),
             34 => Op::SpaceDrop { name: self.one(&["s", "t"]), force: self.pick(2) == 0 },
             35 => Op::Purge { space: self.space(), session: None },
             36 => {

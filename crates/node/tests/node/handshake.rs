@@ -161,6 +161,32 @@ fn anothers_session_is_denied() {
 }
 
 #[test]
+fn within_anothers_session_counts_for_nothing() {
+    // Whether the wait of one that `principal` opens within a's session closes a cycle of b, a and it.
+    let try_it = |local: bool, principal: Principal| {
+        let mut rig = Rig::new();
+        let (mut a, mut b) = (rig.local(1), rig.local(2));
+        rig.granted(&mut a, lock("x", EX));
+        rig.granted(&mut b, lock("y", EX));
+        rig.queued(&mut b, lock("x", EX));
+        let (conn, _) = rig.connect(local, principal);
+        rig.say(conn, ClientMessage::Hello { version: 1 });
+        let meta = Meta { within: Some(a.session), ..meta() };
+        rig.say(conn, ClientMessage::Open { session: SessionId(3), ttl: TTL, meta });
+        let mut inner = Seat { conn, session: SessionId(3), asked: 0 };
+        match rig.reply(&mut inner, lock("y", EX)) {
+            Reply::Queued(_) => false,
+            Reply::Refused(Refusal::Deadlock) => true,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(try_it(true, user(1000)));
+    assert!(try_it(true, user(0)), "the superuser");
+    assert!(!try_it(true, user(77)));
+    assert!(!try_it(false, address(9)));
+}
+
+#[test]
 fn bounds_turn_away() {
     let limits = Limits { sessions: 1, connections: 2, meta_bytes: 16, ..Limits::default() };
     let mut rig = Rig::with(lockstead_node::NodeConfig { limits, ..config() });

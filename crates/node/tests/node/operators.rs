@@ -4,11 +4,11 @@ use lockstead_node::{Input, NodeConfig, Output, Record};
 use lockstead_types::{
     Limits, SessionId, SpaceId, Span,
     limits::LimitName,
-    message::ServerMessage,
+    message::{ClientMessage, ServerMessage},
     refusal::Refusal,
     reply::{ChangeEvent, Notice, Reply, Revoked},
-    report::Report,
-    request::{LockRequest, Op, Query, Wait},
+    report::{LeftOut, Report},
+    request::{LockRequest, Op, OwnerRef, Query, Wait},
     space::{ModeChoice, SpaceSpec},
 };
 
@@ -22,7 +22,7 @@ fn look(rig: &mut Rig, seat: &mut Seat, query: Query<'_>) -> Report {
 }
 
 fn create(rig: &mut Rig, seat: &mut Seat, name: &str) -> SpaceId {
-    match rig.reply(seat, Op::SpaceCreate(SpaceSpec::named(name))) {
+    match rig.reply(seat, Op::SpaceCreate(SpaceSpec::named(name).into())) {
         Reply::Space(info) => info.space,
         other => panic!("not created: {other:?}"),
     }
@@ -34,12 +34,12 @@ fn lockspaces_come_and_go() {
     let conn = rig.greet(true);
     rig.say(conn, open(SessionId(1)));
     let mut a = Seat { conn, session: SessionId(1), asked: 0 };
-    let out = rig.ask(&mut a, Op::SpaceCreate(SpaceSpec::named("jobs")));
+    let out = rig.ask(&mut a, Op::SpaceCreate(SpaceSpec::named("jobs").into()));
     assert!(matches!(&out[0], Output::Record(Record::SpaceCreated { spec, .. }) if spec.name == "jobs"), "{out:?}");
     let Reply::Space(found) = rig.reply(&mut a, Op::SpaceOpen { name: "jobs" }) else { panic!("found") };
     assert_eq!((found.modes.name.as_str(), found.value_bytes), ("vms", 64));
     assert_ne!(found.space, SpaceId(0));
-    assert_eq!(rig.refused(&mut a, Op::SpaceCreate(SpaceSpec::named("jobs"))), Refusal::Exists);
+    assert_eq!(rig.refused(&mut a, Op::SpaceCreate(SpaceSpec::named("jobs").into())), Refusal::Exists);
     assert_eq!(rig.refused(&mut a, Op::SpaceDrop { name: "default", force: true }), Refusal::Invalid);
     assert_eq!(rig.refused(&mut a, Op::SpaceDrop { name: "none", force: true }), Refusal::NoLockspace);
     let held = rig.granted(&mut a, Op::Lock(LockRequest { space: found.space, ..request("x", EX, Wait::Never) }));
@@ -60,7 +60,7 @@ fn lockspaces_are_checked() {
     let with = |change: fn(&mut SpaceSpec)| {
         let mut spec = SpaceSpec::named("s");
         change(&mut spec);
-        Op::SpaceCreate(spec)
+        Op::SpaceCreate(spec.into())
     };
     assert_eq!(rig.refused(&mut a, with(|s| s.name = String::new())), Refusal::Invalid);
     assert_eq!(rig.refused(&mut a, with(|s| s.name = "a b".into())), Refusal::Invalid);
@@ -68,7 +68,7 @@ fn lockspaces_are_checked() {
     assert_eq!(rig.refused(&mut a, with(|s| s.modes = ModeChoice::BuiltIn("none".into()))), Refusal::BadMode);
     assert_eq!(rig.refused(&mut a, with(|s| s.value_bytes = 65_537)), Refusal::TooLong);
     create(&mut rig, &mut a, "s");
-    assert_eq!(rig.refused(&mut a, Op::SpaceCreate(SpaceSpec::named("t"))), Refusal::Limit(LimitName::Spaces));
+    assert_eq!(rig.refused(&mut a, Op::SpaceCreate(SpaceSpec::named("t").into())), Refusal::Limit(LimitName::Spaces));
     let Report::Spaces(spaces) = look(&mut rig, &mut a, Query::Spaces) else { panic!("spaces") };
     assert_eq!(spaces.iter().map(|(_, s)| s.name.as_str()).collect::<Vec<_>>(), ["default", "s"]);
 }
@@ -101,8 +101,8 @@ fn looks_name_the_holders() {
     );
     assert_eq!((&detail.granted[0].holder.meta, detail.granted[0].since), (&meta(), Span::from_secs(1)));
     assert_eq!(detail.master, lockstead_types::NodeId(1));
-    let Report::Waits(edges) = look(&mut rig, &mut a, Query::Waits) else { panic!("edges") };
-    assert_eq!(edges[0].waiter.holder.session, Some(b.session));
+    let Report::Waits(waits) = look(&mut rig, &mut a, Query::Waits) else { panic!("edges") };
+    assert_eq!(waits.edges[0].waiter.holder.session, Some(b.session));
     let query = Query::Resources { space: SpaceId(0), prefix: b"", from: 0 };
     let Report::Resources { rows, next: None } = look(&mut rig, &mut a, query) else { panic!("rows") };
     assert_eq!((rows.len(), rows[0].granted, rows[0].waiting), (1, 1, 1));
@@ -110,6 +110,33 @@ fn looks_name_the_holders() {
     assert_eq!(rig.refused(&mut a, Op::Query(query)), Refusal::NoLockspace);
     let Report::Sessions { rows, .. } = look(&mut rig, &mut a, Query::Sessions { after: None }) else { panic!("rows") };
     assert_eq!(rows.iter().map(|r| (r.locks, r.left)).collect::<Vec<_>>(), [(1, Span::from_secs(9)); 2]);
+}
+
+#[test]
+fn looks_are_bounded_and_say_what_they_leave_out() {
+    let limits = Limits { rows_per_answer: 10, ..Limits::default() };
+    let mut rig = Rig::with(NodeConfig { limits, ..config() });
+    let (mut a, mut b) = (rig.local(1), rig.remote(2));
+    let share = |name| Op::Lock(LockRequest { owner: OwnerRef::Alone, ..request(name, PR, Wait::Forever) });
+    for _ in 0..20 {
+        rig.granted(&mut a, share("x"));
+    }
+    rig.queued(&mut b, lock("x", EX));
+    let query = || Query::Resource { space: SpaceId(0), name: b"x" };
+    let Report::Resource(Some(detail)) = look(&mut rig, &mut a, query()) else { panic!("found") };
+    assert_eq!((detail.granted.len(), detail.waiting.len()), (9, 1), "who waits is not hidden by many holders");
+    assert_eq!(detail.left_out, LeftOut { granted: 11, converting: 0, waiting: 0 });
+    let Report::Waits(waits) = look(&mut rig, &mut a, Query::Waits) else { panic!("waits") };
+    assert_eq!((waits.edges.len(), waits.waiting, waits.more), (10, 1, true), "of twenty edges of one");
+    for _ in 0..100 {
+        rig.queued(&mut a, share("x"));
+        rig.say(a.conn, ClientMessage::Ack { answers: a.asked });
+    }
+    let Report::Resource(Some(detail)) = look(&mut rig, &mut a, query()) else { panic!("found") };
+    assert_eq!((detail.granted.len(), detail.waiting.len()), (5, 5));
+    assert_eq!(detail.left_out, LeftOut { granted: 15, converting: 0, waiting: 96 });
+    let Report::Waits(waits) = look(&mut rig, &mut a, Query::Waits) else { panic!("waits") };
+    assert_eq!((waits.edges.len(), waits.waiting, waits.more), (10, 101, true));
 }
 
 #[test]
@@ -155,13 +182,39 @@ fn deadlocks_are_kept_as_they_were() {
     }
     rig.now = rig.now.after(Span::from_secs(3));
     rig.handle(Input::Disconnected { conn: a.conn });
-    let Report::Deadlocks(reports) = look(&mut rig, &mut b, Query::Deadlocks) else { panic!("reports") };
+    let Report::Deadlocks(found) = look(&mut rig, &mut b, Query::Deadlocks) else { panic!("reports") };
+    let reports = found.reports;
     assert_eq!(reports.iter().map(|r| r.number).collect::<Vec<_>>(), [2, 3], "the oldest is dropped");
     assert_eq!(reports[0].ago, Span::from_secs(3));
     let ends: Vec<_> = reports[0].cycle.iter().map(|e| (e.waiter.holder.session, e.blocker.holder.session)).collect();
     assert_eq!(ends.len(), 2);
     assert!(ends.contains(&(Some(a.session), Some(b.session))) && ends.contains(&(Some(b.session), Some(a.session))));
     assert!(reports[0].cycle.iter().all(|e| e.waiter.holder.meta == meta()));
+}
+
+#[test]
+fn long_cycles_and_many_of_them_are_cut_and_counted() {
+    let limits = Limits { rows_per_answer: 30, ..Limits::default() };
+    let mut rig = Rig::with(NodeConfig { limits, ..config() });
+    let mut seats: Vec<Seat> = (1..=40).map(|n| rig.local(n)).collect();
+    let names: Vec<String> = (0..seats.len()).map(|n| format!("x{n}")).collect();
+    for (seat, name) in seats.iter_mut().zip(&names) {
+        rig.granted(seat, lock(name, EX));
+    }
+    for (seat, next) in seats.iter_mut().zip(&names[1..]) {
+        rig.queued(seat, lock(next, EX));
+    }
+    let last = seats.last_mut().expect("forty");
+    assert_eq!(rig.refused(last, lock("x0", EX)), Refusal::Deadlock);
+    let Report::Deadlocks(found) = look(&mut rig, last, Query::Deadlocks) else { panic!("reports") };
+    assert_eq!((found.reports.len(), found.left_out), (1, 0));
+    assert_eq!((found.reports[0].cycle.len(), found.reports[0].left_out), (30, 10));
+    for _ in 0..3 {
+        assert_eq!(rig.refused(last, lock("x0", EX)), Refusal::Deadlock);
+    }
+    let Report::Deadlocks(found) = look(&mut rig, last, Query::Deadlocks) else { panic!("reports") };
+    assert_eq!(found.reports.iter().map(|r| r.number).collect::<Vec<_>>(), [4], "the newest");
+    assert_eq!(found.left_out, 3);
 }
 
 #[test]

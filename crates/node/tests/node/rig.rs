@@ -175,7 +175,7 @@ pub(crate) fn attach(session: SessionId, answers: u64) -> ClientMessage<'static>
 }
 
 pub(crate) fn meta() -> Meta {
-    Meta { host: "h".into(), pid: 4711, program: "p".into(), purpose: "test".into() }
+    Meta { host: "h".into(), pid: 4711, program: "p".into(), purpose: "test".into(), within: None }
 }
 
 pub(crate) fn request(name: &str, claim: Claim, wait: Wait) -> LockRequest<'_> {

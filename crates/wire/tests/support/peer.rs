@@ -85,7 +85,7 @@ fn links() -> Vec<(&'static str, PeerMessage)> {
 fn to_master() -> Vec<(&'static str, PeerMessage)> {
     let request =
         |op| PeerMessage::Request { session: SESSION, home: HOME, id: ID, slot: SLOT, generation: GENERATION, op };
-    let meta = Meta { host: "db1".into(), pid: 4711, program: "nightly".into(), purpose: "r\u{e9}index".into() };
+    let meta = Meta { host: "db1".into(), pid: 4711, program: "nightly".into(), purpose: "r\u{e9}index".into(), within: None };
     let principal = "uid 1000".into();
     let lock = PeerLock {
         space: SpaceId(0),
@@ -162,7 +162,7 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
     let claim = PeerMessage::Claim { session: SESSION, home: HOME, id: ID, slot: SLOT, generation: GENERATION, claim };
     vec![
         ("report", PeerMessage::Report { epoch: 6, rows: vec![held, converting], values }),
-        ("report-done", PeerMessage::ReportDone { epoch: 6, returning: vec![SESSION, OTHER] }),
+        ("report-done", PeerMessage::ReportDone { epoch: 6, returning: vec![SESSION, OTHER], unsettled: vec![Slot(9)] }),
         ("claim", claim),
         ("claims-done", PeerMessage::ClaimsDone { session: SESSION, home: HOME }),
     ]
@@ -249,7 +249,11 @@ impl Rng {
             3 => PeerMessage::Introduce { session, home, principal: self.string(), meta: self.meta() },
             4 => PeerMessage::Part { session, home },
             5 => PeerMessage::Report { epoch, rows: self.list(Rng::lock_report), values: self.list(Rng::value_report) },
-            6 => PeerMessage::ReportDone { epoch, returning: self.list(Rng::session) },
+            6 => PeerMessage::ReportDone {
+                epoch,
+                returning: self.list(Rng::session),
+                unsettled: self.list(|r| Slot(r.below(4_096) as u16)),
+            },
             7 => {
                 let (slot, claim) = (self.slot(), self.owned_claim());
                 PeerMessage::Claim { session, home, id, slot, generation, claim }

@@ -8,8 +8,8 @@ use lockstead_types::{
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Holder, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow,
-        VictimReason, WaitEdge,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow,
+        SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
@@ -128,7 +128,8 @@ impl Rng {
     }
 
     pub(super) fn meta(&mut self) -> Meta {
-        Meta { host: self.string(), pid: self.n32(), program: self.string(), purpose: self.string() }
+        let (host, pid, program, purpose) = (self.string(), self.n32(), self.string(), self.string());
+        Meta { host, pid, program, purpose, within: self.maybe(Rng::session) }
     }
 
     pub(super) fn lock(&mut self) -> LockRequest<'static> {
@@ -189,7 +190,7 @@ impl Rng {
             7 => Op::GroupAttach { name: self.name() },
             8 => Op::GroupDetach(GroupId(self.n32())),
             9 => Op::SpaceOpen { name: self.text() },
-            10 => Op::SpaceCreate(self.space_spec()),
+            10 => Op::SpaceCreate(self.space_spec().into()),
             11 => Op::SpaceDrop { name: self.text(), force: self.yes() },
             12 => Op::Purge { space: self.space(), session: self.maybe(Rng::session) },
             13 => Op::ForceRelease { space: self.space(), name: self.name(), token: self.token(), reason: self.text() },
@@ -351,24 +352,29 @@ impl Rng {
                     granted: r.list(Rng::row),
                     converting: r.list(Rng::row),
                     waiting: r.list(Rng::row),
+                    left_out: LeftOut { granted: r.n32(), converting: r.n32(), waiting: r.n32() },
                     value: r.maybe(Rng::block),
                 })
             })),
-            2 => Report::Waits(self.list(Rng::edge)),
+            2 => Report::Waits(Waits { edges: self.list(Rng::edge), waiting: self.number(), more: self.yes() }),
             3 => Report::Sessions { rows: self.list(Rng::session_row), more: self.yes() },
-            4 => Report::Deadlocks(self.list(|r| DeadlockReport {
-                number: r.number(),
-                ago: r.span(),
-                cycle: r.list(Rng::edge),
-                victim: r.lock_id(),
-                why: r.pick(&[
-                    VictimReason::Conversion,
-                    VictimReason::ClosedCycle,
-                    VictimReason::Youngest,
-                    VictimReason::FewestLocks,
-                    VictimReason::LowestPriority,
-                ]),
-            })),
+            4 => Report::Deadlocks(Deadlocks {
+                reports: self.list(|r| DeadlockReport {
+                    number: r.number(),
+                    ago: r.span(),
+                    cycle: r.list(Rng::edge),
+                    left_out: r.n32(),
+                    victim: r.lock_id(),
+                    why: r.pick(&[
+                        VictimReason::Conversion,
+                        VictimReason::ClosedCycle,
+                        VictimReason::Youngest,
+                        VictimReason::FewestLocks,
+                        VictimReason::LowestPriority,
+                    ]),
+                }),
+                left_out: self.n32(),
+            }),
             5 => Report::Status(Box::new(self.status())),
             _ => Report::Spaces(self.list(|r| (r.space(), r.space_spec()))),
         }

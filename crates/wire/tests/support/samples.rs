@@ -6,8 +6,8 @@ use lockstead_types::{
     mode::ModeTableSpec,
     reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Holder, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow,
-        VictimReason, WaitEdge,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow,
+        SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
@@ -27,7 +27,12 @@ fn token() -> Token {
 }
 
 fn meta() -> Meta {
-    Meta { host: "db1".into(), pid: 4711, program: "nightly".into(), purpose: "r\u{e9}index".into() }
+    let (host, program, purpose) = ("db1".into(), "nightly".into(), "r\u{e9}index".into());
+    Meta { host, pid: 4711, program, purpose, within: None }
+}
+
+fn inner() -> Meta {
+    Meta { within: Some(SessionId(0xFF)), ..meta() }
 }
 
 fn request(op: Op<'static>) -> ClientMessage<'static> {
@@ -68,6 +73,7 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
     let mut samples = vec![
         ("hello", ClientMessage::Hello { version: 1 }),
         ("open", ClientMessage::Open { session: SESSION, ttl: TTL, meta: meta() }),
+        ("open within another", ClientMessage::Open { session: SESSION, ttl: TTL, meta: inner() }),
         ("attach", ClientMessage::Attach { session: SESSION, ttl: TTL, meta: meta(), answers: 12 }),
         ("reclaim", reclaim(PR, true, None, Flags::PERSISTENT)),
         ("reclaim of a group", reclaim(PERMITS, false, Some(b"crew"), Flags::NONE)),
@@ -101,8 +107,8 @@ fn requests() -> Vec<(&'static str, Op<'static>)> {
         ("group-attach", Op::GroupAttach { name: b"crew" }),
         ("group-detach", Op::GroupDetach(GroupId(2))),
         ("space-open", Op::SpaceOpen { name: "pages" }),
-        ("space-create", Op::SpaceCreate(plain)),
-        ("space-create with modes of its own", Op::SpaceCreate(custom)),
+        ("space-create", Op::SpaceCreate(plain.into())),
+        ("space-create with modes of its own", Op::SpaceCreate(custom.into())),
         ("space-drop", Op::SpaceDrop { name: "pages", force: true }),
         ("purge", Op::Purge { space: SPACE, session: None }),
         ("purge of a session", Op::Purge { space: SPACE, session: Some(SESSION) }),
@@ -242,12 +248,14 @@ fn reports() -> Vec<(&'static str, Report)> {
         granted: vec![row(Some(PR), None)],
         converting: vec![row(Some(PR), Some(EX))],
         waiting: vec![row(None, Some(EX))],
+        left_out: LeftOut { granted: 0, converting: 0, waiting: 7_312 },
         value: Some(block(false)),
     };
     let deadlock = DeadlockReport {
         number: 1,
         ago: Span::from_secs(60),
         cycle: vec![edge()],
+        left_out: 1,
         victim: LOCK,
         why: VictimReason::Youngest,
     };
@@ -256,9 +264,9 @@ fn reports() -> Vec<(&'static str, Report)> {
         ("report-resources", Report::Resources { rows: vec![resource], next: Some(8_192) }),
         ("report-resource", Report::Resource(Some(Box::new(detail)))),
         ("report-resource without locks", Report::Resource(None)),
-        ("report-waits", Report::Waits(vec![edge()])),
+        ("report-waits", Report::Waits(Waits { edges: vec![edge()], waiting: 2, more: true })),
         ("report-sessions", Report::Sessions { rows: vec![session_row()], more: false }),
-        ("report-deadlocks", Report::Deadlocks(vec![deadlock])),
+        ("report-deadlocks", Report::Deadlocks(Deadlocks { reports: vec![deadlock], left_out: 3 })),
         ("report-status", Report::Status(Box::new(status()))),
         ("report-spaces", Report::Spaces(spaces)),
     ]
