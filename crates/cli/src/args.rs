@@ -91,6 +91,9 @@ pub(crate) struct ConnectArgs {
     /// One HOST:PORT on this host means the Unix socket of the node there, if it exists: the session is then local, and
     /// ends the moment this process does. Several nodes, another host or tcp:// mean TCP: the session is remote and
     /// lives until its lease runs out, also through a broken connection.
+    ///
+    /// Several are nodes of one cluster. A session begins at one of them, by chance, and stays there while it works; when that
+    /// node dies, is silent or turns it away, it goes to the next one with all its locks, within its lease.
     #[arg(long, value_name = "ADDRESS", env = "LOCKSTEAD_ENDPOINTS", default_value = lockstead::endpoint::DEFAULT)]
     pub(crate) endpoints: String,
 }

@@ -58,8 +58,8 @@ pub(crate) fn explain(error: Error, about: &About<'_>) -> Failure {
             Exit::Unavailable.because("the node did not answer until the lease ran out; is it running?")
         }
         Error::Lost(why) => Exit::Unavailable.because(format!("the session was {why}")),
-        Error::Connect { endpoints, source } => Exit::Unavailable.because(format!(
-            "cannot reach {endpoints}: {source}\n  Is a node running there? `lockstead dev` starts one; \
+        error @ Error::Connect { .. } => Exit::Unavailable.because(format!(
+            "{error}\n  Is a node running there? `lockstead dev` starts one; \
              --endpoints or LOCKSTEAD_ENDPOINTS says where it is."
         )),
         Error::Rejected(why) => {

@@ -284,6 +284,12 @@ impl Session {
         self.requests.open_count()
     }
 
+    /// Whether it is at a node and its requests flow.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live(_) | Phase::Leaving)
+    }
+
     /// How the session ended, where it has.
     #[must_use]
     pub fn ending(&self) -> Option<Ending> {

@@ -31,6 +31,7 @@ pub struct Client {
 #[derive(Clone, Debug)]
 pub struct ClientBuilder {
     endpoints: Option<String>,
+    preferred: Option<String>,
     ttl: Duration,
     purpose: String,
     program: Option<String>,
@@ -62,6 +63,7 @@ impl Client {
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
             endpoints: None,
+            preferred: None,
             ttl: Duration::from_secs(10),
             purpose: String::new(),
             program: None,
@@ -167,6 +169,16 @@ impl Client {
     #[must_use]
     pub fn session_id(&self) -> SessionId {
         self.link.session_id()
+    }
+
+    /// Goes to another node with all it holds and asks: `HOST:PORT`, or `tcp://HOST:PORT`, which need not be one of the client's
+    /// endpoints. Nothing is lost by it. Waits until the session has come there.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] where it came to another node instead, [`Error::Lost`], `busy` for a local or embedded session, which
+    /// lives with its node.
+    pub async fn move_to(&self, endpoint: &str) -> Result<(), Error> {
+        self.link.move_to(endpoint).await
     }
 
     /// A copy of the Unix socket of a local session, so that a child process can inherit it: the session then lives as
@@ -344,6 +356,13 @@ impl ClientBuilder {
         self
     }
 
+    /// The endpoint to begin with, instead of any of the list; it need not be in it. The session is a remote one.
+    #[must_use]
+    pub fn prefer(mut self, endpoint: impl Into<String>) -> Self {
+        self.preferred = Some(endpoint.into());
+        self
+    }
+
     /// The lease, 10 s if not said; the node brings it within its limits. Choose it longer than the longest pause you
     /// expect plus three renewals: a renewal is sent every third of it.
     #[must_use]
@@ -402,8 +421,13 @@ impl ClientBuilder {
             return Err(Error::Config(format!("a lease of {:?} is not longer than its safety margin", self.ttl)));
         }
         let text = self.endpoints.unwrap_or_else(endpoint::from_env);
+        let endpoints = match &self.preferred {
+            Some(preferred) => endpoint::parse_remote(&format!("{preferred},{text}"))?,
+            None => endpoint::parse(&text)?,
+        };
         let settings = Settings {
-            endpoints: endpoint::parse(&text)?,
+            endpoints,
+            in_order: self.preferred.is_some(),
             ttl: Span::from(self.ttl),
             guard: Span::from(self.guard),
             meta: crate::meta::of_process(self.program.as_deref(), &self.purpose, self.within),

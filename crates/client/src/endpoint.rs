@@ -2,7 +2,14 @@
 //!
 //! An endpoint is `HOST:PORT`, `tcp://HOST:PORT` or `unix:PATH`; several are separated by commas. One `HOST:PORT` on this
 //! host means the Unix socket of the node there, if it exists, so a local session (its end is noticed at once, and the
-//! node knows who asks); several endpoints, another host or `tcp://` mean TCP, so a remote session.
+//! node knows who asks); several endpoints, another host or `tcp://` mean TCP, so a remote session. A Unix socket belongs to
+//! one node, so it stands alone.
+//!
+//! Several endpoints are nodes of one cluster. A session begins at one of them, by chance, so that clients spread over the
+//! nodes ([`crate::ClientBuilder::prefer`] chooses), and stays with it while it works. When it dies, does not answer or turns
+//! the session away, the others are tried in the order written, with a short pause between tries; one that failed in the last
+//! 10 s is tried after all others. A connection that worked and breaks is first tried again at the same endpoint. All that
+//! happens within the lease: the session and its locks go along, or are lost at the client's own deadline.
 
 use core::fmt;
 use core::net::IpAddr;
@@ -42,8 +49,30 @@ pub fn parse(text: &str) -> Result<Vec<Endpoint>, Error> {
     if entries.is_empty() {
         return Err(Error::Config("no endpoint given".into()));
     }
-    let alone = entries.len() == 1;
-    entries.into_iter().map(|entry| parse_one(entry, alone)).collect()
+    parse_entries(&entries, entries.len() == 1)
+}
+
+/// Reads a list of endpoints of a session that is to be remote.
+///
+/// # Errors
+/// As [`parse`], and where an entry is a Unix socket.
+pub(crate) fn parse_remote(text: &str) -> Result<Vec<Endpoint>, Error> {
+    let entries: Vec<&str> = text.split(',').map(str::trim).filter(|e| !e.is_empty()).collect();
+    parse_entries(&entries, false)
+}
+
+fn parse_entries(entries: &[&str], alone: bool) -> Result<Vec<Endpoint>, Error> {
+    let mut endpoints = Vec::new();
+    for entry in entries {
+        let endpoint = parse_one(entry, alone)?;
+        if matches!(endpoint, Endpoint::Unix(_)) && !alone {
+            return Err(Error::Config(format!("{entry:?} is the socket of one node: it stands alone, not in a list")));
+        }
+        if !endpoints.contains(&endpoint) {
+            endpoints.push(endpoint);
+        }
+    }
+    Ok(endpoints)
 }
 
 /// The text of `LOCKSTEAD_ENDPOINTS`, or the default where it is not set.
@@ -131,6 +160,7 @@ mod tests {
     fn lists_are_tcp() {
         let list = parse("127.0.0.1:1, localhost:2").expect("a list");
         assert_eq!(list, [Endpoint::Tcp("127.0.0.1:1".into()), Endpoint::Tcp("localhost:2".into())]);
+        assert_eq!(parse("h:1,tcp://h:1, h:1,").expect("a list"), [Endpoint::Tcp("h:1".into())], "each once");
         assert_eq!(parse("tcp://[::1]:9").expect("tcp"), [Endpoint::Tcp("[::1]:9".into())]);
     }
 
@@ -143,7 +173,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        for text in ["", " , ", "host", "host:", "host:0", "host:70000", ":1", "::1:5", "unix:"] {
+        for text in ["", " , ", "host", "host:", "host:0", "host:70000", ":1", "::1:5", "unix:", "h:1,unix:/x"] {
             assert!(matches!(parse(text), Err(Error::Config(_))), "{text:?}");
         }
     }

@@ -14,12 +14,11 @@ pub enum Error {
     Refused(Refusal),
     /// The lock or its session is lost. Stop guarded work at once; connect again for a new session.
     Lost(Lost),
-    /// No endpoint could be reached, or none answered in time. Is the service running, and is the address right?
+    /// No endpoint could be reached, or none answered in time, or all turned this client away. Is the service running, and is
+    /// the address right?
     Connect {
-        /// The endpoints that were tried.
-        endpoints: String,
-        /// What the last try failed with.
-        source: io::Error,
+        /// Each endpoint, and what its last try came to; the one that was tried last at the end.
+        tried: Vec<Tried>,
     },
     /// The node answered and turned this client away.
     Rejected(Rejection),
@@ -27,6 +26,46 @@ pub enum Error {
     Protocol(String),
     /// The caller's mistake: an endpoint, mode or name that makes no sense.
     Config(String),
+}
+
+/// An endpoint, and why it was of no use.
+#[derive(Debug)]
+pub struct Tried {
+    /// The endpoint, as written.
+    pub endpoint: String,
+    /// What its last try came to.
+    pub why: Trouble,
+}
+
+/// Why an endpoint was of no use.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Trouble {
+    /// It could not be reached, or the connection broke.
+    Io(io::Error),
+    /// The node there turned this client away.
+    Rejected(Rejection),
+    /// It said nothing in time, or nothing that makes sense.
+    NoAnswer,
+    /// There was no time left for it.
+    NotTried,
+}
+
+impl fmt::Display for Tried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.endpoint, self.why)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trouble::Io(e) => e.fmt(f),
+            Trouble::Rejected(why) => write!(f, "turned away: {}", why.text()),
+            Trouble::NoAnswer => f.write_str("no answer in time"),
+            Trouble::NotTried => f.write_str("not tried"),
+        }
+    }
 }
 
 /// A lock or session that is no longer held, and why.
@@ -65,7 +104,13 @@ impl fmt::Display for Error {
         match self {
             Error::Refused(why) => write!(f, "refused: {why}"),
             Error::Lost(why) => why.fmt(f),
-            Error::Connect { endpoints, source } => write!(f, "cannot reach {endpoints}: {source}"),
+            Error::Connect { tried } => {
+                f.write_str("cannot reach ")?;
+                for (at, tried) in tried.iter().enumerate() {
+                    write!(f, "{}{tried}", if at == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
             Error::Rejected(why) => write!(f, "turned away by the node: {}", why.text()),
             Error::Protocol(what) => write!(f, "protocol broken: {what}"),
             Error::Config(what) => write!(f, "bad configuration: {what}"),
@@ -76,7 +121,10 @@ impl fmt::Display for Error {
 impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Error::Connect { source, .. } => Some(source),
+            Error::Connect { tried } => tried.iter().rev().find_map(|tried| match &tried.why {
+                Trouble::Io(e) => Some(e as &(dyn core::error::Error + 'static)),
+                _ => None,
+            }),
             Error::Lost(why) => Some(why),
             Error::Refused(why) => Some(why),
             Error::Rejected(_) | Error::Protocol(_) | Error::Config(_) => None,

@@ -87,7 +87,7 @@ mod watch;
 
 pub use client::{Client, ClientBuilder};
 pub use embedded::Engine;
-pub use error::{Error, Lost};
+pub use error::{Error, Lost, Tried, Trouble};
 pub use fence::{FenceGate, Stale};
 pub use group::Group;
 pub use guard::{Blocking, ConvertBuilder, Guard};

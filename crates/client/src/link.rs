@@ -14,6 +14,7 @@ use crate::{
     Lost,
     desk::{Desk, Ticket, Undo},
     embedded::EmbeddedSession,
+    endpoint,
     remote::Remote,
 };
 
@@ -126,6 +127,16 @@ impl Link {
                 session.close();
                 Ok(())
             }
+        }
+    }
+
+    /// Goes to another node, with everything it holds.
+    pub(crate) async fn move_to(&self, endpoint: &str) -> Result<(), crate::Error> {
+        let endpoint = endpoint::parse_remote(endpoint)?.into_iter().next();
+        let endpoint = endpoint.ok_or_else(|| crate::Error::Config("no endpoint given".into()))?;
+        match self {
+            Link::Remote(remote) => remote.move_to(endpoint).await,
+            Link::Embedded(_) => Err(crate::Error::Refused(Refusal::Busy)),
         }
     }
 

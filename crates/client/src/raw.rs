@@ -67,6 +67,14 @@ impl RawSession {
         self.link.kill();
     }
 
+    /// As [`Client::move_to`].
+    ///
+    /// # Errors
+    /// Those.
+    pub async fn move_to(&self, endpoint: &str) -> Result<(), Error> {
+        self.link.move_to(endpoint).await
+    }
+
     /// As [`Client::close`].
     ///
     /// # Errors

@@ -8,8 +8,8 @@ use lockstead_types::{Time, message::ServerMessage};
 use lockstead_wire::{DecodeLimits, FIRST_FRAME_BYTES, server_messages, split_frame};
 use tokio::time::{Instant, Sleep};
 
-use super::{Inner, Shared, socket::Socket, wake_all};
-use crate::{clock, endpoint::Endpoint};
+use super::{Inner, Shared, rota::trouble_of, socket::Socket, wake_all};
+use crate::clock;
 
 /// Room for reading at least.
 const READ_BYTES: usize = 64 * 1024;
@@ -23,17 +23,15 @@ enum Step {
 }
 
 /// Runs until the session is over.
-pub(super) async fn drive(shared: Arc<Shared>, endpoints: Vec<Endpoint>, connect_timeout: Duration) {
+pub(super) async fn drive(shared: Arc<Shared>) {
     let mut timer = Timer { sleep: pin!(tokio::time::sleep(Duration::ZERO)), armed: Time::ZERO };
     let mut input = Unread::default();
-    let mut turn = 0usize;
     loop {
         match next_step(&shared) {
             Step::End => return,
             Step::Connect => {
                 input.filled = 0;
-                connect(&shared, &endpoints, turn, connect_timeout, &mut timer).await;
-                turn = turn.wrapping_add(1);
+                connect(&shared, &mut timer).await;
             }
             Step::Pause => {
                 timer.arm(shared.inner.lock().core.poll_deadline());
@@ -90,36 +88,41 @@ fn next_step(shared: &Shared) -> Step {
     if core::mem::take(&mut inner.connect_wanted) { Step::Connect } else { Step::Pause }
 }
 
-async fn connect(
-    shared: &Shared,
-    endpoints: &[Endpoint],
-    turn: usize,
-    connect_timeout: Duration,
-    timer: &mut Timer<'_>,
-) {
-    let Some(endpoint) = endpoints.get(turn % endpoints.len().max(1)) else { return };
-    timer.arm(shared.inner.lock().core.poll_deadline());
-    let mut attempt = pin!(tokio::time::timeout(connect_timeout, Socket::connect(endpoint)));
+async fn connect(shared: &Shared, timer: &mut Timer<'_>) {
+    let (endpoint, within) = {
+        let inner = shared.inner.lock();
+        let Some(endpoint) = inner.rota.current().cloned() else { return };
+        timer.arm(inner.core.poll_deadline());
+        (endpoint, Duration::from(inner.core.connect_within()))
+    };
+    let mut attempt = pin!(tokio::time::timeout(within, Socket::connect(&endpoint)));
     let outcome = loop {
         tokio::select! {
             outcome = &mut attempt => break outcome,
             () = &mut timer.sleep => tick(shared, timer),
             () = shared.work.notified() => {}
         }
-        if shared.inner.lock().desk.lost().is_some() {
+        let inner = shared.inner.lock();
+        if inner.desk.lost().is_some() {
             return;
         }
-        timer.arm(shared.inner.lock().core.poll_deadline());
+        timer.arm(inner.core.poll_deadline());
+        if inner.rota.current() != Some(&endpoint) {
+            // The session is to go elsewhere.
+            break Ok(Err(io::ErrorKind::Interrupted.into()));
+        }
     };
     let outcome = outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     shared.act(|inner, now| match outcome {
-        Ok(socket) => {
+        Ok(socket) if inner.rota.current() == Some(&endpoint) => {
             inner.hang_up();
             inner.socket = Some(Arc::new(socket));
             inner.core.handle(now, Input::Connected);
         }
-        Err(e) => {
-            inner.failure = Some(e);
+        outcome => {
+            if let (Err(e), true) = (outcome, inner.rota.current() == Some(&endpoint)) {
+                inner.rota.failed(now, trouble_of(e));
+            }
             inner.core.handle(now, Input::Disconnected);
         }
     });
@@ -224,7 +227,10 @@ fn broken(shared: &Shared, socket: &Arc<Socket>, e: io::Error) {
     shared.act(|inner, now| {
         if inner.socket.as_ref().is_some_and(|s| Arc::ptr_eq(s, socket)) {
             inner.hang_up();
-            inner.failure = Some(e);
+            // What worked until now is tried once more: to come back to the same node takes no claims.
+            if !inner.core.is_live() {
+                inner.rota.failed(now, trouble_of(e));
+            }
             inner.core.handle(now, Input::Disconnected);
         }
     });

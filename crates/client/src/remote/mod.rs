@@ -4,6 +4,7 @@
 //! it at once; where others are under way, the driver task writes for all that submit in the same turn of the runtime.
 
 mod driver;
+mod rota;
 mod socket;
 
 use core::{sync::atomic::AtomicU64, sync::atomic::Ordering, task::Waker, time::Duration};
@@ -12,7 +13,7 @@ use std::{io, os::fd::OwnedFd, sync::Arc};
 use lockstead_client_core::{Config, Ending, Input, Lease, Output, Session};
 use lockstead_types::{
     Flags, LockId, Refusal, RequestId, SessionId, Span, Time,
-    message::{ClientMessage, Rejection},
+    message::ClientMessage,
     report::Meta,
     request::{Op, ReleaseRequest},
 };
@@ -21,16 +22,19 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    Error, Lost, clock,
+    Error, Lost, Tried, Trouble, clock,
     desk::{Cleanup, Desk, News, SlotKey, Ticket, Undo},
     endpoint::Endpoint,
     link::{Asked, cancel_of},
 };
+use rota::Rota;
 use socket::Socket;
 
 /// How to connect.
 pub(crate) struct Settings {
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Whether to begin with the first of them, or with any.
+    pub(crate) in_order: bool,
     pub(crate) ttl: Span,
     pub(crate) guard: Span,
     pub(crate) meta: Meta,
@@ -57,33 +61,36 @@ pub(crate) async fn connect(settings: Settings) -> Result<Arc<Remote>, Error> {
         backlog: BACKLOG,
         seed: (session.0 >> 64) as u64,
     };
+    let first = if settings.in_order { 0 } else { session.0 as usize };
+    let rota = Rota::new(settings.endpoints, first);
     let shared = Arc::new(Shared {
         session,
         deadline: AtomicU64::new(0),
         opened: Notify::new(),
+        arrived: Notify::new(),
         work: Notify::new(),
-        inner: Mutex::new(Inner::new(Session::new(config, clock::now()))),
+        inner: Mutex::new(Inner::new(Session::new(config, clock::now()), rota)),
     });
     // From here on the session is left again if this future is dropped.
     let remote = Arc::new(Remote { shared: Arc::clone(&shared) });
     shared.act(|_, _| ());
-    tokio::spawn(driver::drive(Arc::clone(&shared), settings.endpoints.clone(), timeout));
+    tokio::spawn(driver::drive(Arc::clone(&shared)));
     let opened = tokio::time::timeout(timeout, shared.opened.notified()).await;
-    let mut inner = shared.inner.lock();
+    let inner = shared.inner.lock();
     if let (Ok(()), None) = (opened, inner.desk.lost()) {
         drop(inner);
         return Ok(remote);
     }
-    let rejected = inner.rejected;
-    let source = inner.failure.take();
+    let ending = inner.core.ending();
+    let tried = inner.rota.tried();
     drop(inner);
     remote.kill();
-    if let Some(why) = rejected {
-        return Err(Error::Rejected(why));
-    }
-    let endpoints: Vec<String> = settings.endpoints.iter().map(ToString::to_string).collect();
-    let source = source.unwrap_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
-    Err(Error::Connect { endpoints: endpoints.join(","), source })
+    Err(match (ending, &tried[..]) {
+        // Turned away for good, or by the only one there is.
+        (Some(Ending::Rejected(why)), _) => Error::Rejected(why),
+        (_, [Tried { why: Trouble::Rejected(why), .. }]) => Error::Rejected(*why),
+        _ => Error::Connect { tried },
+    })
 }
 
 /// A session, for everything made from it. Dropping it says goodbye.
@@ -97,6 +104,8 @@ struct Shared {
     /// Nanoseconds of [`clock::now`] until which the client may act; 0 where the session is not open or over.
     deadline: AtomicU64,
     opened: Notify,
+    /// The session came to a node.
+    arrived: Notify,
     /// There is something for the driver to do.
     work: Notify,
     inner: Mutex<Inner>,
@@ -114,8 +123,11 @@ struct Inner {
     /// The driver will flush before it sleeps: nobody need wake it.
     driver_awake: bool,
     opened: bool,
-    rejected: Option<Rejection>,
-    failure: Option<io::Error>,
+    rota: Rota,
+    /// Whether requests flow, as of the last look.
+    live: bool,
+    /// Why the connection is left is known to `rota`, or no fault of the endpoint.
+    explained: bool,
 }
 
 impl Remote {
@@ -197,6 +209,36 @@ impl Remote {
         if lost == Lost::Closed { Ok(()) } else { Err(Error::Lost(lost)) }
     }
 
+    /// Goes to that endpoint, and waits until the session is there, or elsewhere.
+    pub(crate) async fn move_to(&self, endpoint: Endpoint) -> Result<(), Error> {
+        let moved = self.shared.act(|inner, now| {
+            if inner.rota.current() == Some(&endpoint) && inner.core.is_live() {
+                return true;
+            }
+            if !inner.core.move_on(now) {
+                return false;
+            }
+            inner.explained = inner.socket.is_some();
+            inner.rota.prefer(endpoint.clone());
+            true
+        });
+        // An attempt to connect elsewhere may be under way.
+        self.shared.work.notify_one();
+        if !moved {
+            return Err(self.check().map_or_else(Error::Lost, |()| Error::Refused(Refusal::Busy)));
+        }
+        loop {
+            let mut arrived = core::pin::pin!(self.shared.arrived.notified());
+            // From here on no arrival is missed.
+            arrived.as_mut().enable();
+            self.check().map_err(Error::Lost)?;
+            if let Some(outcome) = self.shared.inner.lock().whether_at(&endpoint) {
+                return outcome;
+            }
+            arrived.await;
+        }
+    }
+
     pub(crate) fn kill(&self) {
         let mut wakers = Vec::new();
         let mut inner = self.shared.inner.lock();
@@ -257,6 +299,14 @@ impl Shared {
             None => inner.core.deadline().map_or(0, Time::as_nanos),
         };
         self.deadline.store(deadline, Ordering::Release);
+        let live = inner.core.is_live();
+        if core::mem::replace(&mut inner.live, live) != live && live {
+            inner.rota.worked();
+            self.arrived.notify_waiters();
+        }
+        if inner.desk.lost().is_some() {
+            self.arrived.notify_waiters();
+        }
         if core::mem::take(&mut inner.opened) || inner.desk.lost().is_some() {
             self.opened.notify_one();
         }
@@ -264,7 +314,7 @@ impl Shared {
 }
 
 impl Inner {
-    fn new(core: Session) -> Inner {
+    fn new(core: Session, rota: Rota) -> Inner {
         Inner {
             core,
             desk: Desk::new(),
@@ -275,9 +325,19 @@ impl Inner {
             connect_wanted: false,
             driver_awake: false,
             opened: false,
-            rejected: None,
-            failure: None,
+            rota,
+            live: false,
+            explained: false,
         }
+    }
+
+    /// Whether the session has come to that endpoint, or to another one; `None` while it is under way.
+    fn whether_at(&self, endpoint: &Endpoint) -> Option<Result<(), Error>> {
+        if !self.core.is_live() {
+            return None;
+        }
+        let there = self.rota.current() == Some(endpoint);
+        Some(if there { Ok(()) } else { Err(Error::Connect { tried: self.rota.tried() }) })
     }
 
     /// Does what the session wants.
@@ -302,9 +362,15 @@ impl Inner {
                 Output::Disconnect => {
                     self.flush();
                     self.hang_up();
+                    if !core::mem::take(&mut self.explained) {
+                        self.rota.failed(now, Trouble::NoAnswer);
+                    }
                 }
                 Output::Opened => self.opened = true,
-                Output::Rejected(why) => self.rejected = Some(why),
+                Output::Rejected(why) => {
+                    self.explained = true;
+                    self.rota.rejected(now, why);
+                }
                 Output::Over(ending) => {
                     self.connect_wanted = false;
                     self.desk.lose_all(lost_by(ending), wakers);
