@@ -166,7 +166,8 @@ fn a_lock_taken_by_force_stops_the_command_with_120() {
     let node = Node::start();
     let mut command =
         node.command(&["lock", "a", "--", "sh", "-c", "trap 'echo asked; exit 0' TERM; echo in; sleep 1000 & wait"]);
-    let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let said = std::fs::File::create(node.file("said")).expect("a file");
+    let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(said));
     let mut lines = process.lines();
     assert_eq!(lines.next().as_deref(), Some("in"));
     let token = show(&node, "a")["granted"][0]["token"].as_str().expect("a token").to_owned();
@@ -181,6 +182,8 @@ fn a_lock_taken_by_force_stops_the_command_with_120() {
     assert_eq!(released["token"].as_str(), Some(token.as_str()));
     assert_eq!(lines.next().as_deref(), Some("asked"));
     assert_eq!(process.wait_for("it ends", LONG).code(), Some(120), "whatever the command said");
+    let said = node.read("said").expect("written");
+    assert!(said.contains("the lock was lost: released by an operator"), "{said}");
 }
 
 #[test]

@@ -56,6 +56,10 @@ Names and values are percent-escaped: `a%20b` is `a b`. A `#` at the start of a 
 A line that ends in ` &` does not wait for what it causes. FLAG is one of
 noqueue valblk quecvt ivvalblk convdeadlk persistent nodlckwt nodlckblk expedite noqueuebast headque noorder orphan altpr
 altcw forceunlock nobast. `value=` implies valblk; only a conversion or release from a mode that writes writes it.
+
+Of what is refused: `busy` is a second lock of this session on a name (convert it, or say as=ID), or a conversion beside
+another; `invalid` are flags that exclude each other, more permits than there are (permits=5/3), or another OF than others
+named; `would-wait` and `timeout` that somebody else has it. With -o json each refusal says what it means.
 ";
 
 #[cfg(test)]

@@ -124,8 +124,15 @@ pub enum ModeTableError {
     Count(usize),
     /// A name that is empty, over 32 bytes, not graphic ASCII, or used twice.
     Name(String),
-    /// The relation is not square, or has a sign other than `+`, `-`, `!`.
-    Relation(usize),
+    /// The relation has not a row for each mode.
+    Rows {
+        /// How many it has.
+        rows: usize,
+        /// How many it needs.
+        modes: usize,
+    },
+    /// A row of the relation, counted from 1, has not a sign for each mode, or one other than `+`, `-`, `!`.
+    Row(usize),
     /// A shortcut names no mode of the table.
     Shortcut(String),
 }
@@ -137,8 +144,11 @@ impl fmt::Display for ModeTableError {
             ModeTableError::Name(n) => {
                 write!(f, "mode name {n:?} is empty, too long, not graphic ASCII, or used twice")
             }
-            ModeTableError::Relation(row) => {
-                write!(f, "row {row} of the relation needs one of + - ! for each mode")
+            ModeTableError::Rows { rows, modes } => {
+                write!(f, "the relation needs a row for each of the {modes} modes, not {rows}")
+            }
+            ModeTableError::Row(row) => {
+                write!(f, "row {row} of the relation needs one of + - ! for each mode; the first is row 1")
             }
             ModeTableError::Shortcut(n) => write!(f, "shortcut {n:?} names no mode of the table"),
         }
@@ -184,12 +194,12 @@ impl ModeTable {
     fn read_relation(&mut self) -> Result<(), ModeTableError> {
         let count = self.spec.modes.len();
         if self.spec.relation.len() != count {
-            return Err(ModeTableError::Relation(self.spec.relation.len()));
+            return Err(ModeTableError::Rows { rows: self.spec.relation.len(), modes: count });
         }
         for (r, row) in self.spec.relation.iter().enumerate() {
             let signs: Vec<char> = row.chars().filter(|c| !c.is_whitespace()).collect();
             if signs.len() != count {
-                return Err(ModeTableError::Relation(r));
+                return Err(ModeTableError::Row(r + 1));
             }
             for (h, sign) in signs.into_iter().enumerate() {
                 let (requested, held) = (Mode(r as u8), Mode(h as u8));
@@ -197,7 +207,7 @@ impl ModeTable {
                     '+' => continue,
                     '-' => {}
                     '!' => self.illegal[r] = self.illegal[r].with(held),
-                    _ => return Err(ModeTableError::Relation(r)),
+                    _ => return Err(ModeTableError::Row(r + 1)),
                 }
                 self.conflict[r] = self.conflict[r].with(held);
                 self.blocks[h] = self.blocks[h].with(requested);

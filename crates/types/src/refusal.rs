@@ -70,6 +70,37 @@ impl Refusal {
             Refusal::Aborted => "aborted",
         }
     }
+
+    /// What the word means, for people who meet it the first time.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Refusal::WouldWait => "it would have to wait, and was not to",
+            Refusal::Timeout => "it waited as long as it was to",
+            Refusal::Deadlock => "it was the victim of a deadlock: release what is held, and try again",
+            Refusal::NotHeld => "there is no such lock, or it is another's, or nothing waits on it",
+            Refusal::BadMode => "the lockspace has no such mode, or it cannot be asked for beside the modes there",
+            Refusal::TooLong => "a name or value is longer than allowed",
+            Refusal::Denied => "no right to it",
+            Refusal::Limit(_) => "a bound of the node was reached",
+            Refusal::Lost => "the session or the lock was lost",
+            Refusal::Invalid => {
+                "it makes no sense: flags that exclude each other, more permits than there are, or another number of them \
+                 than others named, an empty name"
+            }
+            Refusal::Busy => {
+                "there is a lock of this owner on that name already (convert it, or ask under another tag), or a \
+                 conversion of it is under way"
+            }
+            Refusal::NoQuorum => "the node may not decide now",
+            Refusal::NoLockspace => "there is no such lockspace",
+            Refusal::Exists => "there is one of that name already",
+            Refusal::Phase => "the discipline of the transaction forbids it",
+            Refusal::Intent => "the intents above it are not held",
+            Refusal::Sublocks => "sublocks are still held",
+            Refusal::Aborted => "the transaction was aborted",
+        }
+    }
 }
 
 impl fmt::Display for Refusal {

@@ -114,7 +114,7 @@ impl Watched {
         let (stage, next) = self.dog.stage(hold);
         if stage > self.stage {
             self.stage = stage;
-            tell(&stopping(hold, stage));
+            tell(&stopping(hold, stage, guard));
             self.child.signal(if stage == Stage::Kill { Signal::KILL } else { Signal::TERM });
             // A stopped process ends no sooner than it is continued.
             self.child.go_on();
@@ -158,11 +158,11 @@ impl Watched {
     }
 }
 
-fn stopping(hold: Hold, stage: Stage) -> String {
-    let why = match hold {
-        Hold::Revoked(_) => "the lock was taken away",
-        Hold::Lost => "the lock is lost",
-        Hold::For(_) | Hold::Unbounded => "the node does not answer and the lease runs out",
+fn stopping(hold: Hold, stage: Stage, guard: &Guard) -> String {
+    let why = match (hold, guard.check()) {
+        (Hold::Revoked(_) | Hold::Lost, Err(lost)) => format!("the lock was {lost}"),
+        (Hold::Revoked(_) | Hold::Lost, Ok(())) => "the lock is lost".to_owned(),
+        (Hold::For(_) | Hold::Unbounded, _) => "the node does not answer and the lease runs out".to_owned(),
     };
     format!("{why}: {} the command", if stage == Stage::Kill { "killing" } else { "ending" })
 }

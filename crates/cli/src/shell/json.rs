@@ -19,7 +19,9 @@ pub(crate) fn event(session: &str, event: &Event) -> Json {
             json["tag"] = (*tag).into();
             json
         }
-        Event::Refused { word, why } => json!({ "event": "refused", "name": word, "reason": why.to_string() }),
+        Event::Refused { word, why } => {
+            json!({ "event": "refused", "name": word, "reason": why.to_string(), "meaning": why.meaning() })
+        }
         Event::Purged(count) => json!({ "event": "purged", "count": count }),
         Event::Shown(queues) => shown(queues),
         Event::SessionLost => json!({ "event": "session-lost" }),
@@ -38,9 +40,9 @@ fn lock(what: &LockEvent) -> Json {
         LockEvent::Blocking(claim) => json!({ "event": "blocking", "claim": plain(claim) }),
         LockEvent::Released => json!({ "event": "released" }),
         LockEvent::Cancelled => json!({ "event": "cancelled" }),
-        LockEvent::Refused(why) => json!({ "event": "refused", "reason": why.to_string() }),
+        LockEvent::Refused(why) => json!({ "event": "refused", "reason": why.to_string(), "meaning": why.meaning() }),
         LockEvent::Demoted { why: Some(why) } => {
-            json!({ "event": "refused", "reason": why.to_string(), "demoted": true })
+            json!({ "event": "refused", "reason": why.to_string(), "meaning": why.meaning(), "demoted": true })
         }
         LockEvent::Demoted { why: None } => json!({ "event": "cancelled", "demoted": true }),
         LockEvent::Value(v) => json!({ "event": "value", "value": value(v) }),
@@ -99,7 +101,10 @@ mod tests {
         let refused = Event::Refused { word: "begin".into(), why: Refusal::Invalid };
         assert_eq!(
             event("b", &refused),
-            json!({ "session": "b", "event": "refused", "name": "begin", "reason": "invalid" })
+            json!({
+                "session": "b", "event": "refused", "name": "begin", "reason": "invalid",
+                "meaning": Refusal::Invalid.meaning(),
+            })
         );
         assert_eq!(event("b", &Event::SessionLost), json!({ "session": "b", "event": "session-lost" }));
     }

@@ -241,7 +241,10 @@ value_bytes = 100
         assert!(
             wrong(&format!("{listen}[[lockspace]]\nname = \"a\"\novertakes = 2")).contains("lockspace.a.overtakes")
         );
-        assert!(wrong(&FULL.replace("\"++\", ", "")).contains("mode_table.traffic"));
+        let rows = wrong(&FULL.replace("\"++\", ", ""));
+        assert!(rows.contains("mode_table.traffic") && rows.contains("2 modes, not 1"), "{rows}");
+        let second = wrong(&FULL.replace("\"+-\"", "\"+\""));
+        assert!(second.contains("row 2 of the relation"), "people count rows from 1: {second}");
     }
 
     #[test]
