@@ -280,6 +280,7 @@ impl Node {
 
     /// Tells a client that attached where it stands, and everything it may have missed.
     pub(crate) fn go_on(&mut self, now: Time, conn: ConnId, at: u32) {
+        let alone = self.member.is_none();
         let Some(session) = self.sessions.get_mut(at) else { return };
         let reclaim = session.stage == Stage::Returning;
         if reclaim {
@@ -290,7 +291,8 @@ impl Node {
             ttl: session.ttl,
             seen: session.ledger.seen(),
             reclaim,
-            home: self.config.epoch,
+            // [HOME-2] A member's epoch says nothing about this session.
+            home: if alone { self.config.epoch } else { session.home.0 },
             groups: groups.iter().map(|g| lockstead_types::GroupId(*g)).collect(),
         };
         self.outputs.push_back(Output::Send { conn, message: ServerMessage::Attached(attached) });

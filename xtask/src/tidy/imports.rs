@@ -32,6 +32,7 @@ const TABLE: &[Allowed] = &[
         pure: Some(&["foldhash", "hashbrown"]),
     },
     Allowed { folder: "wire", inside: &["types"], inside_tests: &[], pure: Some(&["zerocopy"]) },
+    Allowed { folder: "membership", inside: &["cluster", "types"], inside_tests: &[], pure: None },
     Allowed { folder: "script", inside: &["types"], inside_tests: &[], pure: None },
     Allowed {
         folder: "server",
