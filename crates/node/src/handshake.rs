@@ -112,7 +112,7 @@ impl Node {
         let welcome = Welcome {
             version: version.min(PROTOCOL_VERSION),
             node: self.config.node,
-            epoch: self.config.epoch,
+            epoch: self.epoch(),
             local,
             credit: self.config.limits.in_flight,
             frame_bytes: self.config.limits.frame_bytes,

@@ -122,7 +122,7 @@ impl Node {
             Input::Committed { command } => self.on_committed(now, command),
             Input::Snapshot { state } => self.on_snapshot(now, state),
             Input::Authority { until } => self.on_authority(now, until),
-            Input::PeerConnected { conn, dialed } => self.on_peer_connected(conn, dialed),
+            Input::PeerConnected { conn, dialed } => self.on_peer_connected(now, conn, dialed),
             Input::PeerMessage { conn, envelope } => self.on_peer_message(now, conn, envelope),
             Input::PeerDisconnected { conn } => self.on_peer_disconnected(conn),
         }
@@ -165,7 +165,7 @@ impl Node {
         let short = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         NodeStatus {
             node: self.config.node,
-            epoch: self.config.epoch,
+            epoch: self.epoch(),
             version: self.config.version.clone(),
             uptime: now.since(self.started),
             frozen_for: self.frozen_for(now),
@@ -208,12 +208,18 @@ impl Node {
             return;
         }
         self.expire_forwards(now);
+        self.end_strangers(now);
         self.table.expire(now, &mut self.fx);
         self.tell_effects(now);
         self.expire_group_waits(now);
         while let Some(at) = self.sessions.pop_expired(now) {
             self.on_expired(now, at);
         }
+    }
+
+    /// The epoch it is in now.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.member.as_ref().map_or(self.config.epoch, |m| m.state.epoch)
     }
 
     pub(crate) fn send(&mut self, conn: ConnId, message: ServerMessage) {

@@ -99,12 +99,14 @@ pub enum PeerMessage {
         /// What.
         op: PeerOp,
     },
-    /// A session has ended by its own goodbye: its locks are released, without waiting for the directory.
+    /// A session has ended, by its own goodbye or by the directory: its locks are released, without waiting for the directory.
     Part {
         /// The session.
         session: SessionId,
         /// Of its home.
         home: HomeGeneration,
+        /// Whether it was lost: what it was writing is not to be trusted.
+        lost: bool,
     },
     /// What sessions of the sender have in slots that the receiver has inherited in `epoch`. The bulk of recovery.
     Report {

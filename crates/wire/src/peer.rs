@@ -84,7 +84,7 @@ choice!(PeerMessage, "message between nodes" {
 
     0xD0 = Introduce { session, home, principal, meta },
     0xD1 = Request { session, home, id, slot, generation, op },
-    0xD2 = Part { session, home },
+    0xD2 = Part { session, home, lost },
     0xD3 = Report { epoch, rows, values },
     0xD4 = ReportDone { epoch, returning, unsettled },
     0xD5 = Claim { session, home, id, slot, generation, claim },

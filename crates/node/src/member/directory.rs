@@ -4,7 +4,7 @@
 use lockstead_cluster::{Command, EndWhy};
 use lockstead_table::Ending;
 use lockstead_types::{
-    ConnId, RequestId, SessionId, Time,
+    ConnId, LockId, RequestId, SessionId, Time,
     message::{Reclaim, Rejection, ServerMessage},
     peer::{HomeGeneration, OwnedClaim, PeerMessage},
     refusal::Refusal,
@@ -13,7 +13,7 @@ use lockstead_types::{
 };
 
 use super::{
-    forward::{For, What},
+    forward::{For, Forward, What},
     proposals::Subject,
 };
 use crate::{
@@ -85,24 +85,24 @@ impl Node {
         };
         // Its client said so itself: its locks are free at once, without waiting for the directory.
         if cause == Cause::Goodbye {
-            self.part_from_masters(now, at);
+            self.part_from_masters(now, at, false);
         }
         self.propose(now, Subject::Session(id), Command::EndSession { session: id, home, why });
     }
 
-    fn part_from_masters(&mut self, now: Time, at: u32) {
+    fn part_from_masters(&mut self, now: Time, at: u32, lost: bool) {
         let Some(session) = self.sessions.get_mut(at) else { return };
         let (id, home) = (session.id, session.home);
         let introduced = core::mem::take(&mut session.introduced);
         for (master, _) in introduced {
-            self.send_peer(now, master, PeerMessage::Part { session: id, home });
+            self.send_peer(now, master, PeerMessage::Part { session: id, home, lost });
         }
     }
 
     /// A home says that a session has ended.
-    pub(crate) fn on_part(&mut self, now: Time, session: SessionId, home: HomeGeneration) {
+    pub(crate) fn on_part(&mut self, now: Time, session: SessionId, home: HomeGeneration, lost: bool) {
         if self.guest_of(session, home).is_some() {
-            self.end_guest(now, session, Ending::Goodbye);
+            self.end_guest(now, session, if lost { Ending::Crash } else { Ending::Goodbye });
         }
     }
 
@@ -173,7 +173,7 @@ impl Node {
             };
             self.count_end(cause);
             // Masters that have not heard of the session yet will not make it a guest again after this.
-            self.part_from_masters(now, at);
+            self.part_from_masters(now, at, ending == Ending::Crash);
             if let Some(conn) = self.sessions.get(at).and_then(|s| s.conn) {
                 self.tell_ended(now, conn);
             }
@@ -280,6 +280,10 @@ impl Node {
             (Some(grant), _) => Reply::Granted(grant),
             (None, Stage::Returning) if claim.group.is_none() => {
                 let Some(slot) = self.slot_of(claim.space, claim.name) else { return };
+                // The same claim again while the first is on its way: one answer is enough, and one copy.
+                if self.is_claiming(at, claim.lock) {
+                    return;
+                }
                 let claim = OwnedClaim {
                     space: claim.space,
                     name: claim.name.into(),
@@ -295,6 +299,12 @@ impl Node {
             (None, _) => Reply::Refused(Refusal::Lost),
         };
         self.send(conn, ServerMessage::Reply { id, reply });
+    }
+
+    fn is_claiming(&self, at: u32, lock: LockId) -> bool {
+        let Some(member) = &self.member else { return false };
+        let same = |f: &Forward| matches!(&f.what, What::Claim(claim) if claim.lock == lock);
+        member.forwards.of_session(at).iter().any(|key| member.forwards.map.get(key).is_some_and(same))
     }
 
     /// A session has claimed all it has: every master may release what else it had.

@@ -50,7 +50,10 @@ impl Node {
         match change {
             Change::Epoch { moved } => self.on_epoch(now, &moved),
             Change::SessionOpened { session } => self.on_session_opened(now, session),
-            Change::SessionRehomed { session, .. } => self.on_session_rehomed(now, session),
+            Change::SessionRehomed { session, from } => {
+                self.await_rehomed(session, from);
+                self.on_session_rehomed(now, session);
+            }
             Change::SessionEnded { session, why, .. } => self.on_session_ended(now, session, why),
             Change::SpaceCreated { space } => self.on_space_created(space),
             // What is in it may go on; this node drops one only when it is empty, and by force.

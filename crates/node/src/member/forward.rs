@@ -75,8 +75,10 @@ pub(crate) enum What {
         wait: Wait,
         flags: Flags,
         value: Option<Box<[u8]>>,
-        /// What the copy held before this was sent.
+        /// What the client believes it holds meanwhile, once this was sent.
         before: Option<Claim>,
+        /// The slot has a new master since this was sent, which knows the lock as the copy was lowered.
+        lowered: bool,
     },
     Release {
         copy: u32,
@@ -171,6 +173,11 @@ impl Forwards {
 }
 
 impl What {
+    /// Whether a master may have acted on it.
+    pub(crate) fn was_sent(&self) -> bool {
+        matches!(self, What::Convert { before: Some(_), .. })
+    }
+
     /// The copy it is about, where it needs to know the master's id of it.
     pub(crate) fn copy(&self) -> Option<u32> {
         match self {
@@ -237,6 +244,7 @@ impl Node {
             flags: request.flags,
             value: request.value.map(Into::into),
             before: None,
+            lowered: false,
         };
         self.begin_on_copy(now, at, id, copy, what, deadline(now, request.wait));
     }
@@ -359,7 +367,7 @@ impl Node {
             What::Convert { copy, mode, flags, before, .. } => {
                 let (copy, mode, flags) = (*copy, *mode, *flags);
                 let held = member.copies.get(copy).and_then(|c| c.held);
-                *before = held;
+                *before = before.or(held);
                 self.lower(copy, mode, flags);
             }
             What::Release { copy, .. } => {
@@ -432,6 +440,11 @@ impl Node {
             let Some(key) = self.member.as_mut().and_then(|m| m.forwards.pop_due(now)) else { return };
             let Some(member) = &mut self.member else { return };
             let Some(forward) = member.forwards.map.get_mut(&key) else { continue };
+            // [CLUSTER-11] A conversion that was sent is ended by a master alone. Ended here, its grant might be on its way: the client
+            // goes on with the old mode, of which the grant has taken something away.
+            if matches!(forward.what, What::Convert { .. }) && forward.what.was_sent() {
+                continue;
+            }
             let (at, id) = key;
             let whose = core::mem::replace(&mut forward.whose, For::Nobody);
             let unsent = forward.sent.is_none() && forward.queued.is_none();

@@ -11,7 +11,7 @@ use alloc::{
 
 use lockstead_table::{Effect, Ending, Outcome, OwnerId};
 use lockstead_types::{
-    Flags, LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Time,
+    Flags, LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Span, Time,
     peer::{HomeGeneration, OwnedClaim, PeerMessage, PeerOp, SlotGeneration},
     refusal::Refusal,
     reply::{Notice, Reply},
@@ -27,6 +27,9 @@ use crate::{
     principal::Principal,
     slab::Slab,
 };
+
+/// So long a guest may be unknown to the directory, as this node knows it.
+const STRANGE_FOR: Span = Span::from_millis(5_000);
 
 /// All guests.
 pub(crate) struct Guests {
@@ -45,6 +48,14 @@ pub(crate) struct Guest {
     pub(crate) waits: BTreeMap<RequestId, (LockId, Slot)>,
     /// Locks from under an earlier home that were not claimed under this one yet.
     unclaimed: BTreeSet<LockId>,
+    /// Whether it has claimed all it has under this home.
+    claimed: bool,
+}
+
+impl Guest {
+    pub(crate) fn has_claimed(&self) -> bool {
+        self.claimed
+    }
 }
 
 impl Guests {
@@ -98,14 +109,24 @@ impl Node {
             if guest.generation < home {
                 guest.unclaimed = self.table.owner_lock_ids(guest.owner).collect();
                 guest.waits.clear();
+                guest.claimed = false;
                 (guest.home, guest.generation, guest.meta) = (from, home, meta);
             }
             return;
         }
+        match member.state.sessions.get(&session) {
+            // [CLUSTER-8] An older home is not heard.
+            Some(entry) if entry.generation > home => return,
+            Some(_) => {}
+            // Its home knows more than this node, or less: then the session has ended already.
+            None => {
+                member.strangers.insert((now.after(STRANGE_FOR), session));
+            }
+        }
         let owner = self.table.add_owner();
         self.table.set_owner_label(owner, session);
         let (waits, unclaimed) = (BTreeMap::new(), BTreeSet::new());
-        let guest = Guest { session, home: from, generation: home, owner, meta, waits, unclaimed };
+        let guest = Guest { session, home: from, generation: home, owner, meta, waits, unclaimed, claimed: false };
         let Some(at) = member.guests.slab.insert(guest) else { return };
         member.guests.by_id.insert(session, at);
         self.owners.set(owner, Whose::Guest(at));
@@ -120,7 +141,8 @@ impl Node {
         else {
             return;
         };
-        let principal = |guest: &Guest| member.state.sessions.get(&guest.session).map(|s| Principal::parse(&s.principal));
+        let principal =
+            |guest: &Guest| member.state.sessions.get(&guest.session).map(|s| Principal::parse(&s.principal));
         let (Some(mine), Some(its)) = (principal(inner), principal(outer)) else { return };
         if authorize::decide_within(&mine, &its) == Decision::Allow {
             let (inner, outer) = (inner.owner, outer.owner);
@@ -291,7 +313,9 @@ impl Node {
         if let Some(at) = self.guest_of(session, home) {
             // [CLUSTER-9]
             let guest = self.member.as_mut().and_then(|m| m.guests.get_mut(at));
-            let Some((owner, rest)) = guest.map(|g| (g.owner, core::mem::take(&mut g.unclaimed))) else { return };
+            let Some(guest) = guest else { return };
+            guest.claimed = true;
+            let (owner, rest) = (guest.owner, core::mem::take(&mut guest.unclaimed));
             for lock in rest {
                 let release = ReleaseRequest { lock, flags: Flags::FORCEUNLOCK.with(Flags::IVVALBLK), value: None };
                 let _gone_already = self.table.release(now, owner, &release, &mut self.fx);
@@ -299,7 +323,23 @@ impl Node {
             self.tell_effects(now);
             self.repeat_guest_blocking(now, at);
         }
-        self.on_session_reported(now, session);
+        // [CLUSTER-8] What it claimed at an earlier home says nothing once it has come to another.
+        let known = self.member.as_ref().and_then(|m| m.state.sessions.get(&session)).map(|s| s.generation);
+        if known.is_none_or(|known| known <= home) {
+            self.on_session_reported(now, session);
+        }
+    }
+
+    /// Ends guests that the directory still does not know: they had ended before their home heard of it.
+    pub(crate) fn end_strangers(&mut self, now: Time) {
+        while let Some(member) = &mut self.member
+            && let Some((_, session)) = member.strangers.first().copied().filter(|(due, _)| *due <= now)
+        {
+            member.strangers.pop_first();
+            if !member.state.sessions.contains_key(&session) {
+                self.end_guest(now, session, Ending::Crash);
+            }
+        }
     }
 
     /// The guest of a session under this generation of its home.

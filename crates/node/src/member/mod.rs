@@ -30,7 +30,7 @@ mod requests;
 mod watchers;
 
 use alloc::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 
@@ -72,6 +72,8 @@ pub(crate) struct Member {
     pub(crate) copies: Copies,
     pub(crate) forwards: Forwards,
     pub(crate) guests: Guests,
+    /// Guests the directory does not know, and when to look again.
+    pub(crate) strangers: BTreeSet<(Time, SessionId)>,
     pub(crate) recoveries: Recoveries,
     pub(crate) proposals: Proposals,
     /// Sessions on their way to this node.
@@ -94,6 +96,7 @@ impl Member {
             copies: Copies::new(hashing),
             forwards: Forwards::new(),
             guests: Guests::new(),
+            strangers: BTreeSet::new(),
             recoveries: Recoveries::new(),
             proposals: Proposals::new(),
             arrivals: BTreeMap::new(),
@@ -106,7 +109,9 @@ impl Member {
         let links = self.links.values().filter_map(Link::next_chore).min();
         let lapse = self.acting.then_some(self.authority);
         let waits = self.acting.then(|| self.forwards.next_timer()).flatten();
-        [links, lapse, waits, self.proposals.next_timer()].into_iter().flatten().min()
+        let strange = self.strangers.first().filter(|_| self.acting).map(|(due, _)| *due);
+        let greetings = self.peers.values().filter_map(Peer::due).min();
+        [links, lapse, waits, strange, greetings, self.proposals.next_timer()].into_iter().flatten().min()
     }
 }
 
@@ -178,12 +183,16 @@ impl Node {
     pub(crate) fn settle(&mut self, now: Time) {
         loop {
             let Some(member) = &mut self.member else { return };
+            // [CLUSTER-1] Also what it told itself waits.
+            if !member.acting {
+                return;
+            }
             if let Some(message) = member.loopback.pop_front() {
                 let me = member.me;
                 self.on_peer_payload(now, me, message);
                 continue;
             }
-            if !member.acting || !self.handle_inboxes(now) {
+            if !self.handle_inboxes(now) {
                 return;
             }
         }

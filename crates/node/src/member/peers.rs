@@ -7,7 +7,7 @@ use lockstead_types::{
     peer::{Envelope, Incarnation, PEER_VERSION, PeerMessage},
 };
 
-use super::link::{Chore, Link, Stamp};
+use super::link::{Chore, Link, SILENT_FOR, Stamp};
 use crate::{io::Output, node::Node};
 
 /// A connection to another node.
@@ -17,6 +17,14 @@ pub(crate) struct Peer {
     /// Who it turned out to be.
     node: Option<NodeId>,
     greeted: bool,
+    since: Time,
+}
+
+impl Peer {
+    /// When the other side must have said who it is.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.node.is_none().then(|| self.since.after(SILENT_FOR))
+    }
 }
 
 impl Node {
@@ -34,9 +42,9 @@ impl Node {
         wanted.filter_map(address).collect()
     }
 
-    pub(crate) fn on_peer_connected(&mut self, conn: ConnId, dialed: Option<NodeId>) {
+    pub(crate) fn on_peer_connected(&mut self, now: Time, conn: ConnId, dialed: Option<NodeId>) {
         let Some(member) = &mut self.member else { return };
-        member.peers.insert(conn, Peer { dialed, node: None, greeted: false });
+        member.peers.insert(conn, Peer { dialed, node: None, greeted: false, since: now });
         if let Some(node) = dialed {
             self.greet(conn, node);
         }
@@ -156,6 +164,10 @@ impl Node {
 
     pub(crate) fn do_chores(&mut self, now: Time) {
         let Some(member) = &self.member else { return };
+        let mute = member.peers.iter().filter(|(_, p)| p.due().is_some_and(|due| due <= now));
+        let mute: Vec<ConnId> = mute.map(|(conn, _)| *conn).collect();
+        mute.into_iter().for_each(|conn| self.close_peer(conn));
+        let Some(member) = &self.member else { return };
         let due: Vec<(NodeId, Chore)> = member.links.iter().map(|(node, link)| (*node, link.chore(now))).collect();
         for (node, chore) in due {
             match chore {
@@ -196,7 +208,7 @@ impl Node {
             PeerMessage::Request { session, home, id, slot, generation, op } => {
                 self.on_peer_request(now, from, (session, home, id), (slot, generation), &op);
             }
-            PeerMessage::Part { session, home } => self.on_part(now, session, home),
+            PeerMessage::Part { session, home, lost } => self.on_part(now, session, home, lost),
             PeerMessage::Report { epoch, rows, values } => self.on_report(now, from, epoch, &rows, values),
             PeerMessage::ReportDone { epoch, returning, unsettled } => {
                 self.on_report_done(now, from, epoch, &returning, &unsettled);

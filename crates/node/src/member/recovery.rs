@@ -110,7 +110,7 @@ impl Node {
     ) {
         let mut locks = Vec::with_capacity(rows.len());
         for row in rows {
-            if let Some(result) = self.restore_row(now, epoch, row)
+            if let Some(result) = self.restore_row(now, from, epoch, row)
                 && let Some(session) = row.session.filter(|_| !row.orphan)
             {
                 locks.push((session, row.lock, result));
@@ -129,7 +129,13 @@ impl Node {
     }
 
     /// Takes one lock back; `None` where it is not this recovery's.
-    fn restore_row(&mut self, now: Time, epoch: u32, row: &LockReport) -> Option<Result<LockId, Refusal>> {
+    fn restore_row(
+        &mut self,
+        now: Time,
+        from: NodeId,
+        epoch: u32,
+        row: &LockReport,
+    ) -> Option<Result<LockId, Refusal>> {
         let slot = self.slot_of(row.space, &row.name)?;
         if !self.recovering(epoch, Some(slot)) {
             return None;
@@ -139,7 +145,9 @@ impl Node {
         }
         let member = self.member.as_mut()?;
         let at = member.guests.find(row.session?)?;
-        let owner = member.guests.get(at)?.owner;
+        // Its session has gone on to another home since, and claims there what it has.
+        let guest = member.guests.get(at).filter(|guest| guest.home == from)?;
+        let owner = guest.owner;
         let origin = row.wanted.as_ref().map_or(0, |wanted| wanted.id.0);
         let restored = self.table.restore(now, Claimant::Owner(owner), row, origin, &mut self.fx);
         if let (Ok(lock), Some(wanted)) = (&restored, &row.wanted) {
@@ -185,6 +193,24 @@ impl Node {
             recovery.sessions.extend(returning.iter().filter(|s| known.contains_key(s)));
         }
         self.try_thaw(now);
+    }
+
+    /// A session has left a home that has not reported: it must claim what it has, should that home never report.
+    ///
+    /// Without this: s moves from h1 to h2, which has reported before; h1 dies; nobody waits for s, and what it claims is granted
+    /// to another before.
+    pub(crate) fn await_rehomed(&mut self, session: SessionId, from: NodeId) {
+        let Some(member) = &mut self.member else { return };
+        let now_at = member.state.sessions.get(&session).map(|s| s.generation);
+        let guest = member.guests.find(session).and_then(|at| member.guests.get(at));
+        if guest.is_some_and(|g| g.has_claimed() && Some(g.generation) >= now_at) {
+            return;
+        }
+        for recovery in member.recoveries.map.values_mut() {
+            if recovery.homes.iter().any(|(home, _)| *home == from) {
+                recovery.sessions.insert(session);
+            }
+        }
     }
 
     /// A session has claimed all it has, or has ended.

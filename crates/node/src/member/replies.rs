@@ -132,13 +132,10 @@ impl Node {
                 }
                 self.end_forward(now, key, WaitEnd::Demoted { held, why });
             }
-            (What::Convert { copy, before, .. }, _) => {
-                let (copy, before) = (*copy, *before);
-                if let Some(copy) = member.copies.get_mut(copy) {
-                    copy.held = before;
-                    copy.wait = None;
-                }
-                self.end_forward(now, key, ending_of(&reply));
+            (What::Convert { copy, before, lowered, .. }, _) => {
+                let (copy, before, lowered) = (*copy, *before, *lowered);
+                let end = self.end_conversion(copy, before, lowered, &reply);
+                self.end_forward(now, key, end);
             }
             (What::Release { copy, one_way, .. }, _) => {
                 let (copy, one_way, whose) = (*copy, *one_way, forward.whose);
@@ -152,6 +149,26 @@ impl Node {
             }
             (What::CancelCopy(_) | What::CancelRequest(_) | What::Read(_), _) => self.finish_plain(key, reply),
             (What::Claim(_), _) => {}
+        }
+    }
+
+    /// A conversion was not granted: the lock is as before, or as a new master knows it ([CLUSTER-11]).
+    fn end_conversion(&mut self, copy: u32, before: Option<Claim>, lowered: bool, reply: &Reply) -> WaitEnd {
+        let end = ending_of(reply);
+        let found = self.member.as_mut().and_then(|m| m.copies.get_mut(copy));
+        let Some(copy) = found else { return end };
+        copy.wait = None;
+        match (lowered, copy.held, end) {
+            (true, Some(held), WaitEnd::Refused(why)) if copy.held != before => {
+                WaitEnd::Demoted { held, why: Some(why) }
+            }
+            (true, Some(held), WaitEnd::Cancelled) if copy.held != before => WaitEnd::Demoted { held, why: None },
+            (_, _, end) => {
+                if !lowered {
+                    copy.held = before;
+                }
+                end
+            }
         }
     }
 

@@ -69,7 +69,11 @@ impl Node {
                 let values: Vec<ValueReport> = values.drain(..values.len().min(ROWS)).collect();
                 self.send_peer(now, master, PeerMessage::Report { epoch, rows, values });
             }
-            self.send_peer(now, master, PeerMessage::ReportDone { epoch, returning: returning.clone(), unsettled: unsettled.clone() });
+            self.send_peer(
+                now,
+                master,
+                PeerMessage::ReportDone { epoch, returning: returning.clone(), unsettled: unsettled.clone() },
+            );
         }
     }
 
@@ -130,10 +134,18 @@ impl Node {
             let Some(member) = &mut self.member else { return };
             let Some(forward) = member.forwards.map.get(&key) else { continue };
             let Some((master, generation)) = master_up(&member.state, forward.slot) else { continue };
+            if let What::Convert { before: Some(_), .. } = &forward.what
+                && let Some(What::Convert { lowered, .. }) = member.forwards.map.get_mut(&key).map(|f| &mut f.what)
+            {
+                *lowered = true;
+            }
+            let Some(forward) = member.forwards.map.get(&key) else { continue };
             if let Some(doubtful) = doubtful_write(forward, &member.copies) {
                 manifests.entry(master).or_default().values.push(doubtful);
             }
             match &forward.what {
+                // Not sent yet: it is reported as held, and released when its new master knows it.
+                What::Release { .. } if forward.sent.is_none() => {}
                 What::Release { copy, .. } => {
                     let copy = *copy;
                     self.finish_release(now, key, copy);

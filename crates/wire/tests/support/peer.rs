@@ -85,7 +85,8 @@ fn links() -> Vec<(&'static str, PeerMessage)> {
 fn to_master() -> Vec<(&'static str, PeerMessage)> {
     let request =
         |op| PeerMessage::Request { session: SESSION, home: HOME, id: ID, slot: SLOT, generation: GENERATION, op };
-    let meta = Meta { host: "db1".into(), pid: 4711, program: "nightly".into(), purpose: "r\u{e9}index".into(), within: None };
+    let meta =
+        Meta { host: "db1".into(), pid: 4711, program: "nightly".into(), purpose: "r\u{e9}index".into(), within: None };
     let principal = "uid 1000".into();
     let lock = PeerLock {
         space: SpaceId(0),
@@ -116,7 +117,7 @@ fn to_master() -> Vec<(&'static str, PeerMessage)> {
         ("request: release with a value", request(PeerOp::Release { lock: LOCK, flags, value, one_way: false })),
         ("request: cancel", request(PeerOp::Cancel(Target::Request(RequestId(6))))),
         ("request: read-value", request(PeerOp::ReadValue(LOCK))),
-        ("part", PeerMessage::Part { session: SESSION, home: HOME }),
+        ("part", PeerMessage::Part { session: SESSION, home: HOME, lost: true }),
     ]
 }
 
@@ -162,7 +163,10 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
     let claim = PeerMessage::Claim { session: SESSION, home: HOME, id: ID, slot: SLOT, generation: GENERATION, claim };
     vec![
         ("report", PeerMessage::Report { epoch: 6, rows: vec![held, converting], values }),
-        ("report-done", PeerMessage::ReportDone { epoch: 6, returning: vec![SESSION, OTHER], unsettled: vec![Slot(9)] }),
+        (
+            "report-done",
+            PeerMessage::ReportDone { epoch: 6, returning: vec![SESSION, OTHER], unsettled: vec![Slot(9)] },
+        ),
         ("claim", claim),
         ("claims-done", PeerMessage::ClaimsDone { session: SESSION, home: HOME }),
     ]
@@ -247,7 +251,7 @@ impl Rng {
             1 => PeerMessage::Ack,
             2 => PeerMessage::Alive,
             3 => PeerMessage::Introduce { session, home, principal: self.string(), meta: self.meta() },
-            4 => PeerMessage::Part { session, home },
+            4 => PeerMessage::Part { session, home, lost: self.yes() },
             5 => PeerMessage::Report { epoch, rows: self.list(Rng::lock_report), values: self.list(Rng::value_report) },
             6 => PeerMessage::ReportDone {
                 epoch,

@@ -1,0 +1,237 @@
+//! Interleavings in which two would hold what one may hold, or a value block says what it is not.
+
+use lockstead_cluster::Command;
+use lockstead_types::{
+    Flags, LockId, Mode, NodeId, RequestId, Slot, SpaceId, Span,
+    message::{ClientMessage, Reclaim, ServerMessage},
+    reply::{Grant, Reply},
+    request::{Claim, ConvertRequest, LockRequest, Op, ReleaseRequest, Target, Wait},
+};
+
+use crate::rig::{Client, Cluster, EX, PR, granted, is_queued, is_released, request};
+
+const NL: Mode = Mode(0);
+const CW: Mode = Mode(2);
+
+fn claim(cluster: &mut Cluster, client: &Client, name: &[u8], grant: &Grant) -> Option<LockId> {
+    let claim = Reclaim {
+        space: SpaceId(0),
+        name,
+        held: grant.claim,
+        token: grant.token,
+        lock: grant.lock,
+        tag: 0,
+        alone: false,
+        group: None,
+        flags: Flags::NONE,
+    };
+    let told = cluster.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim });
+    granted(&told).map(|g| g.lock)
+}
+
+/// A name of `master`, whose slot goes to `heir` when the master is evicted.
+fn inherited(cluster: &Cluster, master: u16, heir: u16) -> Vec<u8> {
+    let mut after = cluster.state.clone();
+    let incarnation = after.members[&NodeId(master)].incarnation;
+    after.apply(&Command::Evict { node: NodeId(master), incarnation }).expect("evicted");
+    let of = |state: &lockstead_cluster::State, name: &[u8]| {
+        state.slots[usize::from(Slot::of(7, SpaceId(0), name).0)].master.0
+    };
+    (0..)
+        .map(|n| format!("heir-{n}").into_bytes())
+        .find(|name| of(&cluster.state, name) == master && of(&after, name) == heir)
+        .expect("some name")
+}
+
+fn move_to(cluster: &mut Cluster, name: &[u8], to: u16) {
+    let slot = Slot::of(7, SpaceId(0), name);
+    let generation = cluster.state.slots[usize::from(slot.0)].generation;
+    cluster.apply(&Command::Move { slots: vec![(slot, generation, NodeId(to))] });
+    cluster.run();
+}
+
+#[test]
+fn f1_a_conversion_sideways_that_is_cancelled_after_recovery() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b, mut c) = (cluster.open(1, 1), cluster.open(3, 2), cluster.open(3, 3));
+    let one = cluster.locked(&mut a, &name, PR);
+    let two = cluster.locked(&mut b, &name, PR);
+    assert!(is_queued(&cluster.convert(&mut a, one.lock, CW)));
+    cluster.kill(2);
+    cluster.evict(2);
+    let told = cluster.ask(&mut a, Op::Cancel(Target::Lock(one.lock)));
+    let demoted = |m: &ServerMessage| matches!(m, ServerMessage::Reply { reply: Reply::Demoted { .. }, .. });
+    cluster.release(&mut b, two.lock);
+    let other = granted(&cluster.lock(&mut c, &name, CW));
+    assert!(told.iter().any(demoted) || other.is_none(), "a believes in PR, c has CW: {told:?}");
+}
+
+#[test]
+fn f2_a_conversion_granted_after_its_home_gave_up() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b, mut c) = (cluster.open(1, 1), cluster.open(3, 2), cluster.open(3, 3));
+    let one = cluster.locked(&mut a, &name, PR);
+    let two = cluster.locked(&mut b, &name, PR);
+    let convert = ConvertRequest {
+        lock: one.lock,
+        mode: EX,
+        wait: Wait::For(Span::from_secs(1)),
+        flags: Flags::NONE,
+        value: None,
+    };
+    assert!(is_queued(&cluster.ask(&mut a, Op::Convert(convert))));
+    cluster.cut.insert((2, 1));
+    cluster.release(&mut b, two.lock);
+    cluster.pass(Span::from_millis(1_600));
+    assert_eq!(cluster.told(a.conn), [], "only its master ends a conversion");
+    cluster.join(2, 1);
+    assert!(granted(&cluster.told(a.conn)).is_some_and(|g| g.claim == Claim::Mode(EX)));
+    assert_eq!(granted(&cluster.lock(&mut c, &name, EX)), None);
+}
+
+#[test]
+fn f3_a_session_that_moved_between_two_deaths() {
+    let mut cluster = Cluster::of(4);
+    let name = inherited(&cluster, 2, 1);
+    let (mut a, mut b) = (cluster.open(3, 1), cluster.open(1, 2));
+    let held = cluster.locked(&mut a, &name, EX);
+    for to in [1, 2, 4] {
+        cluster.cut.insert((3, to));
+    }
+    cluster.kill(2);
+    cluster.evict(2);
+    cluster.attach(&mut a, 4);
+    cluster.kill(3);
+    cluster.evict(3);
+    let told = cluster.lock(&mut b, &name, EX);
+    assert!(granted(&told).is_none(), "a holds it and is about to claim it");
+    assert!(claim(&mut cluster, &a, &name, &held).is_some());
+}
+
+#[test]
+fn f4_the_end_of_claims_of_an_older_home() {
+    let mut cluster = Cluster::of(4);
+    let name = inherited(&cluster, 4, 1);
+    let (mut a, mut b) = (cluster.open(3, 1), cluster.open(1, 2));
+    let held = cluster.locked(&mut a, &name, EX);
+    cluster.attach(&mut a, 2);
+    let again = claim(&mut cluster, &a, &name, &held).expect("its own");
+    cluster.cut.insert((2, 1));
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    cluster.attach(&mut a, 3);
+    cluster.kill(4);
+    cluster.evict(4);
+    cluster.join(2, 1);
+    let told = cluster.lock(&mut b, &name, EX);
+    assert!(granted(&told).is_none(), "a holds it and is about to claim it");
+    let grant = Grant { lock: again, ..held };
+    assert!(claim(&mut cluster, &a, &name, &grant).is_some());
+}
+
+#[test]
+fn f5_a_write_with_a_release_that_was_never_sent() {
+    let mut cluster = Cluster::of(4);
+    let name = inherited(&cluster, 2, 3);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(4, 2));
+    let mut keeper = cluster.open(1, 3);
+    cluster.locked(&mut keeper, &name, NL);
+    let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
+    let held = granted(&cluster.ask(&mut a, Op::Lock(lock.clone()))).expect("granted");
+    cluster.kill(2);
+    cluster.cut.insert((3, 1));
+    cluster.evict(2);
+    let release = ReleaseRequest { lock: held.lock, flags: Flags::VALBLK, value: Some(b"v") };
+    let told = cluster.ask(&mut a, Op::Release { release, one_way: false });
+    assert!(!is_released(&told));
+    move_to(&mut cluster, &name, 4);
+    cluster.join(3, 1);
+    let said = is_released(&cluster.told(a.conn));
+    let read = granted(&cluster.ask(&mut b, Op::Lock(lock))).and_then(|g| g.value);
+    let good = read.as_ref().is_some_and(|v| v.invalid || &v.bytes[..] == b"v");
+    assert!(!said || good, "acknowledged and lost: {read:?}");
+}
+
+#[test]
+fn f6_a_value_block_that_passes_a_master_in_recovery() {
+    let mut cluster = Cluster::of(4);
+    let name = inherited(&cluster, 2, 3);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(4, 2));
+    let mut keeper = cluster.open(1, 3);
+    cluster.locked(&mut keeper, &name, NL);
+    let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
+    let held = granted(&cluster.ask(&mut a, Op::Lock(lock.clone()))).expect("granted");
+    let write =
+        ConvertRequest { lock: held.lock, mode: EX, wait: Wait::Forever, flags: Flags::VALBLK, value: Some(b"v") };
+    assert!(granted(&cluster.ask(&mut a, Op::Convert(write))).is_some());
+    cluster.kill(2);
+    cluster.cut.insert((1, 3));
+    cluster.evict(2);
+    move_to(&mut cluster, &name, 4);
+    cluster.join(1, 3);
+    assert!(is_released(&cluster.release(&mut a, held.lock)));
+    let read = granted(&cluster.ask(&mut b, Op::Lock(lock))).and_then(|g| g.value);
+    let good = read.as_ref().is_some_and(|v| v.invalid || &v.bytes[..] == b"v");
+    assert!(good, "known to its holder, and lost without a word: {read:?}");
+}
+
+#[test]
+fn f7_homes_of_a_session_are_numbered_upwards() {
+    let mut cluster = Cluster::of(3);
+    let mut a = cluster.open(1, 1);
+    let mut newest = 0;
+    for node in [3, 2, 3, 1] {
+        let told = cluster.attach(&mut a, node);
+        let [ServerMessage::Attached(attached), ..] = &told[..] else { panic!("{told:?}") };
+        assert!(attached.home > newest, "{} after {newest}", attached.home);
+        newest = attached.home;
+    }
+}
+
+#[test]
+fn f8_a_report_of_a_home_the_session_has_left() {
+    let mut cluster = Cluster::of(4);
+    let name = inherited(&cluster, 2, 1);
+    let (mut a, mut b) = (cluster.open(3, 1), cluster.open(1, 2));
+    let held = cluster.locked(&mut a, &name, EX);
+    cluster.cut.insert((3, 1));
+    cluster.kill(2);
+    cluster.evict(2);
+    cluster.attach(&mut a, 4);
+    let again = claim(&mut cluster, &a, &name, &held).expect("its own");
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    cluster.release_as(&a, 7, again);
+    cluster.join(3, 1);
+    assert!(granted(&cluster.lock(&mut b, &name, EX)).is_some(), "nobody holds it");
+}
+
+#[test]
+fn f9_a_timeout_of_an_answer_that_never_came_and_then_a_death() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b, mut c) = (cluster.open(1, 1), cluster.open(3, 2), cluster.open(3, 3));
+    let one = cluster.locked(&mut a, &name, PR);
+    let two = cluster.locked(&mut b, &name, PR);
+    let convert = ConvertRequest {
+        lock: one.lock,
+        mode: CW,
+        wait: Wait::For(Span::from_secs(1)),
+        flags: Flags::NONE,
+        value: None,
+    };
+    assert!(is_queued(&cluster.ask(&mut a, Op::Convert(convert))));
+    cluster.cut.insert((2, 1));
+    cluster.pass(Span::from_millis(1_600));
+    assert_eq!(cluster.told(a.conn), [], "only its master ends a conversion");
+    cluster.kill(2);
+    cluster.evict(2);
+    cluster.release(&mut b, two.lock);
+    // Its time was over: the heir ends it, or grants it since nothing stands against it any more.
+    cluster.pass(Span::from_millis(1));
+    let told = cluster.told(a.conn);
+    let aware =
+        |m: &ServerMessage| matches!(m, ServerMessage::Reply { reply: Reply::Demoted { .. } | Reply::Granted(_), .. });
+    assert!(told.iter().any(aware), "a would believe in PR: {told:?}");
+    assert!(granted(&cluster.lock(&mut c, &name, CW)).is_some());
+}
