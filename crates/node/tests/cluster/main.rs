@@ -4,3 +4,4 @@
 mod locks;
 mod recovery;
 mod rig;
+mod rules;
