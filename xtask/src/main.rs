@@ -1,4 +1,4 @@
-//! Every script of the project, in Rust: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask bench`.
+//! Every script of the project, in Rust: `cargo xtask test`, `cargo xtask tidy`, `cargo xtask sim`, `cargo xtask bench`.
 //!
 //! Reading order: [`mod@test`] (what must pass), [`tidy`] (the rules that a machine holds), [`mod@bench`] (what is measured).
 //! Nothing here needs git, a network or anything beside the checkout, except the one-time install of a missing
@@ -6,6 +6,7 @@
 
 mod bench;
 mod run;
+mod sim;
 mod test;
 mod tidy;
 
@@ -18,6 +19,7 @@ cargo xtask COMMAND
            --fast     only format check, clippy and tidy, and the tests of the libraries
   tidy   the rules of the project that neither compiler nor clippy know
            --accept-wire   the page docs/protocol.md was looked at: write the hash of the format into it
+  sim    the deterministic simulator (crates/sim): `cargo xtask sim --help`
   bench  the benchmarks in process, and instruction counts under callgrind; written to benches/results/
            --only WORD     only the benchmarks with WORD in their name
            --no-callgrind  wall-clock time only
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Some((&"test", options)) => test::run(options),
         Some((&"tidy", options)) => tidy::run(options),
         Some((&"bench", options)) => bench::run(options),
+        Some((&"sim", options)) => sim::run(options),
         None | Some((&("help" | "--help" | "-h"), _)) => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

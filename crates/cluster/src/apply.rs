@@ -124,7 +124,7 @@ impl State {
             }
             Some(member) => (member.incarnation, member.nonce),
             None if self.members.len() >= MEMBERS => return Err(Refused::Full),
-            // A number that comes back goes on counting: an incarnation never comes back.
+            // [MEMBER-3] A number that comes back goes on counting: an incarnation never comes back.
             None => (self.retired.get(&seat.node).copied().unwrap_or_default(), 0),
         };
         self.raise_epoch(1)?;
@@ -141,11 +141,12 @@ impl State {
         [peer_address, client_address]: [&String; 2],
     ) -> Result<Vec<Change>, Refused> {
         let member = self.members.get(&node).ok_or(Refused::Unknown)?;
+        // [MEMBER-4]
         if member.identity != identity {
             return Err(Refused::Outdated);
         }
         if member.incarnation != Incarnation(0) && member.nonce == nonce {
-            // A repeated command, perhaps of a start that was evicted meanwhile: it must not come back to life.
+            // [MEMBER-3] A repeated command, perhaps of a start that was evicted meanwhile: it must not come back to life.
             return Ok(Vec::new());
         }
         if peer_address.len().max(client_address.len()) > ADDRESS_BYTES {
@@ -225,7 +226,7 @@ impl State {
         Ok(vec![Change::Epoch { moved: moves.into_iter().filter_map(|(slot, to)| self.give(slot, to)).collect() }])
     }
 
-    /// Gives each slot whose master is gone to one that is up. Slots of a seat that has never started wait for it: nobody
+    /// [MEMBER-5] Gives each slot whose master is gone to one that is up. Slots of a seat that has never started wait for it: nobody
     /// has anything there yet. With nobody up to take them, slots keep their dead master until somebody starts.
     fn inherit(&mut self) -> Vec<(Slot, NodeId, Incarnation)> {
         let mut shares = self.shares();

@@ -152,7 +152,7 @@ pub enum EndWhy {
 /// What a command that was applied changed, for those who must act on it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// A new epoch: members or slots changed. `inherited` slots have a new master.
+    /// A new epoch: members or slots changed.
     Epoch {
         /// Slots with a new generation, with the master each had before (and which start of it).
         moved: Vec<(Slot, NodeId, Incarnation)>,

@@ -16,7 +16,7 @@ use lockstead_types::{
 /// What the cluster agrees on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct State {
-    /// How many commands were applied, refused ones too. Every message about a session says how far its sender was.
+    /// How many commands were applied, refused ones too.
     pub version: u64,
     /// The numbered membership: rises whenever a member or a slot's master changes. 0 before the cluster is formed.
     pub epoch: u32,

@@ -114,6 +114,7 @@ impl Steward {
             return false;
         }
         match self.members.get_mut(&node).filter(|watched| watched.incarnation == incarnation) {
+            // [MEMBER-2]
             Some(Watched { fate: Fate::Condemned(_), .. }) => false,
             Some(Watched { fate: Fate::Heard(at), .. }) => {
                 *at = (*at).max(received);
@@ -150,6 +151,7 @@ impl Steward {
         self.members.retain(|node, watched| up.get(node) == Some(&watched.incarnation));
         for (node, incarnation) in up {
             let watched = self.members.entry(node).or_insert(Watched { incarnation, fate: Fate::Heard(now) });
+            // [MEMBER-1] [MEMBER-2]
             let due = match watched.fate {
                 Fate::Heard(at) => at.max(self.blind).after(self.config.t_auth),
                 Fate::Condemned(at) => at.after(self.config.retry),
@@ -161,7 +163,7 @@ impl Steward {
         }
     }
 
-    /// A session whose home is gone ends a full lease after that was seen: its client may have been renewed until then.
+    /// [MEMBER-6] A session whose home is gone ends a full lease after that was seen: its client may have been renewed until then.
     fn poll_sessions(&mut self, now: Time, state: &State, commands: &mut Vec<Command>) {
         // A session loses its home only by an epoch, and none comes to a home that is not up.
         if self.searched == state.epoch && self.lost_homes.is_empty() {
@@ -191,6 +193,7 @@ impl Steward {
         if condemned || even || self.moved.is_some_and(|at| now < at.after(self.config.settle)) {
             return;
         }
+        // [MEMBER-7]
         let slots = state.moves(self.config.batch, absent);
         if slots.is_empty() {
             self.even = Some((state.epoch, absent));

@@ -10,7 +10,7 @@ use crate::state::{MemberState, State};
 pub const VOTERS: usize = 5;
 
 impl State {
-    /// An odd number of members that are up, at most five, the lowest numbers first. Of an even number a witness makes an odd
+    /// [MEMBER-8] An odd number of members that are up, at most five, the lowest numbers first. Of an even number a witness makes an odd
     /// one, or else one of them does not vote: an even group survives no more deaths than the odd one below it. Empty
     /// where nobody is up: the voters stay as they are.
     #[must_use]

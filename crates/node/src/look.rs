@@ -2,9 +2,9 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use lockstead_table::OwnerId;
+use lockstead_table::{OwnerId, Seen};
 use lockstead_types::{
-    GroupId, RequestId, SpaceId, Time,
+    GroupId, RequestId, SessionId, SpaceId, Time,
     name::escape,
     refusal::Refusal,
     reply::Reply,
@@ -15,6 +15,19 @@ use lockstead_types::{
 use crate::{node::Node, owners::Whose, session::Session};
 
 impl Node {
+    /// Every lock of the table with its session, where it has one. For those who watch over a whole run.
+    pub fn visit_locks(&self, each: &mut dyn FnMut(Option<SessionId>, Seen<'_>)) {
+        self.table.visit(&mut |seen| {
+            let session = match seen.owner.map(|owner| self.owners.get(owner)) {
+                Some(Whose::Session(at)) => self.session_id(at),
+                Some(Whose::Guest(at)) => self.member.as_ref().and_then(|m| m.guests.get(at)).map(|g| g.session),
+                Some(Whose::Ended(id)) => Some(id),
+                Some(Whose::Group(_) | Whose::Nobody) | None => None,
+            };
+            each(session, seen);
+        });
+    }
+
     pub(crate) fn on_query(&mut self, now: Time, at: u32, id: RequestId, query: Query<'_>) {
         match self.look(now, query) {
             Ok(report) => self.answer(at, id, Reply::Report(Box::new(report))),

@@ -91,4 +91,5 @@ mod look;
 
 pub use effect::{Claimant, Counts, Effect, Ending, Found, Outcome, OwnerId, Space};
 pub use export::{ExportedLock, ExportedResource, ExportedWait};
+pub use look::Seen;
 pub use table::Table;

@@ -5,17 +5,65 @@ use alloc::{boxed::Box, vec::Vec};
 use lockstead_types::{
     Mode, NodeId, SpaceId, Time,
     report::{Holder, LeftOut, LockRow, ResourceDetail, ResourceRow, WaitEdge, Waits, queue_shares},
+    LockId, Mode, NodeId, SpaceId, Time, Token,
+    report::{Holder, LockRow, ResourceDetail, ResourceRow, WaitEdge},
     request::Claim,
 };
 
-use crate::{OwnerId, Table, deadlock::Edge, lock::Traits, owner::ORPHANS, slab::NIL, store::Ring};
+use crate::{
+    OwnerId, Table,
+    deadlock::Edge,
+    lock::{State, Traits},
+    owner::ORPHANS,
+    slab::NIL,
+    store::Ring,
+};
 
 /// Places that one look at the resources goes through, however many there are.
 const PLACES_PER_LOOK: u32 = 8_192;
 /// A row of a resource without its name, at most.
 const ROW_BYTES: usize = 32;
 
+/// A lock as it stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen<'a> {
+    /// Its id.
+    pub lock: LockId,
+    /// Whose; `None` for an orphan.
+    pub owner: Option<OwnerId>,
+    /// The lockspace.
+    pub space: SpaceId,
+    /// The resource.
+    pub name: &'a [u8],
+    /// What is held.
+    pub held: Option<Claim>,
+    /// What is waited for.
+    pub wanted: Option<Claim>,
+    /// The token held, [`Token::NONE`] where none is.
+    pub token: Token,
+}
+
 impl Table {
+    /// Every lock, in the order of their places, which is that of the lower half of their ids. For those who watch over a
+    /// whole run.
+    pub fn visit(&self, each: &mut dyn FnMut(Seen<'_>)) {
+        for place in 0..self.locks.places() {
+            let lock = &self.locks[place];
+            if lock.state == State::Vacant {
+                continue;
+            }
+            each(Seen {
+                lock: self.id(place),
+                owner: (lock.owner != ORPHANS).then_some(OwnerId(lock.owner)),
+                space: self.space_of(lock.resource).id,
+                name: self.name_of(lock.resource),
+                held: lock.is_held().then(|| self.claim(place, lock.mode)),
+                wanted: self.wait(place).map(|w| self.claim(place, w.want)),
+                token: self.token(place),
+            });
+        }
+    }
+
     /// Resources of a lockspace whose names start with `prefix`, from a place on; and the place to go on from, if that was
     /// not all. A resource that is there all the while is found once. At most `max` rows of about `max_bytes` together.
     ///

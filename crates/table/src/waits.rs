@@ -133,6 +133,11 @@ impl Table {
             queue.straight |= queue.waiting == 0;
             self.waiting -= 1;
         }
+        let queue = self.queue_mut(resource);
+        if queue.len() == 0 {
+            // [BLOCK-3] Grants are not counted against it while nothing waits: who holds when the next one comes was not told.
+            queue.told_for = None;
+        }
         wait
     }
 

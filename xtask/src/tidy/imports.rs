@@ -46,6 +46,12 @@ const TABLE: &[Allowed] = &[
         inside_tests: &["server", "testkit"],
         pure: None,
     },
+    Allowed {
+        folder: "sim",
+        inside: &["client-core", "cluster", "node", "table", "types", "wire"],
+        inside_tests: &[],
+        pure: None,
+    },
     Allowed { folder: "testkit", inside: &["node", "script", "table", "types"], inside_tests: &[], pure: None },
     Allowed {
         folder: "cli",

@@ -250,3 +250,68 @@ fn commit(database: &Database, writes: &[Write]) -> Result<(), redb::Error> {
 fn stopped() -> io::Error {
     io::Error::other("the thread that writes membership data has ended")
 }
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use std::sync::Arc;
+
+    use redb::{StorageBackend, backends::InMemoryBackend};
+
+    use super::*;
+
+    /// A disk whose syncs fail from some point on, and then work again, as disks do.
+    #[derive(Debug, Default)]
+    struct Faulty {
+        memory: InMemoryBackend,
+        fails: Arc<AtomicBool>,
+    }
+
+    impl StorageBackend for Faulty {
+        fn len(&self) -> io::Result<u64> {
+            self.memory.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.memory.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.memory.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            if self.fails.swap(false, Ordering::SeqCst) { Err(io::Error::other("EIO")) } else { Ok(()) }
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.memory.write(offset, data)
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
+        let faulty = Faulty::default();
+        let fails = Arc::clone(&faulty.fails);
+        let database = Database::builder().create_with_backend(faulty).unwrap();
+        create(&database).unwrap();
+        let (jobs, queue) = channel();
+        let told = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&told);
+        let thread = std::thread::spawn(move || {
+            write_all(&database, &queue, &|why| {
+                assert!(why.contains("could not be made durable"), "{why}");
+                count.fetch_add(1, Ordering::SeqCst);
+            });
+        });
+        let disk = Disk { jobs };
+        disk.write(Write::Vote(vec![1])).await.unwrap();
+        fails.store(true, Ordering::SeqCst);
+        assert!(disk.write(Write::Vote(vec![2])).await.is_err());
+        // The next sync would succeed: it is not tried.
+        assert!(disk.write(Write::Vote(vec![3])).await.is_err());
+        assert_eq!(told.load(Ordering::SeqCst), 1);
+        disk.stop();
+        thread.join().unwrap();
+    }
+}

@@ -33,7 +33,7 @@ pub(crate) struct Arrival {
 }
 
 impl Node {
-    /// A session opens at this node: it is open when it is in the directory.
+    /// [CLUSTER-13] A session opens at this node: it is open when it is in the directory.
     pub(crate) fn propose_open(&mut self, now: Time, at: u32) {
         let (Some(member), Some(session)) = (&self.member, self.sessions.get(at)) else { return };
         let command = Command::OpenSession {
@@ -83,7 +83,7 @@ impl Node {
             Cause::Crashed | Cause::Expired => EndWhy::Expired,
             Cause::Forced => EndWhy::Forced,
         };
-        // Its client said so itself: its locks are free at once, without waiting for the directory.
+        // [CLUSTER-14] Its client said so itself: its locks are free at once, without waiting for the directory.
         if cause == Cause::Goodbye {
             self.part_from_masters(now, at, false);
         }

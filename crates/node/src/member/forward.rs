@@ -151,7 +151,8 @@ impl Forwards {
         self.unsent -= usize::from(sent.is_some());
     }
 
-    /// Whether an earlier one of the same session and slot is not sent: a release and the lock after it must not change places.
+    /// [CLUSTER-12] Whether an earlier one of the same session and slot is not sent: a release and the lock after it must not
+    /// change places.
     fn is_behind(&self, key: Key) -> bool {
         let Some(forward) = self.map.get(&key) else { return false };
         let own = usize::from(forward.sent.is_none());
@@ -389,7 +390,7 @@ impl Node {
         self.send_peer(now, master, message);
     }
 
-    /// A one-way release that cannot be refused is done with when it is sent: the copy claims nothing any more.
+    /// [CLUSTER-5] A one-way release that cannot be refused is done with when it is sent: the copy claims nothing any more.
     fn drop_sent_release(&mut self, key: Key, master: lockstead_types::NodeId) {
         let Some(member) = &mut self.member else { return };
         if let Some(Forward { what: What::Release { copy, .. }, .. }) = member.forwards.remove(key) {
@@ -434,7 +435,7 @@ impl Node {
         }
     }
 
-    /// Ends waits in the stead of masters that do not answer in time. What they grant later is given back.
+    /// [CLUSTER-15] Ends waits in the stead of masters that do not answer in time. What they grant later is given back.
     pub(crate) fn expire_forwards(&mut self, now: Time) {
         loop {
             let Some(key) = self.member.as_mut().and_then(|m| m.forwards.pop_due(now)) else { return };

@@ -133,7 +133,7 @@ impl Link {
         if envelope.seq == 0 || envelope.seq <= self.received {
             return Ok(false);
         }
-        // In order and without a gap, or something was lost that will not come again.
+        // [CLUSTER-11] In order and without a gap, or something was lost that will not come again.
         if envelope.seq != self.received + 1 || self.inbox.len() >= BACKLOG {
             return Err(Broken);
         }
@@ -145,7 +145,7 @@ impl Link {
         Ok(self.received - self.acknowledged >= ACK_EVERY)
     }
 
-    /// The next message to handle, if the receiver has reached its epoch.
+    /// [CLUSTER-3] The next message to handle, if the receiver has reached its epoch.
     pub(crate) fn next(&mut self, epoch: u32) -> Option<Envelope> {
         if self.inbox.front()?.epoch > epoch {
             return None;

@@ -56,7 +56,7 @@ impl Node {
         self.order_others(now, (at, id), &PeerOrder::Unwatch { session });
     }
 
-    /// Masters changed: all are told again what sessions of this node watch, and the sessions to look again.
+    /// [CLUSTER-17] Masters changed: all are told again what sessions of this node watch, and the sessions to look again.
     pub(crate) fn watch_again(&mut self, now: Time) {
         let all = self.watches.all();
         let mut told = BTreeSet::new();

@@ -5,3 +5,4 @@ mod doubts;
 mod locks;
 mod recovery;
 mod rig;
+mod rules;

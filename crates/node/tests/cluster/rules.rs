@@ -1,0 +1,225 @@
+//! One test for each rule of CLUSTER in `docs/semantics.md` that no story of the other files shows.
+
+use lockstead_cluster::{Command, EndWhy};
+use lockstead_types::{
+    Flags, NodeId, Slot, SpaceId, Span,
+    message::{ClientMessage, ServerMessage},
+    peer::HomeGeneration,
+    refusal::Refusal,
+    reply::{Notice, Reply},
+    request::{LockRequest, Op, ReleaseRequest, Wait},
+};
+
+use crate::rig::{Cluster, EX, PR, TTL, granted, is_queued, is_released, refusal, request};
+
+fn move_to(cluster: &mut Cluster, name: &[u8], to: u16) {
+    let slot = Slot::of(7, SpaceId(0), name);
+    let generation = cluster.state.slots[usize::from(slot.0)].generation;
+    cluster.apply(&Command::Move { slots: vec![(slot, generation, NodeId(to))] });
+    cluster.run();
+}
+
+fn grants(told: &[ServerMessage]) -> usize {
+    let grant = |m: &&ServerMessage| matches!(m, ServerMessage::Reply { reply: Reply::Granted(_), .. });
+    told.iter().filter(grant).count()
+}
+
+#[test]
+fn what_a_dead_start_was_asked_is_asked_again() {
+    let mut cluster = Cluster::of(2);
+    let name = cluster.name_at(2);
+    let mut a = cluster.open(1, 1);
+    cluster.cut.insert((1, 2));
+    assert_eq!(cluster.lock(&mut a, &name, EX), []);
+    cluster.kill(2);
+    cluster.start(2);
+    // What was on its way to the start that died arrives at the new one, over a connection that is gone.
+    cluster.join(1, 2);
+    assert_eq!(grants(&cluster.told(a.conn)), 1);
+}
+
+#[test]
+fn tokens_rise_from_master_to_master() {
+    let mut cluster = Cluster::of(3);
+    let (there, elsewhere) = (cluster.name_at(2), cluster.name_at(3));
+    let mut a = cluster.open(1, 1);
+    let mut newest = None;
+    for _ in 0..10 {
+        let held = cluster.locked(&mut a, &there, EX);
+        assert!(is_released(&cluster.release(&mut a, held.lock)));
+        newest = Some(held.token);
+    }
+    let held = cluster.locked(&mut a, &elsewhere, EX);
+    assert!(Some(held.token) > newest, "node 1 has told node 3 what it had heard of node 2");
+}
+
+#[test]
+fn a_request_that_reaches_an_old_master_does_nothing_there() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    cluster.cut.insert((1, 2));
+    assert_eq!(cluster.lock(&mut a, &name, EX), []);
+    move_to(&mut cluster, &name, 3);
+    let held = granted(&cluster.told(a.conn)).expect("asked again of node 3, and granted");
+    // Now node 2 gets the request of before.
+    cluster.join(1, 2);
+    assert_eq!(cluster.told(a.conn), []);
+    assert!(is_queued(&cluster.lock(&mut b, &name, EX)));
+    assert!(is_released(&cluster.release(&mut a, held.lock)));
+    assert_eq!(grants(&cluster.told(b.conn)), 1, "nothing is held twice");
+}
+
+#[test]
+fn a_conversion_down_is_reported_in_what_it_leaves() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(3, 2));
+    let held = cluster.locked(&mut a, &name, EX);
+    cluster.cut.insert((2, 1));
+    assert_eq!(cluster.convert(&mut a, held.lock, PR), [], "carried out, and the answer is on its way");
+    // The old master may have granted this beside it.
+    let beside = cluster.locked(&mut b, &name, PR);
+    cluster.kill(2);
+    cluster.evict(2);
+    let told = cluster.told(a.conn);
+    assert!(granted(&told).is_some_and(|g| g.lock == held.lock), "asked again: {told:?}");
+    assert!(is_released(&cluster.release(&mut b, beside.lock)), "nobody lost");
+}
+
+#[test]
+fn what_an_old_master_says_after_the_report_is_ignored() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let mut a = cluster.open(1, 1);
+    cluster.cut.insert((2, 1));
+    assert_eq!(cluster.lock(&mut a, &name, EX), [], "granted by node 2, which node 1 does not hear");
+    move_to(&mut cluster, &name, 3);
+    let told = cluster.told(a.conn);
+    let held = granted(&told).unwrap_or_else(|| panic!("asked again of node 3: {told:?}"));
+    cluster.join(2, 1);
+    assert_eq!(cluster.told(a.conn), []);
+    assert!(is_released(&cluster.release(&mut a, held.lock)), "it is the lock of node 3");
+}
+
+#[test]
+fn the_directory_says_when_a_session_is_over() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(3, 1), cluster.open(1, 2));
+    cluster.locked(&mut a, &name, EX);
+    assert!(is_queued(&cluster.lock(&mut b, &name, EX)));
+    cluster.kill(3);
+    cluster.evict(3);
+    let renew = |cluster: &mut Cluster| {
+        for seq in 1..9 {
+            cluster.pass(TTL.scaled(1, 2));
+            cluster.say(&b, ClientMessage::Renew { seq });
+        }
+    };
+    renew(&mut cluster);
+    assert_eq!(cluster.told(b.conn), [], "four leases later: no node ends another's session");
+    cluster.apply(&Command::EndSession { session: a.session, home: HomeGeneration(0), why: EndWhy::Expired });
+    cluster.run();
+    assert_eq!(grants(&cluster.told(b.conn)), 1);
+}
+
+#[test]
+fn a_home_ends_its_sessions_by_its_own_clock() {
+    let mut cluster = Cluster::of(2);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    cluster.locked(&mut a, &name, EX);
+    cluster.pass(TTL.scaled(1, 2));
+    cluster.say(&b, ClientMessage::Renew { seq: 1 });
+    assert!(is_queued(&cluster.lock(&mut b, &name, EX)));
+    cluster.pass(TTL.scaled(1, 2).less(Span::from_millis(1)));
+    assert!(cluster.state.sessions.contains_key(&a.session));
+    cluster.pass(Span::from_millis(2));
+    assert!(!cluster.state.sessions.contains_key(&a.session));
+    assert_eq!(grants(&cluster.told(b.conn)), 1);
+}
+
+#[test]
+fn sync_waits_until_all_homes_have_heard() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(3, 2));
+    let held = cluster.locked(&mut a, &name, EX);
+    assert!(is_queued(&cluster.lock(&mut b, &name, EX)));
+    cluster.told(a.conn);
+    cluster.cut.insert((2, 3));
+    let release = ReleaseRequest { lock: held.lock, flags: Flags::NONE, value: None };
+    cluster.ask(&mut a, Op::Release { release, one_way: true });
+    assert_eq!(cluster.ask(&mut a, Op::Sync), [], "the grant is on its way to node 3");
+    cluster.join(2, 3);
+    assert_eq!(grants(&cluster.told(b.conn)), 1);
+    let told = cluster.told(a.conn);
+    assert!(matches!(told[..], [ServerMessage::Reply { reply: Reply::Done, .. }]), "{told:?}");
+}
+
+#[test]
+fn requests_of_a_slot_keep_their_order() {
+    let mut cluster = Cluster::of(2);
+    let name = cluster.name_at(2);
+    let mut a = cluster.open(1, 1);
+    let held = cluster.locked(&mut a, &name, EX);
+    // Node 2 has started anew and not told node 1 yet what it calls the lock.
+    cluster.kill(2);
+    cluster.cut.insert((2, 1));
+    cluster.start(2);
+    assert_eq!(cluster.release(&mut a, held.lock), []);
+    assert_eq!(cluster.lock(&mut a, &name, EX), []);
+    cluster.join(2, 1);
+    let told = cluster.told(a.conn);
+    assert!(is_released(&told), "{told:?}");
+    assert_eq!((grants(&told), refusal(&told)), (1, None), "not busy: {told:?}");
+}
+
+#[test]
+fn an_open_session_is_in_the_directory() {
+    let mut cluster = Cluster::of(2);
+    let a = cluster.open(1, 1);
+    assert_eq!(cluster.state.sessions[&a.session].home, NodeId(1));
+}
+
+#[test]
+fn a_wait_whose_master_is_silent_ends_at_its_home() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b, mut c) = (cluster.open(1, 1), cluster.open(3, 2), cluster.open(3, 3));
+    let held = cluster.locked(&mut b, &name, EX);
+    let bounded = LockRequest { wait: Wait::For(Span::from_secs(1)), ..request(&name, EX) };
+    assert!(is_queued(&cluster.ask(&mut a, Op::Lock(bounded))));
+    cluster.cut.insert((2, 1));
+    assert!(is_released(&cluster.release(&mut b, held.lock)));
+    assert!(is_queued(&cluster.lock(&mut c, &name, EX)), "granted to the one whose home does not hear of it");
+    cluster.pass(Span::from_millis(1_499));
+    assert_eq!(cluster.told(a.conn), []);
+    cluster.pass(Span::from_millis(2));
+    assert_eq!(refusal(&cluster.told(a.conn)), Some(Refusal::Timeout));
+    cluster.join(2, 1);
+    assert_eq!(grants(&cluster.told(a.conn)), 0);
+    assert_eq!(grants(&cluster.told(c.conn)), 1, "given back");
+}
+
+#[test]
+fn groups_over_nodes_are_refused() {
+    let mut cluster = Cluster::of(2);
+    let mut a = cluster.open(1, 1);
+    assert_eq!(refusal(&cluster.ask(&mut a, Op::GroupAttach { name: b"team" })), Some(Refusal::Invalid));
+}
+
+#[test]
+fn watchers_hear_of_all_masters_and_look_again_when_these_change() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(3);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    cluster.ask(&mut a, Op::Watch { space: SpaceId(0), prefix: b"" });
+    cluster.locked(&mut b, &name, EX);
+    let changed = |m: &ServerMessage| matches!(m, ServerMessage::Notice(Notice::Changed(_)));
+    assert!(cluster.told(a.conn).iter().any(changed));
+    cluster.kill(3);
+    cluster.evict(3);
+    assert!(cluster.told(a.conn).contains(&ServerMessage::Notice(Notice::Resync)));
+}

@@ -1,0 +1,14 @@
+//! I6, by the token of what was released.
+
+use crate::judge::{GrantTruth, Row};
+
+pub(crate) const STATEMENT: &str = "a release that was acknowledged never comes back";
+
+/// A lock with a token of before is held, again.
+pub(crate) fn restored(grant: &GrantTruth, row: &Row) -> Result<(), String> {
+    if grant.release_acknowledged {
+        Err(format!("{row:?} is held though its release was acknowledged"))
+    } else {
+        Ok(())
+    }
+}

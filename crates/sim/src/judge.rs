@@ -1,0 +1,464 @@
+//! The judge: sees the tables of all nodes after each of their steps, every message, and what every program believes, and
+//! asks the invariants.
+
+use std::collections::BTreeMap;
+
+use lockstead_client_core::Ending;
+use lockstead_cluster::{Command, EndWhy};
+use lockstead_node::{Output, Record};
+use lockstead_types::{
+    LockId, Mode, ModeTable, SessionId, Time, Token,
+    message::{ClientMessage, Rejection, ServerMessage},
+    reply::{Grant, Value},
+    request::Claim,
+};
+
+use crate::{
+    group::id_of,
+    invariants::{
+        Code, i01, i02, i03, i05::Generations, i06, i07, i08::Renewals, i10, i14::Answers, i17, i18, i21, i23,
+    },
+    options::Options,
+    resource::{name_of, number_of},
+    world::World,
+};
+
+/// A lock in the table of a node.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Row {
+    pub(crate) lock: LockId,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) name: u8,
+    pub(crate) held: Option<Mode>,
+    pub(crate) wanted: Option<Mode>,
+    pub(crate) token: Token,
+}
+
+/// What is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Which invariant.
+    pub code: Code,
+    /// What was seen.
+    pub what: String,
+}
+
+/// What truly happened.
+pub(crate) struct Truth {
+    pub(crate) names: Vec<NameTruth>,
+    /// How many grants were decided.
+    pub(crate) decided: u64,
+}
+
+/// What truly happened to a resource.
+#[derive(Default)]
+pub(crate) struct NameTruth {
+    /// The highest token granted in each mode.
+    pub(crate) highest: [Token; 6],
+    pub(crate) tokens: BTreeMap<Token, GrantTruth>,
+    /// The number of the newest grant applied at the guarded resource in each mode.
+    pub(crate) applied: [u64; 6],
+    pub(crate) writes: Vec<i21::Write>,
+    /// When the last lock went, true time.
+    pub(crate) emptied: u64,
+    /// The node died with locks on it, at this true time: whether any comes back is not known yet.
+    doubtful: Option<u64>,
+    /// Decided and not told to its client yet.
+    untold: Vec<Token>,
+}
+
+/// A grant, from its decision on.
+#[derive(Clone, Debug)]
+pub(crate) struct GrantTruth {
+    pub(crate) session: Option<SessionId>,
+    pub(crate) mode: Mode,
+    /// Which of all grants.
+    pub(crate) order: u64,
+    /// True time of the decision.
+    pub(crate) at: u64,
+    /// Another was granted that conflicts, before the client was told.
+    overtaken: Option<Token>,
+    pub(crate) release_acknowledged: bool,
+}
+
+/// The judge.
+pub(crate) struct Judge {
+    violation: Option<Violation>,
+    pub(crate) truth: Truth,
+    /// The table of each node.
+    pub(crate) rows: Vec<Vec<Row>>,
+    scratch: Vec<Row>,
+    renewals: Renewals,
+    answers: Answers,
+    generations: Generations,
+    conns: BTreeMap<u32, Conn>,
+    /// When faults stopped, true time.
+    pub(crate) healed: u64,
+    pub(crate) now: u64,
+    audits: u64,
+    alone: bool,
+}
+
+struct Conn {
+    local: bool,
+    session: Option<SessionId>,
+    /// When its open came in: the lease counts from there, though the answer waits for the disk.
+    opened: Time,
+}
+
+impl Judge {
+    pub(crate) fn new(options: &Options, _modes: &ModeTable) -> Judge {
+        Judge {
+            violation: None,
+            truth: Truth { names: (0..options.names).map(|_| NameTruth::default()).collect(), decided: 0 },
+            rows: vec![Vec::new(); options.nodes as usize],
+            scratch: Vec::new(),
+            renewals: Renewals::default(),
+            answers: Answers::default(),
+            generations: Generations::default(),
+            conns: BTreeMap::new(),
+            healed: u64::MAX,
+            now: 0,
+            audits: 0,
+            alone: options.alone,
+        }
+    }
+
+    pub(crate) fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// The first one counts; what follows may be its consequence.
+    pub(crate) fn fail(&mut self, code: Code, what: &str) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { code, what: what.into() });
+        }
+    }
+
+    fn must(&mut self, code: Code, outcome: Result<(), String>) {
+        if let Err(what) = outcome {
+            self.fail(code, &what);
+        }
+    }
+
+    pub(crate) fn on_heal(&mut self) {
+        self.healed = self.now;
+    }
+
+    pub(crate) fn on_node_start(&mut self, at: usize, now: Time, recorded: impl Iterator<Item = SessionId>) {
+        for session in recorded {
+            self.renewals.renewed(at, session, now, None);
+        }
+    }
+
+    pub(crate) fn on_node_death(&mut self, at: usize) {
+        for row in self.rows[at].drain(..) {
+            let name = &mut self.truth.names[usize::from(row.name)];
+            if self.alone {
+                name.doubtful = Some(self.now);
+            } else {
+                // Whether anybody brings it back is for the new master to find out.
+                name.emptied = self.now;
+            }
+        }
+    }
+
+    pub(crate) fn on_client_start(&mut self, _at: usize, _session: SessionId) {}
+
+    pub(crate) fn on_conn(&mut self, conn: u32, _node: usize, _client: usize, local: bool) {
+        self.conns.insert(conn, Conn { local, session: None, opened: Time::ZERO });
+    }
+
+    pub(crate) fn on_client_message(&mut self, at: usize, now: Time, conn: u32, message: &ClientMessage<'_>) {
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        match message {
+            ClientMessage::Open { session, .. } | ClientMessage::Attach { session, .. } => {
+                known.session = Some(*session);
+                known.opened = now;
+            }
+            ClientMessage::Goodbye => {
+                if let Some(session) = known.session {
+                    self.renewals.excuse(at, session);
+                    self.answers.forget(session);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn on_conn_end(&mut self, at: usize, conn: u32) {
+        let Some(known) = self.conns.remove(&conn) else { return };
+        if let (true, Some(session)) = (known.local, known.session) {
+            self.renewals.excuse(at, session);
+        }
+    }
+
+    pub(crate) fn on_node_output(&mut self, at: usize, now: Time, output: &Output) {
+        match output {
+            Output::Send { conn, message } => {
+                let Some(known) = self.conns.get(&(conn.0 as u32)) else { return };
+                let (Some(session), opened) = (known.session, known.opened) else { return };
+                match message {
+                    ServerMessage::Renewed { .. } => self.renewals.renewed(at, session, now, None),
+                    ServerMessage::Opened { ttl } => self.renewals.renewed(at, session, opened, Some(*ttl)),
+                    ServerMessage::Attached(attached) => self.renewals.renewed(at, session, opened, Some(attached.ttl)),
+                    ServerMessage::Reply { id, reply } => {
+                        let outcome = self.answers.answered(session, *id, reply);
+                        self.must(Code::I14, outcome);
+                    }
+                    _ => {}
+                }
+            }
+            Output::Record(Record::Ended { session })
+            | Output::Propose(Command::EndSession { session, why: EndWhy::Expired, .. }) => {
+                let outcome = self.renewals.ended(at, *session, now);
+                self.must(Code::I8, outcome);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whoever was to come back has come: what nobody has brought back is gone, and its value block with it.
+    fn settle_doubts(&mut self, rows: &[Row]) {
+        for (number, name) in self.truth.names.iter_mut().enumerate() {
+            let Some(died) = name.doubtful else { continue };
+            let old = |row: &&Row| name.tokens.get(&row.token).is_some_and(|grant| grant.at <= died);
+            if !rows.iter().filter(|row| usize::from(row.name) == number).any(|row| old(&row)) {
+                name.emptied = self.now;
+            }
+            name.doubtful = None;
+        }
+    }
+
+    /// A program gave a lock up.
+    pub(crate) fn on_release(&mut self, name: u8, token: Token, _now: u64) {
+        self.truth.names[usize::from(name)].untold.retain(|t| *t != token);
+    }
+
+    /// A release was acknowledged.
+    pub(crate) fn on_released(&mut self, name: u8, token: Token) {
+        if let Some(grant) = self.truth.names[usize::from(name)].tokens.get_mut(&token) {
+            grant.release_acknowledged = true;
+        }
+    }
+}
+
+impl World {
+    /// Looks at the table of a node after a step of it.
+    pub(crate) fn observe(&mut self, at: usize) {
+        self.judge.now = self.now;
+        let Some(node) = &self.nodes[at].node else { return };
+        let mut rows = core::mem::take(&mut self.judge.scratch);
+        rows.clear();
+        node.visit_locks(&mut |session, seen| {
+            let mode = |claim: Option<Claim>| match claim {
+                Some(Claim::Mode(mode)) => Some(mode),
+                _ => None,
+            };
+            let (held, wanted) = (mode(seen.held), mode(seen.wanted));
+            let name = number_of(seen.name);
+            rows.push(Row { lock: seen.lock, session, name, held, wanted, token: seen.token });
+        });
+        let ready = node.is_ready();
+        let before = core::mem::take(&mut self.judge.rows[at]);
+        if ready {
+            self.judge.settle_doubts(&rows);
+        }
+        if rows != before {
+            self.compare(at, &before, &rows);
+        }
+        self.judge.rows[at] = rows;
+        self.judge.scratch = before;
+    }
+
+    /// Both are in the order of the places in the table.
+    fn compare(&mut self, at: usize, before: &[Row], rows: &[Row]) {
+        let place = |row: &Row| row.lock.0 & 0xffff_ffff;
+        let mut old = before.iter().peekable();
+        for row in rows {
+            while old.next_if(|o| place(o) < place(row)).is_some() {}
+            let same = old.next_if(|o| place(o) == place(row)).filter(|o| o.lock == row.lock);
+            if same == Some(row) {
+                continue;
+            }
+            if let Some(same) = same {
+                let outcome = i10::step(&self.modes, same, row);
+                self.judge.must(Code::I10, outcome);
+            }
+            let news = same.is_none_or(|s| s.held != row.held || s.token != row.token);
+            if row.held.is_some() && news {
+                let outcome = i01::granted(&self.modes, rows, row);
+                self.judge.must(Code::I1, outcome);
+                self.on_held(at, row, same);
+            }
+        }
+        for (name, truth) in self.judge.truth.names.iter_mut().enumerate() {
+            let had = before.iter().any(|row| usize::from(row.name) == name);
+            if had && !rows.iter().any(|row| usize::from(row.name) == name) {
+                truth.emptied = self.now;
+            }
+        }
+    }
+
+    /// A lock is held that was not, or not so.
+    fn on_held(&mut self, at: usize, row: &Row, before: Option<&Row>) {
+        let Some(mode) = row.held else { return };
+        let name = &mut self.judge.truth.names[usize::from(row.name)];
+        self.trace.mix(row.token.as_u64());
+        if let Some(grant) = name.tokens.get_mut(&row.token) {
+            let other = grant.session != row.session && row.session.is_some();
+            let outcomes = [i06::restored(grant, row), i10::kept(&self.modes, grant, row)];
+            grant.mode = mode;
+            if other {
+                self.judge.fail(Code::I3, &format!("{row:?} has a token of another session"));
+            }
+            let [restored, kept] = outcomes;
+            self.judge.must(Code::I6, restored);
+            self.judge.must(Code::I10, kept);
+            return;
+        }
+        let fresh = i03::fresh(&self.modes, name, row);
+        self.judge.truth.decided += 1;
+        let order = self.judge.truth.decided;
+        let grant = GrantTruth {
+            session: row.session,
+            mode,
+            order,
+            at: self.now,
+            overtaken: None,
+            release_acknowledged: false,
+        };
+        name.tokens.insert(row.token, grant);
+        let highest = &mut name.highest[usize::from(mode.0)];
+        *highest = (*highest).max(row.token);
+        for token in core::mem::take(&mut name.untold) {
+            let own = before.is_some_and(|b| b.token == token);
+            match name.tokens.get_mut(&token) {
+                Some(untold) if !own && !self.modes.compatible(mode, untold.mode) => untold.overtaken = Some(row.token),
+                _ => name.untold.push(token),
+            }
+        }
+        name.untold.push(row.token);
+        self.judge.must(Code::I3, fresh);
+        self.judge_master(at, row);
+        i07::decided(self, row, before);
+    }
+
+    /// Something was decided at a node: it must have been its to decide.
+    fn judge_master(&mut self, at: usize, row: &Row) {
+        let now = self.clocks[at].at(self.now);
+        let Some(node) = &self.nodes[at].node else { return };
+        let allowed = i17::decided(node, now).map_err(|what| format!("node {at}: {row:?} {what}"));
+        self.judge.must(Code::I17, allowed);
+        if let Some(state) = node.cluster_state() {
+            let outcome = self.judge.generations.decided(state, id_of(at), &name_of(row.name));
+            self.judge.must(Code::I5, outcome);
+        }
+    }
+
+    /// A program was told of a grant that it does not want any more.
+    pub(crate) fn truth_told(&mut self, name: u8, token: Token) {
+        self.judge.truth.names[usize::from(name)].untold.retain(|t| *t != token);
+    }
+
+    /// A program was told what it holds.
+    pub(crate) fn judge_told(&mut self, at: usize, lock: LockId) {
+        let Some(held) = self.clients[at].app.held.get(&lock).cloned() else { return };
+        let name = &mut self.judge.truth.names[usize::from(held.name)];
+        name.untold.retain(|token| *token != held.token);
+        let believed = self.believes(at) && self.options.clocks_keep();
+        match self.judge.truth.names[usize::from(held.name)].tokens.get(&held.token) {
+            None => self.judge.fail(Code::I3, &format!("client {at} was told of {held:?}, which nobody granted")),
+            Some(grant) if grant.overtaken.is_some() && believed => {
+                let what = format!("client {at} was told of {held:?}, after {:?}", grant.overtaken);
+                self.judge.fail(Code::I7, &what);
+            }
+            Some(_) => {}
+        }
+        i02::told(self, at, lock);
+    }
+
+    /// What a program held was taken from it.
+    pub(crate) fn judge_taken(&mut self, at: usize, what: &str) {
+        let now = self.client_time(at);
+        let live = self.clients[at].session.deadline().is_some_and(|deadline| now < deadline);
+        if live && self.options.clocks_keep() {
+            self.judge.fail(Code::I7, what);
+        }
+    }
+
+    pub(crate) fn judge_over(&mut self, at: usize, ending: Ending) {
+        match ending {
+            // An attach that was on its way over an older connection may overtake the newer one: known, and on record.
+            Ending::Ended if self.clients[at].superseded => {}
+            Ending::Ended => self.judge_taken(at, &format!("client {at}: its session was ended before its time")),
+            Ending::Rejected(why) => {
+                self.judge.fail(Code::I18, &format!("client {at} was turned away: {}", why.text()))
+            }
+            Ending::Deadline if self.options.is_calm() => {
+                self.judge.fail(Code::I7, &format!("client {at} lost its lease though nothing was wrong"));
+            }
+            Ending::Deadline | Ending::Closed => {}
+        }
+    }
+
+    pub(crate) fn judge_rejection(&mut self, at: usize, why: Rejection) {
+        self.clients[at].superseded |= why == Rejection::Superseded;
+        let outcome = i18::rejected(why);
+        self.judge.must(Code::I18, outcome);
+    }
+
+    pub(crate) fn judge_client(&mut self, at: usize, now: Time) {
+        self.judge.now = self.now;
+        let outcome = i23::told(&self.clients[at].session, now);
+        self.judge.must(Code::I23, outcome);
+    }
+
+    /// A value to write that no other write has.
+    pub(crate) fn new_value(&mut self, name: u8, token: Token) -> u64 {
+        self.values += 1;
+        let write = i21::Write { value: self.values, token, asked: self.now, done: None };
+        self.judge.truth.names[usize::from(name)].writes.push(write);
+        self.values
+    }
+
+    /// A write is known to be done.
+    pub(crate) fn judge_written(&mut self, name: Option<u8>, write: Option<u64>) {
+        let (Some(name), Some(value)) = (name, write) else { return };
+        let writes = &mut self.judge.truth.names[usize::from(name)].writes;
+        if let Some(write) = writes.iter_mut().rev().find(|w| w.value == value) {
+            write.done = Some(self.now);
+        }
+    }
+
+    /// A grant came with a value.
+    pub(crate) fn judge_read(&mut self, at: usize, name: u8, grant: &Grant, asked: u64) {
+        let Some(value) = &grant.value else { return };
+        let decided = self.judge.truth.names[usize::from(name)].tokens.get(&grant.token).map_or(asked, |g| g.at);
+        self.judge_value(at, name, value, decided);
+    }
+
+    pub(crate) fn judge_value(&mut self, at: usize, name: u8, value: &Value, since: u64) {
+        let calm = self.options.is_calm();
+        let outcome = i21::read(&self.judge.truth.names[usize::from(name)], value, since, calm);
+        if let Err(what) = outcome {
+            self.judge.fail(Code::I21, &format!("client {at}, resource {name}: {what}"));
+        }
+    }
+
+    /// A look at everything, now and then.
+    pub(crate) fn audit(&mut self) {
+        self.judge.now = self.now;
+        self.judge.audits += 1;
+        for at in 0..self.nodes.len() {
+            let outcome = i18::waiters(&self.judge.rows[at], self.options.waiters);
+            self.judge.must(Code::I18, outcome);
+            let Some(node) = &self.nodes[at].node else { continue };
+            if self.judge.audits.is_multiple_of(8)
+                && let Err(what) = node.check()
+            {
+                self.judge.fail(Code::Check, &format!("node {at}: {what}"));
+            }
+        }
+    }
+}

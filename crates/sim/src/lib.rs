@@ -1,0 +1,36 @@
+//! The deterministic simulator: nodes, clients and what lies between them, in true time, under faults drawn from a seed.
+//!
+//! It drives the code that ships (`lockstead_node::Node`, `lockstead_client_core::Session`); only shells, sockets, disks
+//! and the consensus library are replaced, by [`Options`] that break them. A run has two phases: under fire nothing unsafe
+//! may happen; then faults stop, and everything must come to an end. One seed is one run: the same seed gives the
+//! same run, to the last event.
+//!
+//! Reading order: `options.rs` (what may go wrong), `world.rs` (time and the queue), `nodes.rs`, `clients.rs`, `app.rs`, `net.rs`,
+//! `faults.rs`; `judge.rs` and `invariants/` (what must hold).
+#![forbid(unsafe_code)]
+
+mod invariants;
+mod options;
+mod run;
+mod shrink;
+
+mod clock;
+mod queue;
+mod random;
+mod trace;
+
+mod app;
+mod clients;
+mod faults;
+mod group;
+mod judge;
+mod net;
+mod nodes;
+mod resource;
+mod world;
+
+pub use invariants::Code;
+pub use judge::Violation;
+pub use options::{Fault, Mix, Options};
+pub use run::{Outcome, catch_panics, run};
+pub use shrink::shrink;

@@ -1,0 +1,300 @@
+//! What a seed draws for its run: how many take part, how they behave, and which faults strike how often. Many faults are
+//! absent from a given run, so that those which hide others get their chance too (swarm testing).
+
+use core::fmt;
+
+use crate::random::Random;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident $text:literal $mean:literal $scope:ident;)*) => {
+        /// A kind of fault.
+        #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        #[repr(u8)]
+        pub enum Fault { $($(#[$doc])* $name,)* }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Fault] = &[$(Fault::$name,)*];
+
+            /// Its name in options and on the command line.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self { $(Fault::$name => $text,)* }
+            }
+
+            /// How many seconds pass between two of them in an ordinary run.
+            const fn mean(self) -> u32 {
+                match self { $(Fault::$name => $mean,)* }
+            }
+
+            const fn scope(self) -> Scope {
+                match self { $(Fault::$name => Scope::$scope,)* }
+            }
+        }
+    };
+}
+
+/// Where a fault makes sense.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Scope {
+    Any,
+    Cluster,
+}
+
+faults! {
+    /// A node's process is killed, in the middle of what it was about to send, and started again later.
+    Kill "kill" 12 Any;
+    /// A node's host loses power: nobody is told, and what was not synced is lost.
+    Power "power" 20 Any;
+    /// A node is told to stop: it turns away what comes, then ends.
+    Stop "stop" 30 Any;
+    /// A node's process stands still.
+    PauseNode "pause-node" 12 Any;
+    /// A client's process stands still.
+    PauseClient "pause-client" 8 Any;
+    /// A client's process is killed.
+    KillClient "kill-client" 10 Any;
+    /// A client's program ends its session.
+    Goodbye "goodbye" 15 Any;
+    /// A connection breaks; what was on its way is lost from some point on.
+    Break "break" 4 Any;
+    /// Two hosts do not reach each other.
+    Cut "cut" 8 Any;
+    /// One host does not reach another, which reaches it.
+    CutOneWay "cut-one-way" 8 Any;
+    /// Messages between two hosts take long.
+    Slow "slow" 8 Any;
+    /// Clocks change their rates, within what is promised.
+    Drift "drift" 5 Any;
+    /// Clients' clocks run at rates beyond what is promised: only what needs no clocks must hold.
+    DriftOut "drift-out" 5 Any;
+    /// Guarded operations take long on their way, beyond the lease.
+    LateWrites "late-writes" 5 Any;
+    /// A node's disk takes long.
+    SlowDisk "slow-disk" 10 Any;
+    /// A node is cut off from all other hosts.
+    Isolate "isolate" 12 Cluster;
+    /// The hosts fall into two halves.
+    Split "split" 20 Cluster;
+    /// A node loses its data and comes back as a new member.
+    Wipe "wipe" 40 Cluster;
+    /// A node hands its slots over and leaves; another time it comes back.
+    Churn "churn" 20 Cluster;
+    /// The membership group takes long.
+    GroupSlow "group-slow" 10 Cluster;
+    /// The membership group decides nothing.
+    GroupDown "group-down" 15 Cluster;
+    /// Proposals get lost.
+    GroupLoss "group-loss" 5 Cluster;
+    /// The group's leader changes.
+    Leader "leader" 10 Cluster;
+    /// A node learns late of what was committed.
+    Lag "lag" 8 Cluster;
+    /// Every node dies at once.
+    KillAll "kill-all" 45 Cluster;
+}
+
+/// What a run is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// Where everything else comes from.
+    pub seed: u64,
+    /// Whether the one node knows of no cluster.
+    pub alone: bool,
+    /// How many nodes.
+    pub nodes: u32,
+    /// Whether the last of them is a witness.
+    pub witness: bool,
+    /// How many clients.
+    pub clients: u32,
+    /// How many of them sit on the host of a node and reach it as local ones do.
+    pub locals: u32,
+    /// How many resources.
+    pub names: u32,
+    /// Milliseconds of a lease.
+    pub ttl: u32,
+    /// Seconds under fire.
+    pub fire: u32,
+    /// Microseconds a message takes, about.
+    pub delay: u32,
+    /// Milliseconds between two deeds of a client.
+    pub think: u32,
+    /// Milliseconds a lock is held.
+    pub hold: u32,
+    /// Requests a client has open at most.
+    pub depth: u32,
+    /// Requests a node takes in at once from a session.
+    pub credit: u32,
+    /// Waiters a resource may have.
+    pub waiters: u32,
+    /// Of a thousand holders, those that release only when somebody wants the lock.
+    pub lazy: u32,
+    /// Of a thousand deeds with a lock, those that convert it.
+    pub convert: u32,
+    /// Of a thousand locks and releases, those that read and write the value block.
+    pub values: u32,
+    /// Which modes are asked for: all six, mostly shared, only exclusive.
+    pub mix: Mix,
+    /// Of a thousand runs of a fault's mean time, how many strikes; 0 for never.
+    pub rates: [u32; Fault::ALL.len()],
+}
+
+/// Which modes clients ask for.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Mix {
+    /// All six, each as often.
+    Six,
+    /// Mostly shared.
+    Shared,
+    /// Only exclusive.
+    Exclusive,
+}
+
+impl Options {
+    /// What a seed draws.
+    #[must_use]
+    pub fn of(seed: u64) -> Options {
+        let random = &mut Random::new(seed, 0x0ff1_ce00);
+        let nodes = random.pick(&[1, 1, 2, 3, 3, 3, 4, 5, 5]);
+        let mut options = Options {
+            seed,
+            alone: nodes == 1 && random.chance(700),
+            nodes,
+            witness: nodes >= 3 && random.chance(250),
+            clients: random.between(2, 7) as u32,
+            locals: 0,
+            names: random.between(1, 6) as u32,
+            ttl: random.pick(&[600, 1_000, 2_000, 2_000, 4_000, 8_000]),
+            fire: random.pick(&[15, 30, 30, 60]),
+            delay: random.pick(&[50, 200, 1_000, 10_000]),
+            think: random.pick(&[10, 30, 100, 300]),
+            hold: random.pick(&[5, 50, 200, 1_000]),
+            depth: random.pick(&[1, 2, 4, 8]),
+            credit: random.pick(&[2, 8, 64]),
+            waiters: random.pick(&[2, 100, 100]),
+            lazy: random.pick(&[0, 0, 300, 900]),
+            convert: random.pick(&[0, 100, 400]),
+            values: random.pick(&[0, 200, 800]),
+            mix: random.pick(&[Mix::Six, Mix::Six, Mix::Shared, Mix::Exclusive]),
+            rates: [0; Fault::ALL.len()],
+        };
+        options.locals = if random.chance(400) { random.between(1, u64::from(options.clients)) as u32 } else { 0 };
+        options.draw_faults(random);
+        options
+    }
+
+    fn draw_faults(&mut self, random: &mut Random) {
+        // One run in twelve is calm: there nothing at all may be lost.
+        if random.chance(83) {
+            return;
+        }
+        let kinds = random.pick(&[100, 250, 400, 700]);
+        let cluster = !self.alone;
+        for fault in Fault::ALL {
+            let on = random.chance(kinds);
+            let rate = random.pick(&[300, 1_000, 1_000, 3_000]);
+            let rare = *fault == Fault::DriftOut && !random.chance(150);
+            if on && !rare && (cluster || fault.scope() == Scope::Any) {
+                self.rates[*fault as usize] = rate;
+            }
+        }
+    }
+
+    /// Whether a fault strikes at all.
+    #[must_use]
+    pub fn has(&self, fault: Fault) -> bool {
+        self.rates[fault as usize] > 0
+    }
+
+    /// Whether nothing goes wrong in this run.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.rates.iter().all(|rate| *rate == 0)
+    }
+
+    /// Nanoseconds between two strikes of a fault, about.
+    pub(crate) fn between(&self, fault: Fault) -> u64 {
+        u64::from(fault.mean()) * 1_000_000_000_000 / u64::from(self.rates[fault as usize].max(1))
+    }
+
+    /// Changes one option, as `name=number`; a fault's name without a number turns it off.
+    ///
+    /// # Errors
+    /// Says what is not known.
+    pub fn set(&mut self, text: &str) -> Result<(), String> {
+        let (name, number) = text.split_once('=').unwrap_or((text, "0"));
+        let number: u32 = number.parse().map_err(|_| format!("{text}: a number is wanted"))?;
+        if let Some(fault) = Fault::ALL.iter().find(|fault| fault.text() == name) {
+            self.rates[*fault as usize] = number;
+            return Ok(());
+        }
+        let place = match name {
+            "nodes" => &mut self.nodes,
+            "clients" => &mut self.clients,
+            "locals" => &mut self.locals,
+            "names" => &mut self.names,
+            "ttl" => &mut self.ttl,
+            "fire" => &mut self.fire,
+            "delay" => &mut self.delay,
+            "think" => &mut self.think,
+            "hold" => &mut self.hold,
+            "depth" => &mut self.depth,
+            "credit" => &mut self.credit,
+            "waiters" => &mut self.waiters,
+            "lazy" => &mut self.lazy,
+            "convert" => &mut self.convert,
+            "values" => &mut self.values,
+            "alone" => {
+                self.alone = number > 0;
+                return Ok(());
+            }
+            "witness" => {
+                self.witness = number > 0;
+                return Ok(());
+            }
+            _ => return Err(format!("no option `{name}`")),
+        };
+        *place = number;
+        Ok(())
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { alone, nodes, witness, clients, locals, names, ttl, fire, delay, .. } = self;
+        write!(f, "nodes={nodes} alone={} witness={} clients={clients}", u8::from(*alone), u8::from(*witness))?;
+        write!(f, " locals={locals} names={names} ttl={ttl} fire={fire} delay={delay}")?;
+        let Options { think, hold, depth, credit, waiters, lazy, convert, values, mix, .. } = self;
+        write!(f, " think={think} hold={hold} depth={depth} credit={credit} waiters={waiters} lazy={lazy}")?;
+        write!(f, " convert={convert} values={values} mix={mix:?}")?;
+        for fault in Fault::ALL.iter().filter(|fault| self.has(**fault)) {
+            write!(f, " {}={}", fault.text(), self.rates[*fault as usize])?;
+        }
+        if self.is_calm() { write!(f, " calm") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_again_and_others_differ() {
+        assert_eq!(Options::of(5), Options::of(5));
+        let calm = (0..1_000).filter(|seed| Options::of(*seed).is_calm()).count();
+        assert!((20..200).contains(&calm), "{calm}");
+        for fault in Fault::ALL {
+            assert!((0..1_000).any(|seed| Options::of(seed).has(*fault)), "{}", fault.text());
+        }
+    }
+
+    #[test]
+    fn every_option_that_is_shown_can_be_set() {
+        let mut options = Options::of(5);
+        for word in Options::of(11).to_string().split(' ').filter(|word| word.contains('=') && !word.starts_with("mix"))
+        {
+            options.set(word).expect(word);
+        }
+        assert!(options.set("nonsense=1").is_err());
+    }
+}

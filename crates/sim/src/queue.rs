@@ -1,0 +1,99 @@
+//! What will happen, by true time; of two things at one time, what was planned first.
+
+use core::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Something to come.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Event {
+    /// What has come over a connection in one direction reaches its end.
+    Deliver { conn: u32, side: u8 },
+    /// A connection breaks for one side, which is told.
+    Broken { conn: u32, side: u8 },
+    /// A node's deadline.
+    WakeNode { node: u8, life: u32 },
+    /// A client's deadline.
+    WakeClient { client: u8, life: u32 },
+    /// An attempt of a client to connect is through, or has failed.
+    Connect { client: u8, attempt: u32, node: u8 },
+    /// A client program does something.
+    Work { client: u8, life: u32 },
+    /// A client program starts, again.
+    StartClient { client: u8, life: u32 },
+    /// A guarded operation reaches the resource.
+    Guarded { number: u32 },
+    /// A node's process ends.
+    EndNode { node: u8, life: u32 },
+    /// A node's process starts.
+    StartNode { node: u8, life: u32 },
+    /// The disk has what was written to it.
+    Synced { node: u8, life: u32 },
+    /// A fault strikes, if it is still time for faults.
+    Fault { kind: u8 },
+    /// A look at everything.
+    Audit,
+    /// Something of the membership group.
+    Group(GroupEvent),
+}
+
+/// What happens in the membership group, and between it and its nodes.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum GroupEvent {
+    /// A proposal has come as far as the leader.
+    Proposed { number: u32 },
+    /// A quorum has it.
+    Commit { number: u32 },
+    /// A node learns of what was committed.
+    Apply { node: u8, life: u32 },
+    /// A node asks for its authority.
+    Renew { node: u8, life: u32 },
+    /// It reaches the leader.
+    Receive { node: u8, life: u32, sent: u64 },
+    /// A quorum has told the leader that it leads.
+    Round { node: u8, life: u32, sent: u64, received: u64, term: u32 },
+    /// The node hears of it.
+    Authority { node: u8, life: u32, until: u64 },
+    /// The leader looks at what is to be done, or a leader is looked for.
+    Lead,
+    /// Nodes look whom to connect to.
+    Dial { node: u8, life: u32 },
+    /// A connection between two nodes stands, or not.
+    Dialed { from: u8, to: u8, life: u32 },
+    /// A node proposes its start, until it has started.
+    Join { node: u8, life: u32 },
+}
+
+/// The queue.
+#[derive(Default)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    planned: u64,
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, at: u64, event: Event) {
+        self.planned += 1;
+        self.heap.push(Reverse((at, self.planned, event)));
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<(u64, Event)> {
+        self.heap.pop().map(|Reverse((at, _, event))| (at, event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_planned_first_comes_first() {
+        let mut queue = Queue::default();
+        queue.push(5, Event::Audit);
+        queue.push(3, Event::Guarded { number: 1 });
+        queue.push(3, Event::Fault { kind: 0 });
+        assert_eq!(queue.pop(), Some((3, Event::Guarded { number: 1 })));
+        assert_eq!(queue.pop(), Some((3, Event::Fault { kind: 0 })));
+        assert_eq!(queue.pop(), Some((5, Event::Audit)));
+        assert_eq!(queue.pop(), None);
+    }
+}

@@ -1,0 +1,17 @@
+//! A short run of seeds, each twice. `cargo xtask sim` runs as many as there is time for.
+
+use lockstead_sim::{Options, run};
+
+/// Seeds in an ordinary test run, which is not built for speed.
+const SEEDS: u64 = 30;
+
+#[test]
+fn nothing_is_violated_and_every_seed_runs_the_same_twice() {
+    for seed in 0..SEEDS {
+        let options = Options { fire: 10, alone: true, nodes: 1, witness: false, ..Options::of(seed) };
+        let outcome = run(&options, false);
+        assert_eq!(outcome.violation, None, "{options}");
+        assert!(outcome.grants > 0, "nothing happened: {options}");
+        assert_eq!(run(&options, true).hash, outcome.hash, "{options}");
+    }
+}
