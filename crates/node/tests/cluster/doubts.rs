@@ -138,7 +138,7 @@ fn f5_a_write_with_a_release_that_was_never_sent() {
     let mut keeper = cluster.open(1, 3);
     cluster.locked(&mut keeper, &name, NL);
     let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
-    let held = granted(&cluster.ask(&mut a, Op::Lock(lock.clone()))).expect("granted");
+    let held = granted(&cluster.ask(&mut a, Op::Lock(lock))).expect("granted");
     cluster.kill(2);
     cluster.cut.insert((3, 1));
     cluster.evict(2);
@@ -161,7 +161,7 @@ fn f6_a_value_block_that_passes_a_master_in_recovery() {
     let mut keeper = cluster.open(1, 3);
     cluster.locked(&mut keeper, &name, NL);
     let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
-    let held = granted(&cluster.ask(&mut a, Op::Lock(lock.clone()))).expect("granted");
+    let held = granted(&cluster.ask(&mut a, Op::Lock(lock))).expect("granted");
     let write =
         ConvertRequest { lock: held.lock, mode: EX, wait: Wait::Forever, flags: Flags::VALBLK, value: Some(b"v") };
     assert!(granted(&cluster.ask(&mut a, Op::Convert(write))).is_some());
