@@ -3,10 +3,8 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_types::{
-    Mode, NodeId, SpaceId, Time,
-    report::{Holder, LeftOut, LockRow, ResourceDetail, ResourceRow, WaitEdge, Waits, queue_shares},
     LockId, Mode, NodeId, SpaceId, Time, Token,
-    report::{Holder, LockRow, ResourceDetail, ResourceRow, WaitEdge},
+    report::{Holder, LeftOut, LockRow, ResourceDetail, ResourceRow, WaitEdge, Waits, queue_shares},
     request::Claim,
 };
 
