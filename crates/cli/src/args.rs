@@ -98,6 +98,13 @@ pub(crate) struct ConnectArgs {
     pub(crate) endpoints: String,
 }
 
+impl ConnectArgs {
+    /// Whether they are several nodes, so of a cluster.
+    pub(crate) fn are_several(&self) -> bool {
+        self.endpoints.split(',').filter(|entry| !entry.trim().is_empty()).count() > 1
+    }
+}
+
 /// Which lockspace.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SpaceArgs {

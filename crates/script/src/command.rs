@@ -69,7 +69,7 @@ pub enum Verb {
     Purge,
     /// `begin`, `commit`, `rollback`.
     Transaction(TransactionVerb),
-    /// `on HOST:PORT`: connect this session to that node, before its first use.
+    /// `on HOST:PORT`: connect this session to that node; one that is open goes there with all it holds.
     On(String),
     /// `kill`: drop this session's connection without a goodbye.
     Kill,

@@ -47,7 +47,7 @@ Names and values are percent-escaped: `a%20b` is `a b`. A `#` at the start of a 
   group NAME, detach NAME                join and leave a group, for `group=NAME`
   purge                                  drop the orphans of the lockspace in use
   begin, commit, rollback                transactions (refused by a node that has none)
-  on HOST:PORT                           connect this session to that node, before its first use
+  on HOST:PORT                           begin this session at that node; an open one goes there, if it is not local
   kill                                   drop the connection without a goodbye
   bye                                    end the session in order
   sleep DUR                              500ms, 2s, 1m

@@ -46,6 +46,9 @@ not answer), the group gets SIGTERM when 40 % of the lease is left (at most 3 s)
 gone. SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the group; Ctrl-Z suspends both, and CMD is \
 only continued if the lock is still held.
 
+With several nodes (--endpoints a:7600,b:7600,c:7600) the session goes to another one when its own dies, and CMD runs on as \
+long as the lease is held.
+
 The lock is held while CMD itself runs. What CMD leaves running in the background is neither waited for nor covered.";
 
 const AFTER: &str = "\

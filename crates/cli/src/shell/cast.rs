@@ -45,8 +45,8 @@ pub(crate) struct Cast {
 /// A name of a script.
 struct Actor {
     name: String,
-    /// Where it connects to: `on`, or the shell's own endpoints.
-    endpoints: String,
+    /// Where it begins, if not at the shell's own endpoints.
+    on: Option<String>,
     /// The session, from its first use to its goodbye.
     life: Option<Life>,
     /// What it saw and was not printed yet.
@@ -78,7 +78,7 @@ impl Cast {
         match &command.verb {
             Verb::Sleep(span) => tokio::time::sleep((*span).into()).await,
             Verb::Bye => self.bye(at).await?,
-            Verb::On(endpoints) => self.on(at, endpoints),
+            Verb::On(endpoint) => self.on(at, endpoint).await?,
             Verb::Kill => {
                 self.open(at).await?;
                 self.kill(at).await?;
@@ -125,8 +125,7 @@ impl Cast {
 
     fn actor(&mut self, name: &str) -> usize {
         self.actors.iter().position(|a| a.name == name).unwrap_or_else(|| {
-            let endpoints = self.connect.endpoints.clone();
-            self.actors.push(Actor { name: name.to_owned(), endpoints, life: None, seen: Vec::new() });
+            self.actors.push(Actor { name: name.to_owned(), on: None, life: None, seen: Vec::new() });
             self.actors.len() - 1
         })
     }
@@ -140,20 +139,26 @@ impl Cast {
     async fn open(&mut self, at: usize) -> Result<(), Failure> {
         let actor = &mut self.actors[at];
         if actor.life.is_none() {
-            let connect = ConnectArgs { endpoints: actor.endpoints.clone() };
-            actor.life = Some(Life::open(&connect, &actor.name).await?);
+            actor.life = Some(Life::open(&self.connect, actor.on.as_deref(), &actor.name).await?);
         }
         Ok(())
     }
 
-    fn on(&mut self, at: usize, endpoints: &str) {
+    /// Where a session begins, or, of one that is open, where it goes.
+    async fn on(&mut self, at: usize, endpoint: &str) -> Result<(), Failure> {
         let actor = &mut self.actors[at];
-        if actor.life.is_some() {
-            // A session that is open has a node: it cannot be moved by a word.
-            actor.seen.push(Event::Refused { word: "on".to_owned(), why: Refusal::Busy });
-        } else {
-            actor.endpoints = endpoints.to_owned();
-        }
+        let Some(life) = &actor.life else {
+            actor.on = Some(endpoint.to_owned());
+            return Ok(());
+        };
+        let why = match life.raw.move_to(endpoint).await {
+            Ok(()) => return Ok(()),
+            // It could not stay there, and goes on elsewhere.
+            Err(Error::Connect { .. }) => Refusal::NoQuorum,
+            Err(error) => reason(error)?,
+        };
+        actor.seen.push(Event::Refused { word: "on".to_owned(), why });
+        Ok(())
     }
 
     async fn act(&mut self, at: usize, verb: &Verb) -> Result<(), Failure> {
@@ -261,12 +266,20 @@ impl Cast {
 }
 
 impl Life {
-    async fn open(connect: &ConnectArgs, name: &str) -> Result<Life, Failure> {
+    async fn open(connect: &ConnectArgs, on: Option<&str>, name: &str) -> Result<Life, Failure> {
         let failed = |error: Error| explain(error, &About::Service);
-        let client = builder(connect, CONNECT_FOR).purpose(name).connect().await.map_err(failed)?;
+        let builder = builder(connect, CONNECT_FOR).purpose(name);
+        let builder = match on {
+            None => builder,
+            // The other nodes stay within reach.
+            Some(on) if connect.are_several() => builder.prefer(on),
+            Some(on) => builder.endpoints(on),
+        };
+        let client = builder.connect().await.map_err(failed)?;
         let raw = client.raw();
         let notices = raw.notices();
-        let node = client.status().await.map_err(failed)?.node;
+        // Of several nodes the one that answers need not be the master of anything.
+        let node = if connect.are_several() { None } else { Some(client.status().await.map_err(failed)?.node) };
         let local = raw.fd().is_some();
         let player = default_player(&raw, node).await?;
         Ok(Life { raw, notices, player, pending: Vec::new(), next: 1, local })
@@ -323,11 +336,11 @@ impl Life {
     }
 }
 
-async fn default_player(raw: &RawSession, node: NodeId) -> Result<Player, Failure> {
+async fn default_player(raw: &RawSession, node: Option<NodeId>) -> Result<Player, Failure> {
     let broken = || Exit::Failed.because("the node does not describe its default lockspace");
     let mut pending = raw.submit(Op::SpaceOpen { name: DEFAULT_SPACE }).map_err(|e| explain(e, &About::Service))?;
     match pending.next().await {
-        Some(Reply::Space(info)) => Player::new(Some(node), &info).map_err(|_| broken()),
+        Some(Reply::Space(info)) => Player::new(node, &info).map_err(|_| broken()),
         Some(Reply::Refused(why)) => Err(explain(Error::Refused(why), &About::Space(DEFAULT_SPACE))),
         _ => Err(broken()),
     }

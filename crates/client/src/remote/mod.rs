@@ -211,6 +211,7 @@ impl Remote {
 
     /// Goes to that endpoint, and waits until the session is there, or elsewhere.
     pub(crate) async fn move_to(&self, endpoint: Endpoint) -> Result<(), Error> {
+        self.check().map_err(Error::Lost)?;
         let moved = self.shared.act(|inner, now| {
             if inner.rota.current() == Some(&endpoint) && inner.core.is_live() {
                 return true;
