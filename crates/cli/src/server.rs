@@ -1,10 +1,13 @@
 //! `lockstead server`: one node, configured by a file, the environment and flags.
 
-use std::{ffi::OsString, io::IsTerminal as _, path::PathBuf, sync::OnceLock};
+use std::{
+    ffi::OsString, io::IsTerminal as _, os::unix::process::CommandExt as _, path::PathBuf, process::Command,
+    sync::OnceLock,
+};
 
-use clap::{Arg, ArgMatches, Command, FromArgMatches, value_parser};
+use clap::{Arg, ArgMatches, FromArgMatches, value_parser};
 use lockstead_server::{
-    ConfigError, FileConfig, Server, ServerConfig, StartError,
+    Cancel, ConfigError, Failed, FileConfig, Server, ServerConfig, StartError,
     config::{KEYS, limit_keys},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,7 +26,13 @@ Every key of the configuration file is also a flag (--client-tcp for client_tcp)
 over the file. Lockspaces and mode tables are configured in the file alone.
 
 Prints `node 1 pid 4711 client ADDRESS admin URL` and then `ready` once clients can connect. SIGTERM and SIGINT stop it \
-gracefully.";
+gracefully.
+
+\
+With --peer-listen the node is a member of a cluster. The first members are given the same --seats and form the cluster when all \
+of them are there; a node that joins later has none, and says how to let it in. SIGTERM hands the node's slots over to others before \
+it stops, for 8 s at most; SIGINT, or a second SIGTERM, does not wait for that. A node that was not heard of for too long, \
+and whose place others have taken, starts itself again.";
 
 const AFTER: &str = "\
 Example of a file:
@@ -64,12 +73,27 @@ async fn serve(config: ServerConfig) -> Outcome {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let node = config.node;
-    let running = Server::start(config).map_err(|error| match error {
-        StartError::Config(_) => Exit::Usage.because(error.to_string()),
-        StartError::Data(_) | StartError::Listen { .. } | StartError::System(_) => {
-            Exit::Unavailable.because(error.to_string())
+    let cancel = Cancel::default();
+    let start = {
+        let cancel = cancel.clone();
+        tokio::task::spawn_blocking(move || Server::start_unless(config, &cancel))
+    };
+    tokio::pin!(start);
+    // A member of a cluster waits for the others.
+    let started = loop {
+        tokio::select! {
+            started = &mut start => break started,
+            _ = terminate.recv() => cancel.cancel(),
+            _ = interrupt.recv() => cancel.cancel(),
         }
-    })?;
+    };
+    let started = started.map_err(|error| Exit::Failed.because(error.to_string()))?;
+    let running = match started {
+        Ok(running) => running,
+        Err(StartError::Cancelled) => return Ok(Exit::Success),
+        Err(error @ StartError::Config(_)) => return Err(Exit::Usage.because(error.to_string())),
+        Err(error) => return Err(Exit::Unavailable.because(error.to_string())),
+    };
     let client = match (running.client_tcp(), running.client_unix()) {
         (Some(address), _) => address.to_string(),
         (None, Some(path)) => format!("unix:{}", path.display()),
@@ -79,18 +103,39 @@ async fn serve(config: ServerConfig) -> Outcome {
     write_out(&format!("node {node} pid {} client {client} admin {admin}\nready\n", std::process::id()))?;
     let stopper = running.stopper();
     let mut over = tokio::task::spawn_blocking(|| running.wait());
+    let mut leaving = false;
     loop {
         tokio::select! {
             ended = &mut over => {
                 let ended = ended.map_err(|error| Exit::Failed.because(error.to_string()))?;
-                return ended.map(|()| Exit::Success).map_err(|failed| Exit::Failed.because(failed.to_string()));
+                return match ended {
+                    Ok(()) => Ok(Exit::Success),
+                    Err(Failed::Out) => Err(start_anew()),
+                    Err(failed @ Failed::Broken(_)) => Err(Exit::Failed.because(failed.to_string())),
+                };
             }
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {
+                tracing::info!("stopping");
+                // A second one cuts handing over short.
+                if core::mem::replace(&mut leaving, true) { stopper.stop() } else { stopper.leave() }
+            }
+            _ = interrupt.recv() => {
+                tracing::info!("stopping");
+                stopper.stop();
+            }
         }
-        tracing::info!("stopping");
-        stopper.stop();
     }
+}
+
+/// Puts a new start of this program in its own place, as the same process: the cluster has gone on without this one, and takes
+/// a new one in. Returns only where that is not possible.
+fn start_anew() -> Failure {
+    tracing::warn!("starting again: {}", Failed::Out);
+    let mut words = std::env::args_os();
+    let _name = words.next();
+    let program = std::env::current_exe();
+    let error = program.map_or_else(|error| error, |program| Command::new(program).args(words).exec());
+    Exit::Failed.because(format!("{}, and cannot be started again: {error}", Failed::Out))
 }
 
 fn config(args: &Args) -> Result<ServerConfig, Failure> {
@@ -119,7 +164,8 @@ fn config(args: &Args) -> Result<ServerConfig, Failure> {
 }
 
 fn start_log(filter: &str) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter);
+    // The consensus library warns of each sign of life that a dead node does not answer.
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("openraft=error,{filter}"));
     let filter = filter.map_err(|error| Exit::Usage.because(format!("--log: {error}")))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     log.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())).init();
@@ -137,7 +183,7 @@ fn keys() -> &'static [(String, String, String)] {
 }
 
 impl clap::Args for Args {
-    fn augment_args(command: Command) -> Command {
+    fn augment_args(command: clap::Command) -> clap::Command {
         let command = command.long_about(LONG).after_long_help(AFTER);
         let file = Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf));
         let log = Arg::new("log").long("log").value_name("FILTER").env("LOCKSTEAD_LOG").default_value("info");
@@ -153,7 +199,7 @@ impl clap::Args for Args {
         })
     }
 
-    fn augment_args_for_update(command: Command) -> Command {
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
         Self::augment_args(command)
     }
 }

@@ -6,15 +6,21 @@
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
-use lockstead_node::{Input, Node, Output, Principal, Record};
+use lockstead_cluster::Command;
+use lockstead_node::{Input, Node, Output, Record};
 use lockstead_types::{
     ConnId, SessionId, Time,
     message::{ClientMessage, Rejection, ServerMessage},
+    peer::Envelope,
 };
 
 use crate::{
     data::{AuditLog, Journal},
-    net::outbox::{Appended, Appender, Outbox},
+    net::{
+        conn::Origin,
+        outbox::{Appended, Appender, Outbox},
+    },
+    server::Failed,
 };
 
 /// Messages handled before their outputs are carried out, so that both stay in the cache.
@@ -28,7 +34,7 @@ pub(crate) struct Core {
     pub(crate) journal: Option<Journal>,
     audit: Option<AuditLog>,
     /// Why nothing may be done any more, once something could not be written.
-    halted: Option<String>,
+    halted: Option<Failed>,
 }
 
 /// What is left to do when the lock is given back.
@@ -44,6 +50,10 @@ pub(crate) struct Afterwards {
     pub(crate) compact: bool,
     /// How many clients were cut because they did not read.
     pub(crate) slow: u64,
+    /// What is to be proposed to the members.
+    pub(crate) proposals: Vec<Command>,
+    /// Whether a connection to another node is gone.
+    pub(crate) peer_lost: bool,
 }
 
 impl Core {
@@ -52,12 +62,12 @@ impl Core {
     }
 
     /// Why the server must stop, if it must.
-    pub(crate) fn halted(&self) -> Option<&str> {
-        self.halted.as_deref()
+    pub(crate) fn halted(&self) -> Option<&Failed> {
+        self.halted.as_ref()
     }
 
     /// Stops everything: nothing more is written or sent.
-    pub(crate) fn halt(&mut self, why: String) {
+    pub(crate) fn halt(&mut self, why: Failed) {
         if self.halted.is_none() {
             tracing::error!("the server stops: {why}");
             self.halted = Some(why);
@@ -73,11 +83,17 @@ impl Core {
     pub(crate) fn connect(
         &mut self,
         now: Time,
-        (fd, local, principal): (OwnedFd, bool, Principal),
+        fd: OwnedFd,
+        origin: Origin,
         outbox: impl FnOnce(ConnId, OwnedFd) -> Outbox,
     ) -> Arc<Outbox> {
         let outbox = self.routes.add(|conn| outbox(conn, fd));
-        self.node.handle(now, Input::Connected { conn: outbox.conn, local, principal });
+        let conn = outbox.conn;
+        let input = match origin {
+            Origin::Client { local, principal } => Input::Connected { conn, local, principal },
+            Origin::Peer { dialed } => Input::PeerConnected { conn, dialed },
+        };
+        self.node.handle(now, input);
         outbox
     }
 
@@ -90,7 +106,14 @@ impl Core {
     ) {
         let mut waiting = 0;
         for input in inputs {
-            let gone = if let Input::Disconnected { conn } = input { Some(conn) } else { None };
+            let gone = match &input {
+                Input::Disconnected { conn } => Some(*conn),
+                Input::PeerDisconnected { conn } => {
+                    after.peer_lost = true;
+                    Some(*conn)
+                }
+                _ => None,
+            };
             match &input {
                 // Most of them, handed on where they lie.
                 Input::Message { conn, message: ClientMessage::Request { id, op } } => {
@@ -130,8 +153,6 @@ impl Core {
                     self.stage(record);
                     None
                 }
-                // Of members of a cluster only.
-                Output::Propose(_) | Output::SendPeer { .. } | Output::ClosePeer { .. } => None,
                 Output::Close { conn } => {
                     self.write_journal();
                     if let Some(outbox) = self.routes.remove(conn) {
@@ -143,6 +164,15 @@ impl Core {
                 Output::Send { conn, message } => {
                     self.write_journal();
                     self.send(now, conn, &message, after)
+                }
+                Output::SendPeer { conn, envelope } => self.send_peer(now, conn, &envelope, after),
+                Output::ClosePeer { conn } => {
+                    self.close_peer(conn, after);
+                    None
+                }
+                Output::Propose(command) => {
+                    after.proposals.push(command);
+                    None
                 }
             };
             if next.is_none() {
@@ -189,6 +219,49 @@ impl Core {
         next
     }
 
+    /// As `send`, to another node.
+    fn send_peer(&mut self, now: Time, conn: ConnId, envelope: &Envelope, after: &mut Afterwards) -> Option<Output> {
+        let outbox = self.routes.get(conn)?;
+        let mut appender = outbox.appender();
+        let mut appended = appender.append_peer(envelope);
+        let mut next = None;
+        while appended == Appended::Fine {
+            match self.node.poll_output() {
+                Some(Output::SendPeer { conn: to, envelope }) if to == conn => {
+                    appended = appender.append_peer(&envelope);
+                }
+                other => {
+                    next = other;
+                    break;
+                }
+            }
+        }
+        touch(&mut appender, outbox, &mut after.touched);
+        drop(appender);
+        if appended != Appended::Fine {
+            tracing::warn!(
+                conn = conn.0,
+                "a link is given up: {}",
+                match appended {
+                    Appended::Unsendable => "a message fits no frame",
+                    Appended::Overflow | Appended::Fine => "the other node does not read",
+                }
+            );
+            outbox.overflow();
+            self.close_peer(conn, after);
+            self.node.handle(now, Input::PeerDisconnected { conn });
+        }
+        next
+    }
+
+    fn close_peer(&mut self, conn: ConnId, after: &mut Afterwards) {
+        after.peer_lost = true;
+        if let Some(outbox) = self.routes.remove(conn) {
+            outbox.close();
+            after.closing.push(outbox);
+        }
+    }
+
     fn stage(&mut self, record: Record) {
         let audit = match (&mut self.journal, record) {
             (Some(journal), record) => journal.stage(record),
@@ -200,7 +273,7 @@ impl Core {
         if let Some(log) = &mut self.audit
             && let Err(error) = log.append(&text)
         {
-            self.halt(format!("the audit log cannot be written: {error}"));
+            self.halt(Failed::Broken(format!("the audit log cannot be written: {error}")));
         }
     }
 
@@ -210,7 +283,8 @@ impl Core {
             && self.halted.is_none()
             && let Err(error) = journal.write()
         {
-            self.halt(format!("the journal cannot be written: {error}. Free or repair the disk, then start again"));
+            let why = format!("the journal cannot be written: {error}. Free or repair the disk, then start again");
+            self.halt(Failed::Broken(why));
         }
     }
 }

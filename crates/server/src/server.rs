@@ -15,7 +15,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use lockstead_node::{Input, Node, NodeConfig};
+use lockstead_node::{Input, MemberConfig, Node, NodeConfig};
 use lockstead_types::{NodeId, Span};
 use mio::Poll;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -23,8 +23,13 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use crate::{
     admin::Admin,
     clock,
-    config::{ConfigError, ServerConfig},
-    data::{self, DataDir, DataError, Recovered},
+    cluster::{
+        leave,
+        start::Cancel,
+        threads::{Came, MemberThreads},
+    },
+    config::{ClusterConfig, ConfigError, ServerConfig},
+    data::{self, AuditLog, DataDir, DataError, Journal, Recovered},
     guarded::{Afterwards, Core},
     net::{
         event_loop::{EventLoop, WAKER},
@@ -49,6 +54,7 @@ pub struct Running {
     client_tcp: Option<SocketAddr>,
     client_unix: Option<PathBuf>,
     epoch: u32,
+    member: Option<MemberThreads>,
     // Last, so that no other server uses the directory before every thread has ended.
     directory: Option<DataDir>,
 }
@@ -75,6 +81,10 @@ pub enum StartError {
     },
     /// The operating system refused threads or epoll instances.
     System(io::Error),
+    /// The membership group of the cluster cannot be used.
+    Group(String),
+    /// It was cancelled.
+    Cancelled,
 }
 
 impl fmt::Display for StartError {
@@ -84,6 +94,8 @@ impl fmt::Display for StartError {
             StartError::Data(error) => error.fmt(f),
             StartError::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
             StartError::System(error) => write!(f, "cannot start: {error}"),
+            StartError::Group(why) => write!(f, "the membership group: {why}"),
+            StartError::Cancelled => f.write_str("asked to stop before it was ready"),
         }
     }
 }
@@ -93,43 +105,62 @@ impl core::error::Error for StartError {}
 /// Why a server ended that nobody had asked to. What it granted is in its journal; it can be started again once the cause
 /// is gone.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Failed(pub String);
+pub enum Failed {
+    /// It cannot go on; why.
+    Broken(String),
+    /// The cluster has gone on without it, because it was not heard of for too long. Started again, it takes part again.
+    Out,
+}
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Failed::Broken(why) => f.write_str(why),
+            Failed::Out => {
+                f.write_str("this node was not heard of for too long, and the cluster has gone on without it")
+            }
+        }
     }
 }
 
 impl core::error::Error for Failed {}
 
 impl Server {
-    /// Starts a server. When this returns, clients can connect.
+    /// Starts a server. When this returns, clients can connect. For a member of a cluster that may take as long as no majority
+    /// of the members is there.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left behind but, perhaps, an epoch that was raised without being used.
     pub fn start(config: ServerConfig) -> Result<Running, StartError> {
+        Server::start_unless(config, &Cancel::default())
+    }
+
+    /// The same, until it is cancelled.
+    ///
+    /// # Errors
+    /// As [`Server::start`], and [`StartError::Cancelled`].
+    pub fn start_unless(config: ServerConfig, cancel: &Cancel) -> Result<Running, StartError> {
         config.check().map_err(StartError::Config)?;
         raise_file_limit();
-        // Addresses before the data directory: a start that fails for a port in use costs no epoch.
+        // Addresses before the data directory: a start that fails for a port in use costs no epoch. Nobody is let in yet.
         let tcp = config.client_tcp.map(Listener::tcp).transpose()?;
         let admin = config.admin.map(Admin::bind).transpose()?;
-        let opened = match &config.data {
-            Some(path) => {
-                Some(data::open(path, config.node, config.epoch_min, &config.spaces).map_err(StartError::Data)?)
+        let client_tcp = tcp.as_ref().map(|(_, address)| *address);
+        let parts = match &config.cluster {
+            None => {
+                tcp.iter().try_for_each(|(listener, _)| listener.listen())?;
+                Parts::alone(&config)?
             }
-            None => None,
-        };
-        let (directory, recovered, journal, audit) = match opened {
-            Some(o) => (Some(o.directory), o.recovered, Some(o.journal), Some(o.audit)),
-            None => (None, ephemeral(&config), None, None),
+            Some(cluster) => Parts::member(&config, cluster, client_tcp, cancel)?,
         };
         let unix = config.client_unix.as_deref().map(Listener::unix).transpose()?;
-        let epoch = recovered.epoch;
-        let core = Core::new(node(&config, recovered), journal, audit);
+        tcp.iter().map(|(listener, _)| listener).chain(&unix).try_for_each(Listener::listen)?;
+        let Parts { node, directory, journal, audit, member } = parts;
+        let epoch = node.status(clock::now()).epoch;
+        let core = Core::new(node, journal, audit);
         let (polls, handles) = polls(threads(config.threads)).map_err(StartError::System)?;
-        let shared = Arc::new(Shared::new(core, &config.limits, config.mode_tables, handles));
-        let client_tcp = tcp.as_ref().map(|(_, address)| *address);
+        let cluster = member.as_ref().map(|member| Arc::clone(&member.cluster));
+        let shared = Arc::new(Shared::new(core, &config.limits, config.mode_tables, handles, cluster));
         let listeners = tcp.map(|(listener, _)| listener).into_iter().chain(unix).collect();
         let mut running = Running {
             shared,
@@ -139,11 +170,47 @@ impl Server {
             client_tcp,
             client_unix: config.client_unix,
             epoch,
+            member,
             directory,
         };
         let spin = Span::from_nanos(u64::from(config.spin_us) * 1_000);
         running.start_threads(polls, listeners, spin, admin).map_err(StartError::System)?;
         Ok(running)
+    }
+}
+
+/// What a server is made of that differs between a node alone and a member of a cluster.
+struct Parts {
+    node: Node,
+    directory: Option<DataDir>,
+    journal: Option<Journal>,
+    audit: Option<AuditLog>,
+    member: Option<MemberThreads>,
+}
+
+impl Parts {
+    fn alone(config: &ServerConfig) -> Result<Parts, StartError> {
+        let Some(path) = &config.data else {
+            let node = node(config, ephemeral(config), None);
+            return Ok(Parts { node, directory: None, journal: None, audit: None, member: None });
+        };
+        let opened = data::open(path, config.node, config.epoch_min, &config.spaces).map_err(StartError::Data)?;
+        let node = node(config, opened.recovered, None);
+        let (journal, audit) = (Some(opened.journal), Some(opened.audit));
+        Ok(Parts { node, directory: Some(opened.directory), journal, audit, member: None })
+    }
+
+    fn member(
+        config: &ServerConfig,
+        cluster: &ClusterConfig,
+        client_tcp: Option<SocketAddr>,
+        cancel: &Cancel,
+    ) -> Result<Parts, StartError> {
+        let (threads, came) = MemberThreads::start(config, cluster, client_tcp, cancel)?;
+        let Came { incarnation, state, directory, audit } = came;
+        let member = Some(MemberConfig { incarnation, state });
+        let node = node(config, Recovered::nothing(1, &[]), member);
+        Ok(Parts { node, directory: Some(directory), journal: None, audit: Some(audit), member: Some(threads) })
     }
 }
 
@@ -178,6 +245,12 @@ impl Running {
         self.directory.is_some()
     }
 
+    /// Where other nodes connect.
+    #[must_use]
+    pub fn peer_tcp(&self) -> Option<SocketAddr> {
+        self.member.as_ref().map(|member| member.address)
+    }
+
     /// Something that stops this server from elsewhere.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
@@ -203,12 +276,15 @@ impl Running {
         for thread in mem::take(&mut self.threads) {
             self.join(thread);
         }
+        if self.member.is_some() {
+            leave::go(&self.shared);
+        }
         let mut core = self.shared.core.lock();
         let synced = core.journal.as_mut().map_or(Ok(()), |journal| journal.file().sync_data());
         if let Err(error) = synced {
-            core.halt(format!("the journal cannot be made durable: {error}"));
+            core.halt(Failed::Broken(format!("the journal cannot be made durable: {error}")));
         }
-        let failed = core.halted().map(|why| Failed(why.to_owned()));
+        let failed = core.halted().cloned();
         drop(core);
         failed.map_or(Ok(()), Err)
     }
@@ -246,6 +322,9 @@ impl Running {
         if let Some(listener) = admin {
             self.admin = Some(Admin::start(listener, Arc::clone(&self.shared))?);
         }
+        if let Some(member) = &mut self.member {
+            member.open(&self.shared)?;
+        }
         // The first deadline, such as the end of a freeze, is known from here on.
         let _ = self.shared.turn(self.shared.loops.len(), &mut Afterwards::default(), |_, _| {}, [].into_iter());
         if let Some(first) = self.shared.loops.first() {
@@ -264,6 +343,9 @@ impl Drop for Running {
             let _ = thread.join();
         }
         self.admin = None;
+        if let Some(member) = self.member.take() {
+            member.stop();
+        }
         // A stopper may keep the shared part alive; its connections must not stay open with it.
         for index in 0..self.shared.loops.len() {
             drop(self.shared.take_commands(index));
@@ -273,6 +355,19 @@ impl Drop for Running {
 }
 
 impl Stopper {
+    /// Asks a member of a cluster to hand its slots over to others and then to stop gracefully; a node alone stops at once.
+    /// Returns at once. [`Stopper::stop`] meanwhile cuts it short.
+    pub fn leave(&self) {
+        let stopper = self.clone();
+        let leave = move || {
+            leave::hand_over(&stopper.shared);
+            stopper.stop();
+        };
+        if self.shared.cluster.is_none() || thread::Builder::new().name("leave".into()).spawn(leave).is_err() {
+            self.stop();
+        }
+    }
+
     /// Asks the server to stop gracefully. Returns at once; [`Running::wait`] returns when it has stopped.
     pub fn stop(&self) {
         let thread = self.shared.loops.len();
@@ -282,7 +377,7 @@ impl Stopper {
 }
 
 /// A panic in one thread must end the server: the others would wait for work that never comes.
-struct HaltOnPanic(Arc<Shared>);
+pub(crate) struct HaltOnPanic(pub(crate) Arc<Shared>);
 
 impl Drop for HaltOnPanic {
     fn drop(&mut self) {
@@ -299,7 +394,7 @@ fn ephemeral(config: &ServerConfig) -> Recovered {
     Recovered::nothing(config.epoch_min.max(1), &config.spaces)
 }
 
-fn node(config: &ServerConfig, recovered: Recovered) -> Node {
+fn node(config: &ServerConfig, recovered: Recovered, member: Option<MemberConfig>) -> Node {
     let node_config = NodeConfig {
         node: NodeId(config.node),
         epoch: recovered.epoch,
@@ -310,7 +405,7 @@ fn node(config: &ServerConfig, recovered: Recovered) -> Node {
         recorded: recovered.sessions,
         ttl_max_recorded: recovered.ttl_max,
         durable: config.data.is_some(),
-        member: None,
+        member,
     };
     Node::new(node_config, clock::now())
 }

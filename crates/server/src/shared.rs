@@ -1,6 +1,8 @@
 //! What all threads of a server share, and a turn: take the node's lock once, let it handle a batch, give the lock back,
 //! write every connection that got something.
 
+use std::sync::Arc;
+
 use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -13,8 +15,10 @@ use parking_lot::Mutex;
 
 use crate::{
     clock,
+    cluster::Cluster,
     guarded::{Afterwards, Core},
     net::conn::Accepted,
+    server::Failed,
     stats::{Stats, add},
     sync::SyncQueue,
 };
@@ -30,6 +34,8 @@ pub(crate) struct Shared {
     /// One for each event loop, and one for all other threads.
     pub(crate) stats: Vec<Stats>,
     pub(crate) sync: SyncQueue,
+    /// What a member of a cluster has besides; `None` for a node alone.
+    pub(crate) cluster: Option<Arc<Cluster>>,
     /// Connections that exist, whatever their state.
     pub(crate) connections: AtomicUsize,
     /// Whether an event loop is spinning: one is enough, and more would take the cores from the clients.
@@ -71,8 +77,15 @@ pub(crate) enum Phase {
 pub(crate) struct Halted;
 
 impl Shared {
-    pub(crate) fn new(core: Core, limits: &Limits, mode_tables: Vec<ModeTableSpec>, loops: Vec<LoopHandle>) -> Shared {
+    pub(crate) fn new(
+        core: Core,
+        limits: &Limits,
+        mode_tables: Vec<ModeTableSpec>,
+        loops: Vec<LoopHandle>,
+        cluster: Option<Arc<Cluster>>,
+    ) -> Shared {
         Shared {
+            cluster,
             core: Mutex::new(core),
             limits: limits.clone(),
             decode: DecodeLimits::of_node(limits),
@@ -116,6 +129,20 @@ impl Shared {
         Ok(())
     }
 
+    /// A turn of a thread that is no event loop: it does not wait for the node's deadline, so whoever does must look again
+    /// where that has come closer.
+    pub(crate) fn turn_outside<'a>(&self, inputs: impl Iterator<Item = Input<'a>>) -> Result<(), Halted> {
+        let before = self.deadline();
+        let done = self.turn(self.loops.len(), &mut Afterwards::default(), |_, _| {}, inputs);
+        if done.is_ok()
+            && self.deadline() < before
+            && let Some(first) = self.loops.first()
+        {
+            first.wake();
+        }
+        done
+    }
+
     /// What is done after the lock was given back.
     fn finish(&self, thread: usize, after: &mut Afterwards) {
         let stats = &self.stats[thread];
@@ -130,6 +157,12 @@ impl Shared {
             // Without anything to write the flush above did not come by.
             outbox.flush(stats);
             self.command(outbox.owner, Command::Close(outbox.conn));
+        }
+        if let Some(cluster) = &self.cluster {
+            after.proposals.drain(..).for_each(|command| cluster.propose(&command));
+            if core::mem::take(&mut after.peer_lost) {
+                cluster.ring();
+            }
         }
         if after.slow > 0 {
             add(&stats.cut_slow, core::mem::take(&mut after.slow));
@@ -174,7 +207,13 @@ impl Shared {
 
     /// Stops at once because something could not be made durable.
     pub(crate) fn halt(&self, why: String) {
-        self.core.lock().halt(why);
+        self.core.lock().halt(Failed::Broken(why));
+        self.advance(Phase::Halted);
+    }
+
+    /// Stops at once because the cluster goes on without this start of the node.
+    pub(crate) fn halt_out(&self) {
+        self.core.lock().halt(Failed::Out);
         self.advance(Phase::Halted);
     }
 

@@ -8,7 +8,6 @@ use lockstead_types::SessionId;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
-    guarded::Afterwards,
     shared::{Phase, Shared},
     stats::add,
 };
@@ -74,14 +73,7 @@ fn make_durable(shared: &Shared, sessions: Vec<SessionId>) {
     }
     add(&shared.other_stats().journal_syncs, 1);
     let inputs = sessions.into_iter().map(|session| Input::Recorded { session });
-    let before = shared.deadline();
-    let done = shared.turn(shared.loops.len(), &mut Afterwards::default(), |_, _| {}, inputs);
-    if done.is_ok() && shared.deadline() < before {
-        // This thread does not wait for deadlines: whoever does must look again.
-        if let Some(first) = shared.loops.first() {
-            first.wake();
-        }
-    }
+    let _ = shared.turn_outside(inputs);
 }
 
 fn write_anew(shared: &Shared) {

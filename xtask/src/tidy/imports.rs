@@ -36,7 +36,7 @@ const TABLE: &[Allowed] = &[
     Allowed { folder: "script", inside: &["types"], inside_tests: &[], pure: None },
     Allowed {
         folder: "server",
-        inside: &["node", "types", "wire"],
+        inside: &["cluster", "membership", "node", "types", "wire"],
         inside_tests: &["client", "client-core", "testkit"],
         pure: None,
     },

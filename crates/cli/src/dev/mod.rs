@@ -1,4 +1,4 @@
-//! `lockstead dev`: a ready node on loopback, as a real process of its own, so that it can be killed and started again.
+//! `lockstead dev`: a ready node or cluster on loopback, of real processes, so that one can be killed and started again.
 
 mod node;
 mod ports;
@@ -21,52 +21,48 @@ use crate::{
     runtime,
 };
 
-use node::Node;
+use node::Nodes;
 use ports::Base;
 
 const LONG: &str = "\
-Run a ready node on this machine, for trying out and for tests.
+Run a ready node on this machine, or a ready cluster, for trying out and for tests.
 
-Prints `node 1 pid PID client ADDRESS admin URL`, the command that starts this node again should it be killed, then \
-`ready`. Ctrl-C stops it. With -- CMD it runs CMD with LOCKSTEAD_ENDPOINTS set and this program's folder first in PATH, and \
-stops with CMD's status: a test suite needs nothing else. Its own lines go to standard error then.
+Prints `node 1 pid PID client ADDRESS admin URL` for each node, the command that starts that node again should it be killed, \
+then `ready`. Ctrl-C stops all. With -- CMD it runs CMD with LOCKSTEAD_ENDPOINTS set to all nodes and this program's folder \
+first in PATH, and stops with CMD's status: a test suite needs nothing else. Its own lines go to standard error then.
 
-The node is a process of its own. When it is killed, this command says so and goes on, so that the node can be started \
-again by hand.";
+Every node is a process of its own. When one is killed, this command says so and goes on, so that the node can be started \
+again by hand. Of three nodes the other two go on serving meanwhile.";
 
 const AFTER: &str = "\
 Examples:
   lockstead dev
   lockstead dev --port auto -- cargo test
   lockstead dev -- lockstead shell stories/queues.txt
-  lockstead dev --data ./data       (tokens go on rising over restarts)";
+  lockstead dev --data ./data       (tokens go on rising over restarts)
+  lockstead dev --nodes 3           (three members: kill one, the others take its locks over)
+  lockstead dev --nodes 3 --port auto -- ./my-tests.sh";
 
 /// Options of `lockstead dev`.
 #[derive(Debug, clap::Args)]
 #[command(long_about = LONG, after_long_help = AFTER)]
 pub(crate) struct Args {
-    /// How many nodes; this version serves one
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// How many nodes; more than one are the members of a cluster
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
-    /// Clients connect here, the admin page is 2 above; `auto` takes free ports
+    /// Clients of node 1 connect here, the admin page is 2 above, the next node 10 above; `auto` takes free ports
     #[arg(long, value_name = "BASE", default_value = "7600", value_parser = Base::parse)]
     port: Base,
     /// Data directory; without it a fresh one that is removed at the end
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// What to run against the node
+    /// What to run against the nodes
     #[arg(last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Outcome {
-    if args.nodes != 1 {
-        return Err(Exit::Usage.because(format!(
-            "--nodes {}: this version serves a cluster of one node only; leave --nodes out",
-            args.nodes
-        )));
-    }
     runtime::run(dev(args))
 }
 
@@ -78,16 +74,16 @@ async fn dev(args: &Args) -> Outcome {
         (None, Some(fresh)) => fresh.path().to_owned(),
         (None, None) => return Err(Exit::Failed.because("no data directory")),
     };
-    let mut node = Node::start(args.port, &data)?;
+    let mut nodes = Nodes::start(args.port, args.nodes, &data)?;
     let ready = tokio::select! {
-        lines = node.until_ready() => lines,
+        lines = nodes.until_ready() => lines,
         signal = stop.asked() => Err(Failure { exit: exit_of(signal), message: String::new() }),
     };
     let outcome = match ready {
-        Ok(lines) => serve(args, &mut node, &lines, &mut stop).await,
+        Ok(lines) => serve(args, &mut nodes, &lines, &mut stop).await,
         Err(failure) => Err(failure),
     };
-    node.stop().await;
+    nodes.stop().await;
     outcome
 }
 
@@ -96,22 +92,22 @@ fn fresh_folder() -> std::io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("lockstead-dev-").permissions(Permissions::from_mode(0o700)).tempdir()
 }
 
-async fn serve(args: &Args, node: &mut Node, lines: &str, stop: &mut Stop) -> Outcome {
-    let lines = format!("{lines}node 1 again with: {}\nready\n", node.command_line());
+async fn serve(args: &Args, nodes: &mut Nodes, lines: &str, stop: &mut Stop) -> Outcome {
+    let lines = format!("{lines}ready\n");
     if args.command.is_empty() {
         write_out(&lines)?;
-        node.watch_until(stop.asked()).await;
+        nodes.watch_until(stop.asked()).await;
         return Ok(Exit::Success);
     }
     eprint!("{lines}");
-    run_command(&args.command, node, stop).await
+    run_command(&args.command, nodes, stop).await
 }
 
 /// Runs CMD in our own process group: Ctrl-C reaches it without us.
-async fn run_command(command: &[OsString], node: &mut Node, stop: &mut Stop) -> Outcome {
+async fn run_command(command: &[OsString], nodes: &mut Nodes, stop: &mut Stop) -> Outcome {
     let Some((program, words)) = command.split_first() else { return Ok(Exit::Success) };
     let mut child = std::process::Command::new(program);
-    child.args(words).env("LOCKSTEAD_ENDPOINTS", node.endpoint()).stdin(Stdio::inherit());
+    child.args(words).env("LOCKSTEAD_ENDPOINTS", nodes.endpoints()).stdin(Stdio::inherit());
     if let Some(path) = path_with_us() {
         child.env("PATH", path);
     }
@@ -134,7 +130,7 @@ async fn run_command(command: &[OsString], node: &mut Node, stop: &mut Stop) -> 
                     let _ = rustix::process::kill_process(pid, signal);
                 }
             }
-            () = node.watch_until(core::future::pending::<()>()) => {}
+            () = nodes.watch_until(core::future::pending::<()>()) => {}
         }
     }
 }
@@ -173,10 +169,10 @@ impl Stop {
 }
 
 /// A node that died, said to the user.
-fn died(how: Exit, command_line: &str) {
+fn died(node: u16, how: Exit, command_line: &str) {
     let how = match how {
         Exit::Signal(n) => format!("was killed by signal {n}"),
         other => format!("ended with status {}", other.code()),
     };
-    tell(&format!("node 1 {how}; start it again with: {command_line}"));
+    tell(&format!("node {node} {how}; start it again with: {command_line}"));
 }

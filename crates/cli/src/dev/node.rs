@@ -1,4 +1,4 @@
-//! The node of `lockstead dev`.
+//! The nodes of `lockstead dev`.
 
 use core::time::Duration;
 use std::{ffi::OsString, os::fd::OwnedFd, path::Path, process::Stdio};
@@ -20,76 +20,84 @@ use crate::{
     server,
 };
 
-/// How long a node may take to stop.
+/// How long nodes may take to stop.
 const STOP_FOR: Duration = Duration::from_secs(10);
 
+/// All nodes: one alone, or the members of a cluster.
+pub(crate) struct Nodes {
+    all: Vec<Node>,
+    ended: tokio::signal::unix::Signal,
+}
+
 /// A node that was started, in a process group of its own: Ctrl-C at the terminal is not for it.
-pub(crate) struct Node {
+struct Node {
+    number: u16,
     ports: Ports,
     command: Vec<OsString>,
     child: Option<Child>,
     lines: Lines<BufReader<pipe::Receiver>>,
-    ended: tokio::signal::unix::Signal,
 }
 
-impl Node {
-    /// Starts it.
+impl Nodes {
+    /// Starts them.
     ///
     /// # Errors
     /// Ports that are taken, or what the operating system says.
-    pub(crate) fn start(base: Base, data: &Path) -> Result<Node, Failure> {
-        let ports = base.find()?;
-        let keys = [
-            ("node", "1".to_owned()),
-            ("client_tcp", ports.client.to_string()),
-            ("admin", ports.admin.to_string()),
-            ("data", data.display().to_string()),
-            ("log", "warn".to_owned()),
-        ];
-        let program = std::env::current_exe()?;
-        let command = server::command_line(&program.to_string_lossy(), &keys);
-        let ended = signal(SignalKind::child())?;
-        let (child, stdout) =
-            Child::start(Start { command: &command, env: &[], socket: None, stdout: Stdio::piped() })?;
-        child.go_on();
-        let stdout = stdout.ok_or_else(|| Exit::Failed.because("no pipe to the node"))?;
-        let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
-        Ok(Node { ports, command, child: Some(child), lines: BufReader::new(stdout).lines(), ended })
+    pub(crate) fn start(base: Base, count: u16, data: &Path) -> Result<Nodes, Failure> {
+        let all_ports = base.find(count)?;
+        let seats: Vec<String> =
+            all_ports.iter().zip(1..).map(|(ports, number): (_, u16)| format!("{number}={}", ports.peer)).collect();
+        let seats = seats.join(",");
+        let mut nodes = Nodes { all: Vec::new(), ended: signal(SignalKind::child())? };
+        for (ports, number) in all_ports.into_iter().zip(1..) {
+            let mut keys = vec![
+                ("node", number.to_string()),
+                ("client_tcp", ports.client.to_string()),
+                ("admin", ports.admin.to_string()),
+            ];
+            if count == 1 {
+                keys.push(("data", data.display().to_string()));
+            } else {
+                keys.push(("peer_listen", ports.peer.to_string()));
+                keys.push(("seats", seats.clone()));
+                keys.push(("data", data.join(format!("node-{number}")).display().to_string()));
+            }
+            keys.push(("log", "warn".to_owned()));
+            nodes.all.push(Node::start(number, ports, &keys)?);
+        }
+        Ok(nodes)
     }
 
-    /// What it prints before it is ready, each line ended.
+    /// What they print before they are ready, each line ended.
     ///
     /// # Errors
-    /// [`Exit::Unavailable`] where it ends instead.
+    /// [`Exit::Unavailable`] where one ends instead.
     pub(crate) async fn until_ready(&mut self) -> Result<String, Failure> {
         let mut said = String::new();
-        while let Some(line) = self.lines.next_line().await? {
-            if line == "ready" {
-                return Ok(said);
-            }
-            said.push_str(&line);
-            said.push('\n');
+        for node in &mut self.all {
+            said.push_str(&node.until_ready().await?);
         }
-        Err(Exit::Unavailable.because("the node ended before it was ready"))
+        for node in &self.all {
+            said.push_str(&format!("node {} again with: {}\n", node.number, node.command_line()));
+        }
+        Ok(said)
     }
 
-    /// Where its clients connect.
-    pub(crate) fn endpoint(&self) -> String {
-        self.ports.client.to_string()
-    }
-
-    /// The command that starts it again, as a shell reads it.
-    pub(crate) fn command_line(&self) -> String {
-        self.command.iter().map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
+    /// Where their clients connect, comma-separated.
+    pub(crate) fn endpoints(&self) -> String {
+        let all: Vec<String> = self.all.iter().map(|node| node.ports.client.to_string()).collect();
+        all.join(",")
     }
 
     /// Waits for `stop`. A node that dies meanwhile is said to the user, who may start it again. Cancellation safe.
     pub(crate) async fn watch_until<T>(&mut self, stop: impl Future<Output = T>) {
         tokio::pin!(stop);
         loop {
-            if let Some(Change::Ended(how)) = self.child.as_ref().and_then(Child::poll) {
-                self.child = None;
-                died(how, &self.command_line());
+            for node in &mut self.all {
+                if let Some(Change::Ended(how)) = node.child.as_ref().and_then(Child::poll) {
+                    node.child = None;
+                    died(node.number, how, &node.command_line());
+                }
             }
             tokio::select! {
                 _ = &mut stop => return,
@@ -98,18 +106,52 @@ impl Node {
         }
     }
 
-    /// Stops it, gracefully if it can.
+    /// Stops them, gracefully if it can. Nobody is left to hand slots over to, so they are told not to try.
     pub(crate) async fn stop(mut self) {
-        let Some(child) = self.child.take() else { return };
-        child.signal(Signal::TERM);
+        let children: Vec<Child> = self.all.iter_mut().filter_map(|node| node.child.take()).collect();
+        for child in &children {
+            child.signal(Signal::INT);
+        }
         let gone = async {
-            while !matches!(child.poll(), Some(Change::Ended(_))) {
+            while !children.iter().all(|child| matches!(child.poll(), Some(Change::Ended(_)))) {
                 self.ended.recv().await;
             }
         };
         if tokio::time::timeout(STOP_FOR, gone).await.is_err() {
-            child.signal(Signal::KILL);
+            for child in &children {
+                child.signal(Signal::KILL);
+            }
         }
+    }
+}
+
+impl Node {
+    fn start(number: u16, ports: Ports, keys: &[(&str, String)]) -> Result<Node, Failure> {
+        let program = std::env::current_exe()?;
+        let command = server::command_line(&program.to_string_lossy(), keys);
+        let (child, stdout) =
+            Child::start(Start { command: &command, env: &[], socket: None, stdout: Stdio::piped() })?;
+        child.go_on();
+        let stdout = stdout.ok_or_else(|| Exit::Failed.because("no pipe to the node"))?;
+        let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
+        Ok(Node { number, ports, command, child: Some(child), lines: BufReader::new(stdout).lines() })
+    }
+
+    async fn until_ready(&mut self) -> Result<String, Failure> {
+        let mut said = String::new();
+        while let Some(line) = self.lines.next_line().await? {
+            if line == "ready" {
+                return Ok(said);
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+        Err(Exit::Unavailable.because(format!("node {} ended before it was ready", self.number)))
+    }
+
+    /// The command that starts it again, as a shell reads it.
+    fn command_line(&self) -> String {
+        self.command.iter().map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -1,16 +1,21 @@
-//! Ports of a node: clients at a base, the admin page 2 above.
+//! Ports of the nodes: those of node i begin at a base + 10 (i-1), with clients there, other nodes 1 above and the admin page
+//! 2 above.
 
 use core::net::{Ipv4Addr, SocketAddr};
 use std::net::TcpListener;
 
 use crate::exit::{Exit, Failure};
 
-/// The admin page's distance from the base.
+/// The distance of the port for other nodes from that for clients.
+const PEER: u16 = 1;
+/// The admin page's.
 const ADMIN: u16 = 2;
+/// From one node to the next.
+const NODE: u16 = 10;
 /// Tries at finding free ports.
 const TRIES: u32 = 64;
 
-/// Where the ports of a node begin.
+/// Where the ports begin.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Base {
     /// Here.
@@ -19,11 +24,13 @@ pub(crate) enum Base {
     Auto,
 }
 
-/// The two addresses of a node.
+/// The addresses of a node.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Ports {
     /// For clients.
     pub(crate) client: SocketAddr,
+    /// For other nodes.
+    pub(crate) peer: SocketAddr,
     /// For the admin page.
     pub(crate) admin: SocketAddr,
 }
@@ -41,33 +48,42 @@ impl Base {
         number.map(Base::At).ok_or_else(|| "a port from 1 to 65533, or auto".to_owned())
     }
 
-    /// Ports that are free now.
+    /// Ports of so many nodes that are free now.
     ///
     /// # Errors
     /// [`Exit::Unavailable`] where they are not.
-    pub(crate) fn find(self) -> Result<Ports, Failure> {
+    pub(crate) fn find(self, nodes: u16) -> Result<Vec<Ports>, Failure> {
         match self {
             Base::At(base) => {
-                let ports = Ports::from_base(base);
-                ports.check().map_err(|(address, error)| taken(address, &error))?;
-                Ok(ports)
+                let beyond = || Exit::Usage.because(format!("--port {base}: {nodes} nodes need ports beyond 65535"));
+                let all = Ports::of(base, nodes).ok_or_else(beyond)?;
+                for ports in &all {
+                    ports.check().map_err(|(address, error)| taken(address, &error))?;
+                }
+                Ok(all)
             }
             Base::Auto => (0..TRIES)
-                .filter_map(|_| free_port().map(Ports::from_base))
-                .find(|ports| ports.check().is_ok())
+                .filter_map(|_| free_port().and_then(|base| Ports::of(base, nodes)))
+                .find(|all| all.iter().all(|ports| ports.check().is_ok()))
                 .ok_or_else(|| Exit::Unavailable.because("no free ports on 127.0.0.1")),
         }
     }
 }
 
 impl Ports {
-    fn from_base(base: u16) -> Ports {
-        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Ports { client: at(base), admin: at(base.saturating_add(ADMIN)) }
+    fn of(base: u16, nodes: u16) -> Option<Vec<Ports>> {
+        (0..nodes)
+            .map(|i| {
+                let first = base.checked_add(i.checked_mul(NODE)?)?;
+                let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                let (peer, admin) = (first.checked_add(PEER)?, first.checked_add(ADMIN)?);
+                Some(Ports { client: at(first), peer: at(peer), admin: at(admin) })
+            })
+            .collect()
     }
 
     fn check(&self) -> Result<(), (SocketAddr, std::io::Error)> {
-        for address in [self.client, self.admin] {
+        for address in [self.client, self.peer, self.admin] {
             TcpListener::bind(address).map_err(|error| (address, error))?;
         }
         Ok(())
@@ -76,7 +92,7 @@ impl Ports {
 
 fn free_port() -> Option<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-    listener.local_addr().ok().map(|address| address.port()).filter(|port| *port <= u16::MAX - ADMIN)
+    listener.local_addr().ok().map(|address| address.port())
 }
 
 fn taken(address: SocketAddr, error: &std::io::Error) -> Failure {
@@ -103,10 +119,18 @@ mod tests {
     }
 
     #[test]
+    fn each_node_has_ten_ports() {
+        let all = Ports::of(7_600, 3).expect("room");
+        let ports: Vec<_> = all.iter().map(|p| (p.client.port(), p.peer.port(), p.admin.port())).collect();
+        assert_eq!(ports, [(7_600, 7_601, 7_602), (7_610, 7_611, 7_612), (7_620, 7_621, 7_622)]);
+        assert_eq!(Ports::of(65_530, 2), None);
+    }
+
+    #[test]
     fn a_taken_port_is_said_so() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let failure = Base::At(port).find().expect_err("taken");
+        let failure = Base::At(port).find(1).expect_err("taken");
         assert_eq!(failure.exit, Exit::Unavailable);
         assert!(failure.message.contains("--port"), "{failure}");
     }

@@ -5,25 +5,32 @@ use core::fmt::Write;
 use std::fs;
 
 use core::sync::atomic::Ordering::Relaxed;
+use lockstead_cluster::MemberState;
+use lockstead_node::Node;
 use lockstead_types::report::NodeStatus;
 
 use crate::{
     clock,
+    cluster::{Cluster, leave},
     shared::{Phase, Shared},
     stats::{BATCH_BOUNDS, Stats},
 };
 
 /// Everything there is to know, as text.
 pub(crate) fn text(shared: &Shared) -> String {
-    let (status, ready) = {
+    let (status, ready, member) = {
         let core = shared.core.lock();
-        (core.node.status(clock::now()), core.node.is_ready() && core.halted().is_none())
+        let ready = core.node.is_ready() && core.halted().is_none();
+        (core.node.status(clock::now()), ready, shared.cluster.as_deref().and_then(|c| Member::look(c, &core.node)))
     };
     let mut out = String::with_capacity(16_384);
     let serving = ready && shared.phase() == Phase::Serving;
     gauge(&mut out, "ready", "Whether locks are granted.", u64::from(serving));
     gauges(&mut out, &status);
     counters(&mut out, &status);
+    if let Some(member) = member {
+        member.gauges(&mut out);
+    }
     gauge(&mut out, "connections", "Connections that exist.", shared.connections.load(Relaxed) as u64);
     gauge(&mut out, "event_loops", "Event loops.", shared.loops.len() as u64);
     for (name, help, value) in Stats::sums(&shared.stats) {
@@ -59,6 +66,51 @@ fn gauges(out: &mut String, status: &NodeStatus) {
     gauge(out, "locks_converting", "Conversions in progress that wait.", status.converting);
     gauge(out, "locks_waiting", "New requests in progress that wait.", status.waiting);
     gauge(out, "locks_orphaned", "Granted locks whose session is gone.", status.orphans);
+}
+
+/// What a member of a cluster says besides.
+struct Member {
+    slots: usize,
+    taking_over: usize,
+    taking_over_ms: u64,
+    up: usize,
+    members: usize,
+    sessions: usize,
+    unlinked: usize,
+    authority_ms: u64,
+    leader: Option<u16>,
+}
+
+impl Member {
+    fn look(cluster: &Cluster, node: &Node) -> Option<Member> {
+        let (state, now) = (node.cluster_state()?, clock::now());
+        let (taking_over, since) = node.recovering_slots();
+        Some(Member {
+            slots: leave::mastered(state, cluster.me.node),
+            taking_over,
+            taking_over_ms: since.map_or(0, |since| now.since(since).as_millis()),
+            up: state.members.values().filter(|member| member.state != MemberState::Down).count(),
+            members: state.members.len(),
+            sessions: state.sessions.len(),
+            unlinked: node.peers_wanted().len(),
+            authority_ms: node.authority().since(now).as_millis(),
+            leader: cluster.with_membership(|group| group.status().leader.map(|node| node.0)).flatten(),
+        })
+    }
+
+    fn gauges(&self, out: &mut String) {
+        let n = |count: usize| count as u64;
+        gauge(out, "slots_mastered", "Slots of 4096 that this node is master of.", n(self.slots));
+        gauge(out, "slots_taking_over", "Slots whose holders have not all reported yet.", n(self.taking_over));
+        gauge(out, "taking_over_ms", "Since when the first of them waits.", self.taking_over_ms);
+        gauge(out, "members", "Members of the cluster.", n(self.members));
+        gauge(out, "members_up", "Members that take part.", n(self.up));
+        gauge(out, "directory_sessions", "Sessions of the whole cluster.", n(self.sessions));
+        gauge(out, "links_missing", "Members this node dials and has no link to.", n(self.unlinked));
+        gauge(out, "authority_ms", "For how long this node may act without hearing from the group.", self.authority_ms);
+        let leader = self.leader.unwrap_or(0);
+        gauge(out, "group_leader", "The node that leads the membership group, 0 for none known.", leader.into());
+    }
 }
 
 /// The node's own counters. Those of a family become one metric with a label.

@@ -114,7 +114,18 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     if core.node.is_ready() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
-    let left = core.node.status(clock::now()).frozen_for.as_millis();
+    let now = clock::now();
+    if core.node.cluster_state().is_some() {
+        let (slots, since) = core.node.recovering_slots();
+        return unready(match since.filter(|_| now < core.node.authority()) {
+            None => "no authority: a majority of the members cannot be reached, or has put this node out\n".to_owned(),
+            Some(since) => format!(
+                "taking over {slots} slots for {} ms now; holders of before bring their locks, other slots are served\n",
+                now.since(since).as_millis()
+            ),
+        });
+    }
+    let left = core.node.status(now).frozen_for.as_millis();
     unready(format!(
         "frozen after a restart: holders of before take their locks back; nothing else is granted for {left} ms at most\n"
     ))

@@ -8,7 +8,9 @@ use lockstead_types::Limits;
 use serde::Deserialize;
 
 use super::{
-    ConfigError, DEFAULT_SPIN_US, LockspaceConfig, ModeTableConfig, ServerConfig, limit_keys,
+    ConfigError, DEFAULT_SPIN_US, LockspaceConfig, ModeTableConfig, ServerConfig,
+    cluster::Written,
+    limit_keys,
     limits::set_limit,
     spaces::{lockspaces, mode_tables},
 };
@@ -24,6 +26,20 @@ pub const KEYS: &[(&str, &str)] = &[
     ("threads", "event loops (default 0: one a core, at most 4)"),
     ("spin_us", "microseconds an event loop looks for more work before it sleeps (default 100)"),
     ("insecure_plaintext", "true allows listening beyond loopback without encryption"),
+    (
+        "peer_listen",
+        "address and port for other nodes, by custom the client port + 1; makes this node a member of a cluster",
+    ),
+    ("peer_address", "HOST:PORT that other nodes are told, where it is not peer_listen"),
+    ("client_address", "HOST:PORT that clients are told, where it is not client_tcp"),
+    (
+        "seats",
+        "the first members, NODE=HOST:PORT of each peer port, comma-separated, the same at each; none for a node that joins later",
+    ),
+    (
+        "weight",
+        "share of the slots against other nodes (default 100); 0 for a witness, which votes and masters nothing",
+    ),
     ("epoch_min", "raise the epoch to this at least, after restoring a data directory from a copy"),
 ];
 
@@ -49,6 +65,16 @@ pub struct FileConfig {
     pub insecure_plaintext: Option<bool>,
     /// See [`ServerConfig::epoch_min`].
     pub epoch_min: Option<u32>,
+    /// See [`super::ClusterConfig::peer_listen`].
+    pub peer_listen: Option<SocketAddr>,
+    /// See [`super::ClusterConfig::peer_address`].
+    pub peer_address: Option<String>,
+    /// See [`super::ClusterConfig::client_address`].
+    pub client_address: Option<String>,
+    /// See [`super::ClusterConfig::seats`].
+    pub seats: Option<String>,
+    /// See [`super::ClusterConfig::weight`].
+    pub weight: Option<u32>,
     /// Limits by name: whole numbers, and durations for `ttl_min` and `ttl_max`.
     #[serde(default)]
     pub limits: BTreeMap<String, LimitValue>,
@@ -111,6 +137,11 @@ impl FileConfig {
             "threads" => self.threads = read(key, text, "a whole number")?,
             "spin_us" => self.spin_us = read(key, text, "a whole number")?,
             "insecure_plaintext" => self.insecure_plaintext = read(key, text, "true or false")?,
+            "peer_listen" => self.peer_listen = read(key, text, "an address with a port, such as 127.0.0.1:7601")?,
+            "peer_address" => self.peer_address = Some(text.to_owned()),
+            "client_address" => self.client_address = Some(text.to_owned()),
+            "seats" => self.seats = Some(text.to_owned()),
+            "weight" => self.weight = read(key, text, "a whole number")?,
             "epoch_min" => self.epoch_min = read(key, text, "a whole number")?,
             _ => {
                 let limit = key.strip_prefix("limit_");
@@ -139,6 +170,11 @@ impl FileConfig {
             spin_us: over.spin_us.or(self.spin_us),
             insecure_plaintext: over.insecure_plaintext.or(self.insecure_plaintext),
             epoch_min: over.epoch_min.or(self.epoch_min),
+            peer_listen: over.peer_listen.or(self.peer_listen),
+            peer_address: over.peer_address.or(self.peer_address),
+            client_address: over.client_address.or(self.client_address),
+            seats: over.seats.or(self.seats),
+            weight: over.weight.or(self.weight),
             limits: self.limits,
             mode_table: self.mode_table,
             lockspace: self.lockspace,
@@ -158,6 +194,13 @@ impl FileConfig {
             }
         }
         let mode_tables = mode_tables(&self.mode_table)?;
+        let cluster = Written {
+            peer_listen: self.peer_listen,
+            peer_address: self.peer_address,
+            client_address: self.client_address,
+            seats: self.seats,
+            weight: self.weight,
+        };
         let config = ServerConfig {
             node: self.node.unwrap_or(1),
             client_tcp: self.client_tcp,
@@ -171,6 +214,7 @@ impl FileConfig {
             limits,
             spaces: lockspaces(&self.lockspace, &mode_tables)?,
             mode_tables,
+            cluster: cluster.check()?,
         };
         config.check()?;
         Ok(config)

@@ -1,6 +1,7 @@
 //! Configuration: what a server needs to start, checked ([`ServerConfig`]), and how it is written down ([`FileConfig`]:
 //! a TOML file, overlaid by the environment, overlaid by flags).
 
+mod cluster;
 mod file;
 mod limits;
 mod spaces;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use lockstead_types::{Limits, Span, mode::ModeTableSpec, space::SpaceSpec};
 
+pub use cluster::{ClusterConfig, DEFAULT_WEIGHT};
 pub use file::{FileConfig, KEYS};
 pub use limits::limit_keys;
 pub use spaces::{LockspaceConfig, ModeConfig, ModeTableConfig};
@@ -40,8 +42,10 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Mode tables of one's own, which lockspaces name like built-in ones.
     pub mode_tables: Vec<ModeTableSpec>,
-    /// Lockspaces to create at the start where they do not exist.
+    /// Lockspaces to create at the start where they do not exist; of a cluster, when it is formed.
     pub spaces: Vec<SpaceSpec>,
+    /// How it takes part in a cluster; `None` for a node alone.
+    pub cluster: Option<ClusterConfig>,
 }
 
 impl Default for ServerConfig {
@@ -59,6 +63,7 @@ impl Default for ServerConfig {
             limits: Limits::default(),
             mode_tables: Vec::new(),
             spaces: Vec::new(),
+            cluster: None,
         }
     }
 }
@@ -87,7 +92,20 @@ impl ServerConfig {
         if self.spin_us > 10_000 {
             return Err(ConfigError::new("spin_us", "at most 10000"));
         }
-        for (key, address) in [("client_tcp", self.client_tcp), ("admin", self.admin)] {
+        if let Some(cluster) = &self.cluster {
+            cluster::check(cluster, self.node)?;
+            if self.data.is_none() {
+                return Err(ConfigError::new(
+                    "data",
+                    "a member of a cluster keeps what was agreed on: give it a directory",
+                ));
+            }
+            if self.client_tcp.is_none() {
+                return Err(ConfigError::new("client_tcp", "clients of other nodes must be able to come to this one"));
+            }
+        }
+        let peers = self.cluster.as_ref().map(|cluster| cluster.peer_listen);
+        for (key, address) in [("client_tcp", self.client_tcp), ("admin", self.admin), ("peer_listen", peers)] {
             if let Some(address) = address.filter(|a| !a.ip().is_loopback() && !self.insecure_plaintext) {
                 let why = format!(
                     "{address} is not a loopback address, and what is said there could be read and changed on its way; \

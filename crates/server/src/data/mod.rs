@@ -5,6 +5,7 @@
 //! | `lock` | nothing; locked while a server uses the directory |
 //! | `identity` | node number and epoch, raised and made durable before anything is granted |
 //! | `journal` | lockspaces, the largest lease ever granted, the sessions that had not ended |
+//! | `member`, `group` | of a member of a cluster, instead of `identity` and `journal`: `data/member.rs` |
 //! | `audit.log` | what was done by force, a line each |
 //!
 //! Locks are not here: after a restart their holders bring them back, and until they did nothing else is granted
@@ -14,6 +15,7 @@ mod crc;
 mod files;
 mod identity;
 mod journal;
+mod member;
 mod record;
 
 use core::fmt;
@@ -32,6 +34,7 @@ pub(crate) use files::AuditLog;
 pub(crate) use files::create_directory;
 pub(crate) use journal::Journal;
 use journal::Kept;
+pub(crate) use member::{MemberDir, open_member};
 
 /// A data directory in use. Dropping it lets another server use it.
 #[derive(Debug)]
@@ -135,6 +138,12 @@ impl core::error::Error for DataError {}
 pub(crate) fn open(path: &Path, node: u16, epoch_min: u32, wanted: &[SpaceSpec]) -> Result<Opened, DataError> {
     create_directory(path)?;
     let directory = lock(path)?;
+    if member::is_member(path) {
+        let path = path.display();
+        return Err(DataError::Refused(format!(
+            "data directory {path} belongs to a member of a cluster, which this node is not configured to be"
+        )));
+    }
     let (identity_path, journal_path) = (path.join("identity"), path.join("journal"));
     let identity = identity::read(&identity_path)?;
     let exists = journal_path.try_exists().map_err(DataError::io("look for", &journal_path))?;

@@ -3,7 +3,7 @@
 use std::{os::fd::OwnedFd, sync::Arc};
 
 use lockstead_node::Principal;
-use lockstead_types::message::ClientMessage;
+use lockstead_types::{NodeId, message::ClientMessage};
 
 use super::outbox::Outbox;
 
@@ -11,15 +11,49 @@ use super::outbox::Outbox;
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) fd: OwnedFd,
-    /// Whether it is a Unix socket: its end proves that every process that held it is gone.
-    pub(crate) local: bool,
-    pub(crate) principal: Principal,
+    pub(crate) origin: Origin,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// A client.
+    Client {
+        /// Whether it is a Unix socket: its end proves that every process that held it is gone.
+        local: bool,
+        /// Who the transport says it is.
+        principal: Principal,
+    },
+    /// Another node: a link.
+    Peer {
+        /// Whom this node dialled; `None` where the other did.
+        dialed: Option<NodeId>,
+    },
+}
+
+/// What is spoken over a connection.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// The protocol of clients.
+    Client,
+    /// That of nodes among each other.
+    Peer,
+}
+
+impl Origin {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Origin::Client { .. } => Kind::Client,
+            Origin::Peer { .. } => Kind::Peer,
+        }
+    }
 }
 
 /// The receiving side of a connection.
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) outbox: Arc<Outbox>,
+    pub(crate) kind: Kind,
     /// The beginning of a frame whose end has not come.
     pub(crate) partial: Vec<u8>,
     pub(crate) stage: Stage,
@@ -31,7 +65,7 @@ pub(crate) struct Conn {
     pub(crate) ending: bool,
 }
 
-/// How far a client has introduced itself.
+/// How far the other end has introduced itself.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Stage {
     /// It has said nothing.
@@ -53,7 +87,7 @@ impl Stage {
 }
 
 impl Conn {
-    pub(crate) fn new(outbox: Arc<Outbox>) -> Conn {
-        Conn { outbox, partial: Vec::new(), stage: Stage::New, closing: false, listed: false, ending: false }
+    pub(crate) fn new(outbox: Arc<Outbox>, kind: Kind) -> Conn {
+        Conn { outbox, kind, partial: Vec::new(), stage: Stage::New, closing: false, listed: false, ending: false }
     }
 }

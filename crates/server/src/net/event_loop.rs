@@ -17,11 +17,11 @@ use std::{
 
 use lockstead_node::Input;
 use lockstead_types::{ConnId, Span, Time, message::Rejection};
-use lockstead_wire::DecodeError;
+use lockstead_wire::{DecodeError, LINK_FRAME_BYTES};
 use mio::{Events, Interest, Poll, Registry, Token, event::Event, unix::SourceFd};
 
 use super::{
-    conn::{Accepted, Conn, Stage},
+    conn::{Accepted, Conn, Kind, Stage},
     listener::Listener,
     outbox::{Outbox, turn_away},
     reader::{Buffers, Read, ReadLimits, decode, recycle},
@@ -42,6 +42,9 @@ const LINGER: Span = Span::from_secs(2);
 const STOP_WITHIN: Span = Span::from_secs(2);
 /// After an accept that failed for want of resources the next try waits so long.
 const ACCEPT_PAUSE: Span = Span::from_millis(100);
+/// Bytes waiting to be written to another node. A node that does not take so much for so long is given up; what it has not
+/// acknowledged is kept by the link itself and repeated over the next connection.
+const LINK_OUTPUT_BYTES: u32 = 256 * 1_048_576;
 /// Connections accepted in one turn.
 const ACCEPT_BATCH: usize = 64;
 /// Bytes read in one turn before the other ready connections wait for the next.
@@ -319,9 +322,17 @@ impl EventLoop {
             mode_tables: &self.shared.mode_tables,
         };
         let messages = decode(&reads, limits, &mut inputs, &mut outcomes);
+        let mut silent = Vec::new();
         for id in self.idle.drain(..) {
             add(&self.shared.stats[self.index].cut_idle, 1);
-            inputs.push(Input::Cut { conn: id, why: Rejection::Idle });
+            match self.conns.get(&id).map(|conn| conn.kind) {
+                Some(Kind::Client) => inputs.push(Input::Cut { conn: id, why: Rejection::Idle }),
+                Some(Kind::Peer) => {
+                    inputs.push(Input::PeerDisconnected { conn: id });
+                    silent.push(id);
+                }
+                None => {}
+            }
         }
         self.answer_foreign(&reads, &outcomes);
         let due = self.shared.deadline() <= clock::now();
@@ -333,16 +344,22 @@ impl EventLoop {
         let adopting = core::mem::take(&mut self.adopting);
         let mut adopted = Vec::with_capacity(adopting.len());
         let (owner, registry) = (self.index, &self.registry);
-        let bounds = (self.shared.limits.output_bytes, self.shared.limits.frame_bytes);
+        let limits = &self.shared.limits;
         let connect = |core: &mut crate::guarded::Core, now: Time| {
-            for Accepted { fd, local, principal } in adopting {
+            for Accepted { fd, origin } in adopting {
+                let kind = origin.kind();
+                let bounds = match kind {
+                    Kind::Client => (limits.output_bytes, limits.frame_bytes),
+                    Kind::Peer => (LINK_OUTPUT_BYTES, LINK_FRAME_BYTES),
+                };
                 let outbox = |id, fd| Outbox::new(id, owner, fd, Arc::clone(registry), bounds);
-                adopted.push(core.connect(now, (fd, local, principal), outbox));
+                adopted.push((core.connect(now, fd, origin, outbox), kind));
             }
         };
         let done = self.shared.turn(self.index, &mut self.after, connect, inputs.drain(..));
         self.inputs = recycle(inputs);
         self.take_back(&mut reads, outcomes);
+        silent.into_iter().for_each(|id| self.drop_conn(id));
         self.settle(adopted);
         self.stats().turn(messages);
         if messages > 0 && self.spin > Span::ZERO {
@@ -401,7 +418,9 @@ impl EventLoop {
         let mut received = 0;
         for (mut read, (consumed, stage, fault)) in reads.drain(..).zip(outcomes) {
             (read.consumed, read.stage, read.fault) = (consumed, stage, fault);
-            let (id, gone) = (read.conn, read.is_gone());
+            // A link with a fault is of no more use, and nobody at its other end waits for a word.
+            let gone = read.is_gone() || (read.kind == Kind::Peer && fault.is_some());
+            let id = read.conn;
             let mut conn = self.conns.get_mut(&id);
             if let Some(conn) = &mut conn {
                 received += read.len() - conn.partial.len();
@@ -417,13 +436,13 @@ impl EventLoop {
     }
 
     /// Begins to listen to connections that the node has taken in.
-    fn settle(&mut self, adopted: Vec<Arc<Outbox>>) {
+    fn settle(&mut self, adopted: Vec<(Arc<Outbox>, Kind)>) {
         let now = clock::now();
-        for outbox in adopted {
+        for (outbox, kind) in adopted {
             let id = outbox.conn;
             let token = Token(usize::try_from(id.0).unwrap_or(usize::MAX));
             let registered = self.registry.register(&mut SourceFd(&outbox.fd().as_raw_fd()), token, Interest::READABLE);
-            let mut conn = Conn::new(outbox);
+            let mut conn = Conn::new(outbox, kind);
             if let Err(error) = registered {
                 if ACCEPT_LOG.allows(now) {
                     tracing::warn!("a connection cannot be waited for: {error}");

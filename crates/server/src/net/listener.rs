@@ -4,7 +4,7 @@ use core::{net::SocketAddr, time::Duration};
 use std::{
     fs,
     io::{self, ErrorKind},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::{
         fd::OwnedFd,
         unix::{
@@ -16,9 +16,12 @@ use std::{
 };
 
 use lockstead_node::Principal;
-use rustix::net::{SocketFlags, accept_with, listen, sockopt};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, accept_with, bind, getsockname, listen, socket_with, sockopt},
+};
 
-use super::conn::Accepted;
+use super::conn::{Accepted, Origin};
 use crate::{data::create_directory, server::StartError};
 
 /// Connections that wait to be accepted. The kernel caps it at `net.core.somaxconn`.
@@ -52,15 +55,27 @@ pub(crate) struct SocketFile {
 }
 
 impl Listener {
-    /// Listens on TCP. Says which port it got.
+    /// Takes an address for TCP. Says which port it got. Until [`Listener::listen`] clients are refused at once, so that those of a
+    /// node that is still on its way into its cluster look for another.
     pub(crate) fn tcp(address: SocketAddr) -> Result<(Listener, SocketAddr), StartError> {
-        let wrong = |error| StartError::Listen { at: address.to_string(), error };
-        let socket = TcpListener::bind(address).map_err(wrong)?;
-        socket.set_nonblocking(true).map_err(wrong)?;
-        let bound = socket.local_addr().map_err(wrong)?;
-        let fd = OwnedFd::from(socket);
-        listen(&fd, BACKLOG).map_err(|e| wrong(e.into()))?;
+        let wrong = |error: Errno| StartError::Listen { at: address.to_string(), error: error.into() };
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = socket_with(family, SocketType::STREAM, flags, None).map_err(wrong)?;
+        sockopt::set_socket_reuseaddr(&fd, true).map_err(wrong)?;
+        bind(&fd, &address).map_err(wrong)?;
+        let bound = getsockname(&fd).map_err(wrong)?;
+        let bound = SocketAddr::try_from(bound).map_err(wrong)?;
         Ok((Listener::Tcp(fd), bound))
+    }
+
+    /// Lets clients in. A port that another process has taken since is found out here.
+    pub(crate) fn listen(&self) -> Result<(), StartError> {
+        listen(self.fd(), BACKLOG).map_err(|error| {
+            let address = getsockname(self.fd()).ok().and_then(|address| SocketAddr::try_from(address).ok());
+            let at = address.map_or_else(|| "the Unix socket".to_owned(), |address| address.to_string());
+            StartError::Listen { at, error: error.into() }
+        })
     }
 
     /// Listens on a Unix socket, in a folder that is created where it is absent. A file left by a server that is gone is
@@ -77,9 +92,7 @@ impl Listener {
         // Who may connect is who may enter the folder, as far as this file is concerned: the user alone.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(wrong)?;
         socket.set_nonblocking(true).map_err(wrong)?;
-        let fd = OwnedFd::from(socket);
-        listen(&fd, BACKLOG).map_err(|e| wrong(e.into()))?;
-        Ok(Listener::Unix { fd, _file: file })
+        Ok(Listener::Unix { fd: OwnedFd::from(socket), _file: file })
     }
 
     /// The socket.
@@ -99,7 +112,8 @@ impl Listener {
                 let address = stream.peer_addr()?.to_string();
                 let fd = OwnedFd::from(stream);
                 tune(&fd)?;
-                Ok(Accepted { fd, local: false, principal: Principal::Address(address) })
+                let origin = Origin::Client { local: false, principal: Principal::Address(address) };
+                Ok(Accepted { fd, origin })
             }
             Listener::Unix { .. } => {
                 // Not rustix' call: its process id is never 0, but the kernel says 0 of a peer in a process namespace that this
@@ -107,14 +121,15 @@ impl Listener {
                 let peer = nix::sys::socket::getsockopt(&fd, nix::sys::socket::sockopt::PeerCredentials)?;
                 let (uid, gid) = (peer.uid(), peer.gid());
                 let pid = u32::try_from(peer.pid()).unwrap_or(0);
-                Ok(Accepted { fd, local: true, principal: Principal::Local { uid, gid, pid } })
+                let origin = Origin::Client { local: true, principal: Principal::Local { uid, gid, pid } };
+                Ok(Accepted { fd, origin })
             }
         }
     }
 }
 
 /// Small messages leave at once; a peer that vanished without a word is found out.
-fn tune(fd: &OwnedFd) -> io::Result<()> {
+pub(crate) fn tune(fd: &OwnedFd) -> io::Result<()> {
     sockopt::set_tcp_nodelay(fd, true)?;
     sockopt::set_socket_keepalive(fd, true)?;
     sockopt::set_tcp_keepidle(fd, KEEPALIVE_AFTER)?;

@@ -14,6 +14,7 @@ use std::{
 use lockstead_types::{
     ConnId,
     message::{Rejection, ServerMessage},
+    peer::Envelope,
 };
 use lockstead_wire::{FrameWriter, split_frame};
 use mio::{Interest, Registry, Token, unix::SourceFd};
@@ -228,6 +229,26 @@ impl Appender<'_> {
         if state.writer.server_fitting(&mut state.pending, message).is_err() {
             return Appended::Unsendable;
         }
+        self.judge()
+    }
+
+    /// Appends a message to another node.
+    pub(crate) fn append_peer(&mut self, envelope: &Envelope) -> Appended {
+        let state = &mut *self.state;
+        if state.phase != Phase::Open {
+            return Appended::Fine;
+        }
+        if state.pending.len() > FRAME_TARGET {
+            state.writer.finish();
+        }
+        if state.writer.peer(&mut state.pending, envelope).is_err() {
+            return Appended::Unsendable;
+        }
+        self.judge()
+    }
+
+    fn judge(&self) -> Appended {
+        let state = &*self.state;
         let waiting = state.pending.len() + state.active.len() - state.active_at + state.in_hand;
         if waiting > self.bytes_max && state.phase == Phase::Open { Appended::Overflow } else { Appended::Fine }
     }

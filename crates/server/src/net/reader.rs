@@ -5,17 +5,19 @@ use std::os::fd::OwnedFd;
 
 use lockstead_node::Input;
 use lockstead_types::{ConnId, message::ClientMessage, mode::ModeTableSpec, request::Op, space::ModeChoice};
-use lockstead_wire::{DecodeError, DecodeLimits, client_messages, split_frame};
+use lockstead_wire::{DecodeError, DecodeLimits, LINK_FRAME_BYTES, client_messages, peer_messages, split_frame};
 use rustix::{
     buffer::spare_capacity,
     io::Errno,
     net::{RecvFlags, recv},
 };
 
-use super::conn::{Conn, Stage};
+use super::conn::{Conn, Kind, Stage};
 
 /// Bytes read from one connection in a turn, so that one that sends without end does not hold up the others.
 pub(crate) const READ_BYTES: usize = 65_536;
+/// The longest frame of a peer that has not said hello.
+const FIRST_LINK_FRAME_BYTES: u32 = 256;
 /// Buffers kept for the next turn.
 const POOL: usize = 16;
 
@@ -23,6 +25,7 @@ const POOL: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) conn: ConnId,
+    pub(crate) kind: Kind,
     bytes: Vec<u8>,
     /// Bytes of whole frames.
     pub(crate) consumed: usize,
@@ -80,7 +83,8 @@ impl Read {
             Ok(_) | Err(Errno::WOULDBLOCK) => End::Drained,
             Err(_) => End::Gone,
         };
-        Read { conn: conn.outbox.conn, bytes, consumed: 0, stage: conn.stage, end, discard: conn.closing, fault: None }
+        let (id, kind, stage, discard) = (conn.outbox.conn, conn.kind, conn.stage, conn.closing);
+        Read { conn: id, kind, bytes, consumed: 0, stage, end, discard, fault: None }
     }
 
     /// Whether the connection should be read again without waiting for an event.
@@ -138,7 +142,10 @@ pub(crate) fn decode<'a>(
 ) -> u64 {
     let before = inputs.len();
     for read in reads {
-        let (consumed, stage, fault) = decode_one(read, limits, inputs);
+        let (consumed, stage, fault) = match read.kind {
+            Kind::Client => decode_one(read, limits, inputs),
+            Kind::Peer => decode_peer(read, inputs),
+        };
         outcomes.push((consumed, stage, fault));
     }
     let messages = (inputs.len() - before) as u64;
@@ -147,10 +154,12 @@ pub(crate) fn decode<'a>(
         if read.discard {
             continue;
         }
-        if read.end == End::Gone {
-            inputs.push(Input::Disconnected { conn });
-        } else if let Some(fault) = fault {
-            inputs.push(Input::Cut { conn, why: fault.rejection() });
+        match (read.kind, read.end == End::Gone, fault) {
+            (Kind::Client, true, _) => inputs.push(Input::Disconnected { conn }),
+            (Kind::Client, false, Some(fault)) => inputs.push(Input::Cut { conn, why: fault.rejection() }),
+            // What it has said in vain it says again over the next connection.
+            (Kind::Peer, true, _) | (Kind::Peer, _, Some(_)) => inputs.push(Input::PeerDisconnected { conn }),
+            (_, false, None) => {}
         }
     }
     messages
@@ -182,6 +191,29 @@ fn decode_one<'a>(
                 Err(fault) => return (consumed, stage, Some(fault)),
             }
         }
+        consumed += length;
+    }
+}
+
+fn decode_peer<'a>(read: &'a Read, inputs: &mut Vec<Input<'a>>) -> (usize, Stage, Option<DecodeError>) {
+    let (conn, mut consumed, mut stage) = (read.conn, 0, read.stage);
+    if read.discard {
+        return (read.bytes.len(), stage, None);
+    }
+    loop {
+        let most = if stage == Stage::New { FIRST_LINK_FRAME_BYTES } else { LINK_FRAME_BYTES };
+        let (body, length) = match split_frame(read.bytes.get(consumed..).unwrap_or_default(), most) {
+            Ok(Some(found)) => found,
+            Ok(None) => return (consumed, stage, None),
+            Err(fault) => return (consumed, stage, Some(fault)),
+        };
+        for envelope in peer_messages(body) {
+            match envelope {
+                Ok(envelope) => inputs.push(Input::PeerMessage { conn, envelope }),
+                Err(fault) => return (consumed, stage, Some(fault)),
+            }
+        }
+        stage = stage.max(Stage::Greeted);
         consumed += length;
     }
 }

@@ -1,0 +1,177 @@
+//! The way in: up to the moment when the node's own `Start` is agreed on and the node can be made with the state of then.
+//!
+//! A cluster is formed once, by the lowest of its seats, when it has heard from every other who that is. Any other start is a
+//! coming back: the members know the node by its identity, and its `Start` is proposed until it is applied. A node that nobody
+//! knows waits, and says what an operator must do to let it in.
+
+use core::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
+use std::{
+    fs,
+    io::Read as _,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Instant,
+};
+
+use lockstead_cluster::{Command, Seat, State};
+use lockstead_membership::Event;
+use lockstead_types::{NodeId, peer::Incarnation, space::SpaceSpec};
+
+use super::{Cluster, Me, who};
+use crate::server::StartError;
+
+/// Ends a start from elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// The start gives up soon.
+    pub fn cancel(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Between two rounds of asking who the seats are.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+/// What a node waits for is said after so long, and again after each further such time.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// Comes into the cluster. Gives which start of the node this is and the state in which it was agreed on; what the members
+/// agree on next comes from `events`.
+pub(crate) fn join(
+    cluster: &Cluster,
+    seats: &[(u16, String)],
+    spaces: &[SpaceSpec],
+    events: &Receiver<Event>,
+    cancel: &Cancel,
+) -> Result<(Incarnation, State), StartError> {
+    let mut way = Way { cluster, seats, spaces, asked: None, said: Instant::now() };
+    loop {
+        match events.recv_timeout(LOOK_EVERY) {
+            Ok(Event::Started { incarnation, state }) => return Ok((incarnation, *state)),
+            Ok(Event::Fatal(why)) => return Err(StartError::Group(why)),
+            // Nothing else is told before the start.
+            Ok(Event::Committed(_) | Event::Snapshot(_) | Event::Authority { .. }) => {}
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(StartError::Group("it has ended".into())),
+        }
+        if cancel.is_cancelled() {
+            return Err(StartError::Cancelled);
+        }
+        way.go_on()?;
+    }
+}
+
+struct Way<'a> {
+    cluster: &'a Cluster,
+    seats: &'a [(u16, String)],
+    spaces: &'a [SpaceSpec],
+    asked: Option<Instant>,
+    said: Instant,
+}
+
+impl Way<'_> {
+    fn go_on(&mut self) -> Result<(), StartError> {
+        let me = &self.cluster.me;
+        let formed = self.cluster.with_membership(|group| group.status().epoch > 0).unwrap_or(false);
+        self.cluster.formed.store(formed, Relaxed);
+        if formed {
+            self.say("waiting for a majority of the members to agree that this node starts");
+        } else if self.founds() {
+            self.form()?;
+        } else if self.seats.is_empty() {
+            self.say(&let_in(me, "this node belongs to no cluster yet"));
+        } else {
+            let lost =
+                let_in(me, "If it is formed already and this node has lost its data, the others take it for another");
+            self.say(&format!("waiting for the cluster to be formed. {lost}"));
+        }
+        Ok(())
+    }
+
+    /// Whether this node is the one to form the cluster.
+    fn founds(&self) -> bool {
+        self.seats.iter().map(|(node, _)| *node).min() == Some(self.cluster.me.node.0)
+    }
+
+    /// Forms the cluster, if every seat says who it is.
+    fn form(&mut self) -> Result<(), StartError> {
+        if self.asked.is_some_and(|asked| asked.elapsed() < ASK_EVERY) {
+            return Ok(());
+        }
+        self.asked = Some(Instant::now());
+        let me = &self.cluster.me;
+        let mut seats = vec![seat(me)];
+        for (node, address) in self.seats.iter().filter(|(node, _)| NodeId(*node) != me.node) {
+            match who::ask(address) {
+                Ok(who) if who.node != NodeId(*node) => {
+                    let found = who.node.0;
+                    self.say(&format!("seats: node {found} answers at {address}, which is said to be node {node}"));
+                    return Ok(());
+                }
+                Ok(who) if who.formed => {
+                    self.say(&let_in(me, &format!("node {node} is a member of a cluster already")));
+                    return Ok(());
+                }
+                Ok(who) => seats.push(Seat {
+                    node: who.node,
+                    identity: who.identity,
+                    peer_address: address.clone(),
+                    client_address: who.client_address,
+                    weight: who.weight,
+                }),
+                Err(error) => {
+                    self.say(&format!("waiting for node {node} at {address} before the cluster is formed: {error}"));
+                    return Ok(());
+                }
+            }
+        }
+        let seed = u64::from_le_bytes(random()?);
+        let form = Command::Form { seed, key: random()?, seats, spaces: self.spaces.to_vec() };
+        let formed = self.cluster.with_membership(|group| group.form(&form)).unwrap_or(Ok(()));
+        formed.map_err(|error| StartError::Group(format!("the cluster cannot be formed: {error}")))
+    }
+
+    fn say(&mut self, what: &str) {
+        if self.said.elapsed() >= SAY_EVERY {
+            self.said = Instant::now();
+            tracing::warn!("{what}");
+        }
+    }
+}
+
+fn seat(me: &Me) -> Seat {
+    Seat {
+        node: me.node,
+        identity: me.identity,
+        peer_address: me.peer_address.clone(),
+        client_address: me.client_address.clone(),
+        weight: me.weight,
+    }
+}
+
+/// What an operator does to let a node in.
+fn let_in(me: &Me, why: &str) -> String {
+    let Me { node, identity, peer_address, client_address, weight } = me;
+    format!(
+        "{why}. To let it in, run at any member: lockstead cluster join {} --identity {identity:032x} --peer {peer_address} \
+         --client {client_address} --weight {weight}",
+        node.0
+    )
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StartError> {
+    let mut bytes = [0; N];
+    let read = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map(|()| bytes).map_err(StartError::System)
+}
