@@ -145,8 +145,15 @@ impl Node {
         }
         let member = self.member.as_mut()?;
         let at = member.guests.find(row.session?)?;
-        // Its session has gone on to another home since, and claims there what it has.
-        let guest = member.guests.get(at).filter(|guest| guest.home == from)?;
+        let guest = member.guests.get(at)?;
+        if guest.home != from {
+            // Its session has gone on to another home since, and claims there what it has. Until it has, it must be waited for: this
+            // node may not have applied yet that it moved, and then nobody else says so.
+            if let (false, Some(session)) = (guest.has_claimed(), row.session) {
+                member.recoveries.map.get_mut(&epoch)?.sessions.insert(session);
+            }
+            return None;
+        }
         let owner = guest.owner;
         let origin = row.wanted.as_ref().map_or(0, |wanted| wanted.id.0);
         let restored = self.table.restore(now, Claimant::Owner(owner), row, origin, &mut self.fx);

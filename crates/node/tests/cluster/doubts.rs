@@ -14,7 +14,13 @@ const NL: Mode = Mode(0);
 const CW: Mode = Mode(2);
 
 fn claim(cluster: &mut Cluster, client: &Client, name: &[u8], grant: &Grant) -> Option<LockId> {
-    let claim = Reclaim {
+    let claim = reclaim(name, grant);
+    let told = cluster.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim });
+    granted(&told).map(|g| g.lock)
+}
+
+fn reclaim<'a>(name: &'a [u8], grant: &Grant) -> Reclaim<'a> {
+    Reclaim {
         space: SpaceId(0),
         name,
         held: grant.claim,
@@ -24,9 +30,7 @@ fn claim(cluster: &mut Cluster, client: &Client, name: &[u8], grant: &Grant) -> 
         alone: false,
         group: None,
         flags: Flags::NONE,
-    };
-    let told = cluster.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim });
-    granted(&told).map(|g| g.lock)
+    }
 }
 
 /// A name of `master`, whose slot goes to `heir` when the master is evicted.
@@ -204,6 +208,30 @@ fn f8_a_report_of_a_home_the_session_has_left() {
     cluster.release_as(&a, 7, again);
     cluster.join(3, 1);
     assert!(granted(&cluster.lock(&mut b, &name, EX)).is_some(), "nobody holds it");
+}
+
+#[test]
+fn f10_a_report_of_a_home_the_session_has_left_before_it_has_claimed() {
+    let mut cluster = Cluster::of(4);
+    let name = inherited(&cluster, 2, 1);
+    let (mut a, mut b) = (cluster.open(3, 1), cluster.open(1, 2));
+    let held = cluster.locked(&mut a, &name, EX);
+    let other = granted(&cluster.ask(&mut a, Op::Lock(LockRequest { tag: 1, ..request(&name, NL) })));
+    let other = other.expect("granted");
+    cluster.cut.insert((3, 1));
+    cluster.kill(2);
+    cluster.evict(2);
+    // Node 1 hears of the new home by its claims, sooner than by the directory.
+    cluster.fall_behind(1);
+    cluster.attach(&mut a, 4);
+    let tagged = Reclaim { tag: 1, ..reclaim(&name, &other) };
+    let told = cluster.say(&a, ClientMessage::Reclaim { id: RequestId((1 << 63) | 1), claim: tagged });
+    assert!(granted(&told).is_some(), "{told:?}");
+    cluster.join(3, 1);
+    let told = cluster.lock(&mut b, &name, EX);
+    assert!(granted(&told).is_none(), "a holds it and is about to claim it");
+    cluster.catch_up(1);
+    assert!(claim(&mut cluster, &a, &name, &held).is_some());
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub(crate) struct Cluster {
     /// Pairs between which nothing passes; what is sent waits.
     pub(crate) cut: BTreeSet<(u16, u16)>,
     held: Vec<(u16, ConnId, lockstead_types::peer::Envelope)>,
+    /// Nodes that apply nothing for now, with what they miss.
+    behind: BTreeMap<u16, Vec<Command>>,
     /// What each client was told and has not looked at.
     inbox: BTreeMap<ConnId, VecDeque<ServerMessage>>,
 }
@@ -53,6 +55,7 @@ impl Cluster {
             wires: BTreeMap::new(),
             cut: BTreeSet::new(),
             held: Vec::new(),
+            behind: BTreeMap::new(),
             inbox: BTreeMap::new(),
         };
         let seats = (1..=count).map(seat).collect();
@@ -129,8 +132,24 @@ impl Cluster {
         self.state.check_after(&before).expect("a state that may follow");
         let nodes: Vec<u16> = self.nodes.keys().copied().collect();
         for node in nodes {
-            self.handle(node, Input::Committed { command });
+            match self.behind.get_mut(&node) {
+                Some(missed) => missed.push(command.clone()),
+                None => self.handle(node, Input::Committed { command }),
+            }
         }
+    }
+
+    /// A node applies commands late: from now on none.
+    pub(crate) fn fall_behind(&mut self, node: u16) {
+        self.behind.insert(node, Vec::new());
+    }
+
+    /// It applies what it missed.
+    pub(crate) fn catch_up(&mut self, node: u16) {
+        for command in self.behind.remove(&node).unwrap_or_default() {
+            self.handle(node, Input::Committed { command: &command });
+        }
+        self.run();
     }
 
     pub(crate) fn handle(&mut self, node: u16, input: Input<'_>) {
