@@ -22,7 +22,7 @@ const TABLE: &[Allowed] = &[
     Allowed {
         folder: "node",
         inside: &["cluster", "table", "types"],
-        inside_tests: &["testkit"],
+        inside_tests: &["testkit", "wire"],
         pure: Some(&["foldhash", "hashbrown"]),
     },
     Allowed {
