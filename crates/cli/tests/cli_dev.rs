@@ -80,9 +80,11 @@ fn a_killed_node_is_started_again_by_the_printed_command() {
 #[test]
 fn what_cannot_be_is_said() {
     let folder = folder();
-    let many = dev(&folder, &["--nodes", "3"]).output().expect("runs");
-    assert_eq!(many.status.code(), Some(64));
-    assert!(String::from_utf8_lossy(&many.stderr).contains("one node"));
+    let none = dev(&folder, &["--nodes", "0"]).output().expect("runs");
+    assert_eq!(none.status.code(), Some(64));
+    let beyond = dev(&folder, &["--nodes", "3", "--port", "65530"]).output().expect("runs");
+    assert_eq!(beyond.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&beyond.stderr).contains("65535"));
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("bound").port().to_string();
     let busy = dev(&folder, &["--port", &port]).output().expect("runs");
