@@ -259,10 +259,11 @@ impl World {
         let state = Box::new(self.group.state.clone());
         self.trace.say(self.now, format_args!("node {at} takes a snapshot"));
         if self.nodes[at].node.is_some() {
-            self.tell_node(at, lockstead_node::Input::Snapshot { state });
-        } else {
-            self.nodes[at].replica = *state;
+            // Commands are missing, so it cannot go on: the process starts anew, from what the group says.
+            self.tell_node(at, lockstead_node::Input::Snapshot { state: state.clone() });
+            self.kill_node(at, crate::nodes::Death::Killed);
         }
+        self.nodes[at].replica = *state;
         self.after_apply(at);
     }
 
