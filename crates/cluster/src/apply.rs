@@ -12,7 +12,7 @@ use alloc::{
 
 use lockstead_types::{
     NodeId, Slot, SpaceId, Token,
-    peer::{Incarnation, SlotGeneration},
+    peer::{HomeGeneration, Incarnation, SlotGeneration},
     slot::SLOTS,
     space::SpaceSpec,
 };
@@ -53,7 +53,9 @@ impl State {
                 let entry = crate::state::SessionEntry {
                     home: *home,
                     incarnation: *incarnation,
-                    generation: Default::default(),
+                    // Never one that this session had before: a node where it was opened first, and which never heard
+                    // that it was, ends what it has there, and must not end what was opened elsewhere meanwhile.
+                    generation: HomeGeneration(self.version as u32),
                     ttl: *ttl,
                     principal: principal.clone(),
                     local: *local,

@@ -30,8 +30,10 @@ impl State {
             return Err(Refused::Outdated);
         }
         match self.sessions.get(&session) {
-            Some(known) if *known == entry => return Ok(Vec::new()),
-            Some(_) => return Err(Refused::Exists),
+            Some(known) => {
+                let same = *known == SessionEntry { generation: known.generation, ..entry };
+                return if same { Ok(Vec::new()) } else { Err(Refused::Exists) };
+            }
             None if self.sessions.len() >= SESSIONS => return Err(Refused::Full),
             None => {}
         }

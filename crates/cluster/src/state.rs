@@ -92,7 +92,7 @@ pub struct SessionEntry {
     pub home: NodeId,
     /// Which start of it. Where that is no longer up, the session is homeless: its client comes to another node, or it ends.
     pub incarnation: Incarnation,
-    /// How often the home has changed.
+    /// Rises each time the home changes, from a number that no earlier session of this id had.
     pub generation: HomeGeneration,
     /// Its lease.
     pub ttl: Span,

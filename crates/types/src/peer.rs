@@ -28,7 +28,7 @@ pub const PEER_VERSION: u16 = 1;
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Incarnation(pub u32);
 
-/// How often the home of a session has changed.
+/// Which home of a session: rises whenever it changes, and is never one that a session of this id had before.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct HomeGeneration(pub u32);
 

@@ -154,9 +154,10 @@ fn a_session_opens_comes_elsewhere_and_ends_once() {
     assert_eq!(group.try_apply(&open(5, 2, Incarnation(1), TTL)), Err(Refused::Exists));
     assert_eq!(group.state.ttl_max, TTL);
 
+    let HomeGeneration(opened) = group.state.sessions[&session].generation;
     let come = |from, incarnation| Command::RehomeSession {
         session,
-        from: HomeGeneration(from),
+        from: HomeGeneration(opened + from),
         home: NodeId(2),
         incarnation: Incarnation(incarnation),
     };
@@ -164,11 +165,27 @@ fn a_session_opens_comes_elsewhere_and_ends_once() {
     assert_eq!(group.must(&come(0, 1)), [Change::SessionRehomed { session, from: NodeId(1) }]);
     assert_eq!(group.must(&come(0, 1)), []);
 
-    let end = |home| Command::EndSession { session, home: HomeGeneration(home), why: EndWhy::Goodbye };
+    let end = |home| Command::EndSession { session, home: HomeGeneration(opened + home), why: EndWhy::Goodbye };
     assert_eq!(group.try_apply(&end(0)), Err(Refused::Outdated));
-    let ended = Change::SessionEnded { session, home: NodeId(2), generation: HomeGeneration(1), why: EndWhy::Goodbye };
+    let generation = HomeGeneration(opened + 1);
+    let ended = Change::SessionEnded { session, home: NodeId(2), generation, why: EndWhy::Goodbye };
     assert_eq!(group.must(&end(1)), [ended]);
     assert_eq!(group.try_apply(&end(1)), Err(Refused::Unknown));
+}
+
+#[test]
+fn who_never_heard_that_its_open_failed_ends_nothing_that_was_opened_elsewhere() {
+    let mut group = Group::up(&[1, 1]);
+    let session = SessionId(5);
+    // Node 1 takes an open in that gets lost; the client goes on to node 2; node 1 ends what it has, as it believes.
+    group.must(&open(5, 2, Incarnation(1), TTL));
+    let end = |home| Command::EndSession { session, home, why: EndWhy::Expired };
+    assert_eq!(group.try_apply(&end(HomeGeneration::default())), Err(Refused::Outdated));
+    // The same with an id that comes again: no generation of it does.
+    let before = group.state.sessions[&session].generation;
+    group.must(&end(before));
+    group.must(&open(5, 2, Incarnation(1), TTL));
+    assert_eq!(group.try_apply(&end(before)), Err(Refused::Outdated));
 }
 
 #[test]
@@ -181,7 +198,7 @@ fn sessions_of_a_dead_home_are_homeless_until_they_come_elsewhere() {
     let session = SessionId(1);
     group.must(&Command::RehomeSession {
         session,
-        from: HomeGeneration(0),
+        from: group.state.sessions[&session].generation,
         home: NodeId(1),
         incarnation: Incarnation(2),
     });
@@ -200,8 +217,8 @@ fn a_local_session_stays_on_its_machine() {
         principal: String::new(),
         local: true,
     });
-    let come =
-        Command::RehomeSession { session, from: HomeGeneration(0), home: NodeId(2), incarnation: Incarnation(1) };
+    let from = group.state.sessions[&session].generation;
+    let come = Command::RehomeSession { session, from, home: NodeId(2), incarnation: Incarnation(1) };
     assert_eq!(group.try_apply(&come), Err(Refused::Invalid));
 }
 

@@ -116,7 +116,11 @@ impl Node {
         }
         let home = entry.generation;
         member.proposals.settled(Subject::Session(id));
-        let stage = self.sessions.find(id).and_then(|at| self.sessions.get(at)).map(|s| s.stage);
+        let found = self.sessions.find(id).and_then(|at| self.sessions.get_mut(at));
+        let stage = found.map(|session| {
+            session.home = home;
+            session.stage
+        });
         let why = match stage {
             Some(Stage::Opening) => return self.on_recorded(id),
             Some(Stage::Live | Stage::Returning) => return,

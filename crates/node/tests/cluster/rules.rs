@@ -4,7 +4,6 @@ use lockstead_cluster::{Command, EndWhy};
 use lockstead_types::{
     Flags, NodeId, Slot, SpaceId, Span,
     message::{ClientMessage, ServerMessage},
-    peer::HomeGeneration,
     refusal::Refusal,
     reply::{Notice, Reply},
     request::{LockRequest, Op, ReleaseRequest, Wait},
@@ -119,7 +118,8 @@ fn the_directory_says_when_a_session_is_over() {
     };
     renew(&mut cluster);
     assert_eq!(cluster.told(b.conn), [], "four leases later: no node ends another's session");
-    cluster.apply(&Command::EndSession { session: a.session, home: HomeGeneration(0), why: EndWhy::Expired });
+    let home = cluster.state.sessions[&a.session].generation;
+    cluster.apply(&Command::EndSession { session: a.session, home, why: EndWhy::Expired });
     cluster.run();
     assert_eq!(grants(&cluster.told(b.conn)), 1);
 }
