@@ -11,7 +11,7 @@ use alloc::{
 use lockstead_types::{
     NodeId, SpaceId, Time,
     name::escape,
-    peer::{PeerMessage, PeerOrder, PeerQuery},
+    peer::{Incarnation, PeerMessage, PeerOrder, PeerQuery},
     refusal::Refusal,
     reply::Reply,
     report::{Deadlocks, Report, Waits},
@@ -34,7 +34,8 @@ pub(crate) struct Asks {
 struct Ask {
     whose: Asker,
     purpose: Purpose,
-    missing: BTreeSet<NodeId>,
+    /// Which starts of which nodes have not answered: one that starts anew was never asked.
+    missing: BTreeSet<(NodeId, Incarnation)>,
     reports: Vec<Report>,
     reply: Option<Reply>,
 }
@@ -148,7 +149,8 @@ impl Node {
         }
         let Some(member) = &mut self.member else { return 0 };
         member.asks.newest += 1;
-        let ask = Ask { whose, purpose, missing: nodes.iter().copied().collect(), reports: Vec::new(), reply: None };
+        let missing = nodes.iter().filter_map(|n| Some((*n, member.state.members.get(n)?.incarnation))).collect();
+        let ask = Ask { whose, purpose, missing, reports: Vec::new(), reply: None };
         member.asks.map.insert(member.asks.newest, ask);
         member.asks.newest
     }
@@ -228,7 +230,9 @@ impl Node {
 
     pub(crate) fn on_peer_answer(&mut self, now: Time, from: NodeId, ask: u64, report: Report) {
         let Some(found) = self.member.as_mut().and_then(|m| m.asks.map.get_mut(&ask)) else { return };
-        if found.missing.remove(&from) {
+        let missing = found.missing.len();
+        found.missing.retain(|(node, _)| *node != from);
+        if found.missing.len() < missing {
             found.reports.push(report);
         }
         if found.missing.is_empty() {
@@ -238,7 +242,9 @@ impl Node {
 
     pub(crate) fn on_obeyed(&mut self, now: Time, from: NodeId, ask: u64, reply: Reply) {
         let Some(found) = self.member.as_mut().and_then(|m| m.asks.map.get_mut(&ask)) else { return };
-        if found.missing.remove(&from) {
+        let missing = found.missing.len();
+        found.missing.retain(|(node, _)| *node != from);
+        if found.missing.len() < missing {
             found.reply = Some(match (found.reply.take(), reply) {
                 (Some(Reply::Purged(a)), Reply::Purged(b)) => Reply::Purged(a.saturating_add(b)),
                 // One refusal is the answer of all.
@@ -254,10 +260,10 @@ impl Node {
     /// Members have gone: nobody waits for their answers.
     pub(crate) fn revise_asks(&mut self, now: Time) {
         let Some(member) = &mut self.member else { return };
-        let up = up_nodes(&member.state);
+        let state = &member.state;
         let mut done = Vec::new();
         for (number, ask) in &mut member.asks.map {
-            ask.missing.retain(|node| up.contains(node));
+            ask.missing.retain(|(node, incarnation)| state.is_up(*node, *incarnation));
             if ask.missing.is_empty() {
                 done.push(*number);
             }

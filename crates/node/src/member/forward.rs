@@ -30,6 +30,8 @@ pub(crate) struct Forwards {
     pub(crate) map: BTreeMap<Key, Forward>,
     /// When a bounded wait is over, should its master not say so.
     timers: BTreeSet<(Time, Key)>,
+    /// How many are about each copy.
+    about: BTreeMap<u32, u32>,
     /// How many are not sent.
     unsent: usize,
     orders: u64,
@@ -91,6 +93,8 @@ pub(crate) enum What {
     CancelRequest(RequestId),
     Read(u32),
     Claim(OwnedClaim),
+    /// Something about a lock that has gone since it was sent.
+    Answer,
 }
 
 /// Set in the numbers of requests that no client made.
@@ -100,7 +104,14 @@ const GRACE: lockstead_types::Span = lockstead_types::Span::from_millis(500);
 
 impl Forwards {
     pub(crate) fn new() -> Forwards {
-        Forwards { map: BTreeMap::new(), timers: BTreeSet::new(), unsent: 0, orders: 0, silent: 0 }
+        Forwards {
+            map: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            about: BTreeMap::new(),
+            unsent: 0,
+            orders: 0,
+            silent: 0,
+        }
     }
 
     pub(crate) fn silent_id(&mut self) -> RequestId {
@@ -113,6 +124,9 @@ impl Forwards {
         self.orders += 1;
         self.unsent += 1;
         let order = self.orders;
+        if let Some(copy) = what.copy() {
+            *self.about.entry(copy).or_insert(0) += 1;
+        }
         self.timers.extend(until.map(|t| (t.after(GRACE), key)));
         self.map.insert(key, Forward { order, slot, sent: None, whose, what, queued: None, copy: None, until });
     }
@@ -120,10 +134,42 @@ impl Forwards {
     pub(crate) fn remove(&mut self, key: Key) -> Option<Forward> {
         let forward = self.map.remove(&key)?;
         self.unsent -= usize::from(forward.sent.is_none());
+        self.forget_about(forward.what.copy());
         if let Some(until) = forward.until {
             self.timers.remove(&(until.after(GRACE), key));
         }
         Some(forward)
+    }
+
+    fn forget_about(&mut self, copy: Option<u32>) {
+        let Some(copy) = copy else { return };
+        if let Some(count) = self.about.get_mut(&copy) {
+            *count -= 1;
+            if *count == 0 {
+                self.about.remove(&copy);
+            }
+        }
+    }
+
+    /// How many requests about a copy are on their way.
+    pub(crate) fn count_about(&self, copy: u32) -> u32 {
+        self.about.get(&copy).copied().unwrap_or(0)
+    }
+
+    /// Those of a session that are about a copy.
+    pub(crate) fn about(&self, at: u32, copy: u32) -> Vec<Key> {
+        if self.count_about(copy) == 0 {
+            return Vec::new();
+        }
+        let all = self.map.range((at, RequestId(0))..=(at, RequestId(u64::MAX)));
+        all.filter(|(_, f)| f.what.copy() == Some(copy)).map(|(key, _)| *key).collect()
+    }
+
+    /// A request goes on without its copy: only its answer is still wanted.
+    pub(crate) fn detach(&mut self, key: Key) {
+        let Some(forward) = self.map.get_mut(&key) else { return };
+        let what = core::mem::replace(&mut forward.what, What::Answer);
+        self.forget_about(what.copy());
     }
 
     pub(crate) fn next_timer(&self) -> Option<Time> {
@@ -185,7 +231,7 @@ impl What {
             What::Convert { copy, .. } | What::Release { copy, .. } | What::CancelCopy(copy) | What::Read(copy) => {
                 Some(*copy)
             }
-            What::Lock(_) | What::CancelRequest(_) | What::Claim(_) => None,
+            What::Lock(_) | What::CancelRequest(_) | What::Claim(_) | What::Answer => None,
         }
     }
 }
@@ -360,8 +406,8 @@ impl Node {
             None => None,
         };
         member.forwards.set_sent(key, Some(generation));
+        let sure = forward_is_alone(member, key);
         let Some(forward) = member.forwards.map.get_mut(&key) else { return };
-        let sure = forward.what.copy().and_then(|c| member.copies.get(c)).is_some_and(|c| c.wait.is_none());
         let (op, keeps) = forward.what.to_op(now, place, forward.until, sure);
         let slot = forward.slot;
         match &mut forward.what {
@@ -526,8 +572,18 @@ impl What {
             What::CancelRequest(request) => (Sent::Op(PeerOp::Cancel(Target::Request(*request))), true),
             What::Read(_) => (Sent::Op(PeerOp::ReadValue(lock)), true),
             What::Claim(claim) => (Sent::Claim(claim.clone()), true),
+            // Never sent again: what it was about is gone.
+            What::Answer => (Sent::Op(PeerOp::Cancel(Target::Request(RequestId(0)))), true),
         }
     }
+}
+
+/// Whether a request about a lock is the only one, and nothing waits for the lock: then a plain release cannot be refused.
+fn forward_is_alone(member: &super::Member, key: Key) -> bool {
+    let copy = member.forwards.map.get(&key).and_then(|f| f.what.copy());
+    copy.is_some_and(|c| {
+        member.forwards.count_about(c) <= 1 && member.copies.get(c).is_some_and(|copy| copy.wait.is_none())
+    })
 }
 
 fn deadline(now: Time, wait: Wait) -> Option<Time> {

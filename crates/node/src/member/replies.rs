@@ -36,6 +36,8 @@ impl Node {
             return;
         }
         match reply {
+            Reply::Queued(_) if self.is_detached(key) => {}
+            Reply::Granted(_) if self.is_detached(key) => self.end_plain(key),
             Reply::Queued(lock) => self.on_queued(now, from, key, lock, ticket),
             Reply::Granted(grant) => self.on_granted(now, from, key, grant),
             other => self.on_other_reply(now, from, key, other),
@@ -147,7 +149,9 @@ impl Node {
                 }
                 self.finish_plain(key, reply);
             }
-            (What::CancelCopy(_) | What::CancelRequest(_) | What::Read(_), _) => self.finish_plain(key, reply),
+            (What::CancelCopy(_) | What::CancelRequest(_) | What::Read(_) | What::Answer, _) => {
+                self.finish_plain(key, reply);
+            }
             (What::Claim(_), _) => {}
         }
     }
@@ -215,6 +219,16 @@ impl Node {
         if let Some(wait) = found.wait {
             self.end_forward(now, (found.session, wait), WaitEnd::Cancelled);
         }
+    }
+
+    fn is_detached(&self, key: Key) -> bool {
+        let forward = self.member.as_ref().and_then(|m| m.forwards.map.get(&key));
+        forward.is_some_and(|f| matches!(f.what, What::Answer))
+    }
+
+    /// Nobody will answer a request about a lock that is gone.
+    pub(crate) fn end_plain(&mut self, key: Key) {
+        self.finish_plain(key, Reply::Refused(Refusal::NotHeld));
     }
 
     /// The answer to a request that changes nothing here.
@@ -398,9 +412,22 @@ impl Node {
         }
     }
 
+    /// A lock is gone by the will of its client. What is on its way about it is answered by its master, or, where it could not be
+    /// sent, here.
     pub(crate) fn drop_copy(&mut self, master: NodeId, copy: Option<u32>) {
-        if let (Some(member), Some(copy)) = (&mut self.member, copy) {
-            member.copies.remove(master, copy);
+        let (Some(member), Some(copy)) = (&mut self.member, copy) else { return };
+        let Some(gone) = member.copies.remove(master, copy) else { return };
+        for key in member.forwards.about(gone.session, copy) {
+            self.detach_forward(key);
+        }
+    }
+
+    fn detach_forward(&mut self, key: Key) {
+        let Some(member) = &mut self.member else { return };
+        let sent = member.forwards.map.get(&key).is_some_and(|f| f.sent.is_some());
+        member.forwards.detach(key);
+        if !sent {
+            self.finish_plain(key, Reply::Refused(Refusal::NotHeld));
         }
     }
 

@@ -144,6 +144,8 @@ impl Node {
                 manifests.entry(master).or_default().values.push(doubtful);
             }
             match &forward.what {
+                // Its master is gone, and what it was about before.
+                What::Answer => self.end_plain(key),
                 // Not sent yet: it is reported as held, and released when its new master knows it.
                 What::Release { .. } if forward.sent.is_none() => {}
                 What::Release { copy, .. } => {
