@@ -93,6 +93,13 @@ impl Table {
         self.wait(l).map(|w| w.ticket)
     }
 
+    /// The token of a lock that is held; `None` where nothing of that id is.
+    #[must_use]
+    pub fn token_of(&self, lock: LockId) -> Option<Token> {
+        let l = self.find_any(lock)?;
+        Some(self.token(l)).filter(|token| *token != Token::NONE)
+    }
+
     fn exported(&self, now: Time, resource: u32) -> ExportedResource<'_> {
         let rings = [Ring::Granted, Ring::Converting, Ring::Waiting];
         let locks = rings.into_iter().flat_map(|ring| self.ring(resource, ring));

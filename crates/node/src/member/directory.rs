@@ -225,10 +225,6 @@ impl Node {
         self.tell_effects(now);
     }
 
-    fn is_ending(&self, at: u32) -> bool {
-        self.sessions.get(at).is_some_and(|s| matches!(s.stage, Stage::Ending(_)))
-    }
-
     /// A command of this node was refused.
     pub(crate) fn on_refused_command(&mut self, now: Time, command: &Command) {
         let Some(member) = &mut self.member else { return };
@@ -237,29 +233,45 @@ impl Node {
                 if *home == member.me && *incarnation == member.incarnation =>
             {
                 member.proposals.settled(Subject::Session(*session));
-                let Some(at) = self.sessions.find(*session) else { return };
-                if self.sessions.get(at).is_some_and(|s| s.stage == Stage::Opening) {
-                    if let Some(conn) = self.sessions.get(at).and_then(|s| s.conn) {
-                        self.reject(conn, Rejection::Full);
-                    }
-                    self.forget_session(now, at);
-                }
+                self.agree_with_directory(now, *session);
             }
             Command::RehomeSession { session, home, incarnation, .. }
                 if *home == member.me && *incarnation == member.incarnation =>
             {
                 self.on_rehome_refused(now, *session);
             }
-            // It ended already, or another home has it, which was told; or it is not open yet: then it is ended when it opens.
+            // It ended already, or another home has it; or it is not open yet: then it is ended when it opens.
             Command::EndSession { session, .. } => {
                 member.proposals.settled(Subject::Session(*session));
-                let ended = !member.state.sessions.contains_key(session);
-                let here = self.sessions.find(*session).filter(|_| ended);
-                if let Some(at) = here.filter(|at| self.is_ending(*at)) {
-                    self.forget_session(now, at);
-                }
+                self.agree_with_directory(now, *session);
             }
             _ => {}
+        }
+    }
+
+    /// What this node has of a session gives way to what the directory says, where a proposal about it was refused.
+    fn agree_with_directory(&mut self, now: Time, id: SessionId) {
+        let Some(member) = &self.member else { return };
+        let (me, incarnation) = (member.me, member.incarnation);
+        let entry =
+            member.state.sessions.get(&id).map(|e| (e.home == me && e.incarnation == incarnation, e.generation));
+        let Some(at) = self.sessions.find(id) else { return };
+        let Some(session) = self.sessions.get_mut(at) else { return };
+        match (entry, session.stage) {
+            (Some((true, generation)), Stage::Ending(_)) if session.home != generation => {
+                session.home = generation;
+                let command = Command::EndSession { session: id, home: generation, why: EndWhy::Expired };
+                self.propose(now, Subject::Session(id), command);
+            }
+            (Some((true, _)), _) => {}
+            // Another node has it, or nobody: what is here is over.
+            (Some((false, _)) | None, Stage::Opening | Stage::Ending(_)) => {
+                if let Some(conn) = session.conn {
+                    self.reject(conn, Rejection::Idle);
+                }
+                self.forget_session(now, at);
+            }
+            (Some((false, _)) | None, Stage::Live | Stage::Returning) => {}
         }
     }
 

@@ -11,7 +11,8 @@ use alloc::{
 
 use lockstead_table::{Effect, Ending, Outcome, OwnerId};
 use lockstead_types::{
-    Flags, LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Span, Time,
+    Flags, LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Span, Time, Token,
+    message::Reclaim,
     peer::{HomeGeneration, OwnedClaim, PeerMessage, PeerOp, SlotGeneration},
     refusal::Refusal,
     reply::{Notice, Reply},
@@ -30,6 +31,9 @@ use crate::{
 
 /// So long a guest may be unknown to the directory, as this node knows it.
 const STRANGE_FOR: Span = Span::from_millis(5_000);
+
+/// So many earlier tokens of a lock are kept.
+const EARLIER: usize = 8;
 
 /// All guests.
 pub(crate) struct Guests {
@@ -50,6 +54,8 @@ pub(crate) struct Guest {
     unclaimed: BTreeSet<LockId>,
     /// Whether it has claimed all it has under this home.
     claimed: bool,
+    /// The tokens locks had before conversions of which the client may not have heard.
+    earlier: BTreeMap<LockId, Vec<Token>>,
 }
 
 impl Guest {
@@ -126,7 +132,17 @@ impl Node {
         let owner = self.table.add_owner();
         self.table.set_owner_label(owner, session);
         let (waits, unclaimed) = (BTreeMap::new(), BTreeSet::new());
-        let guest = Guest { session, home: from, generation: home, owner, meta, waits, unclaimed, claimed: false };
+        let guest = Guest {
+            session,
+            home: from,
+            generation: home,
+            owner,
+            meta,
+            waits,
+            unclaimed,
+            claimed: false,
+            earlier: BTreeMap::new(),
+        };
         let Some(at) = member.guests.slab.insert(guest) else { return };
         member.guests.by_id.insert(session, at);
         self.owners.set(owner, Whose::Guest(at));
@@ -175,6 +191,7 @@ impl Node {
                 let Some(owner) = self.guest_owner(at) else { return };
                 let request =
                     ConvertRequest { lock: *lock, mode: *mode, wait: *wait, flags: *flags, value: value.as_deref() };
+                self.note_earlier(at, *lock);
                 let outcome = self.table.convert(now, owner, id.0, &request, &mut self.fx);
                 self.on_guest_outcome(now, at, id, (slot, generation), outcome);
             }
@@ -182,7 +199,12 @@ impl Node {
                 let Some(owner) = self.guest_owner(at) else { return };
                 let release = ReleaseRequest { lock: *lock, flags: *flags, value: value.as_deref() };
                 let reply = match self.table.release(now, owner, &release, &mut self.fx) {
-                    Ok(()) => Reply::Released,
+                    Ok(()) => {
+                        if let Some(guest) = self.member.as_mut().and_then(|m| m.guests.get_mut(at)) {
+                            guest.earlier.remove(lock);
+                        }
+                        Reply::Released
+                    }
                     Err(why) => Reply::Refused(why),
                 };
                 if !*one_way {
@@ -296,7 +318,9 @@ impl Node {
         let reply = if self.masters(slot, generation) {
             let Some(at) = self.guest_of(session, home) else { return };
             let Some(owner) = self.guest_owner(at) else { return };
-            let claimed = self.table.claim_in(now, owner, &claim.as_reclaim(), &mut self.fx);
+            let token = self.newest_token(at, claim);
+            let claim = Reclaim { token, ..claim.as_reclaim() };
+            let claimed = self.table.claim_in(now, owner, &claim, &mut self.fx);
             if let (Ok(grant), Some(guest)) = (&claimed, self.member.as_mut().and_then(|m| m.guests.get_mut(at))) {
                 guest.unclaimed.remove(&grant.lock);
             }
@@ -306,6 +330,28 @@ impl Node {
         };
         self.send_peer(now, from, PeerMessage::Claimed { session, home, id, generation, reply });
         self.tell_effects(now);
+    }
+
+    /// Keeps the token a lock has before a conversion: until its client has heard of the new one it claims the lock with the old one.
+    fn note_earlier(&mut self, at: u32, lock: LockId) {
+        let Some(token) = self.table.token_of(lock) else { return };
+        let Some(guest) = self.member.as_mut().and_then(|m| m.guests.get_mut(at)) else { return };
+        let known = guest.earlier.entry(lock).or_default();
+        if known.last() != Some(&token) {
+            known.push(token);
+            // Conversions of one lock follow each other, so few can be unheard of.
+            if known.len() > EARLIER {
+                known.remove(0);
+            }
+        }
+    }
+
+    /// The token a claimed lock has now.
+    fn newest_token(&self, at: u32, claim: &OwnedClaim) -> Token {
+        let guest = self.member.as_ref().and_then(|m| m.guests.get(at));
+        let had = |tokens: &Vec<Token>| tokens.contains(&claim.token);
+        let lock = guest.and_then(|g| g.earlier.iter().find(|(_, tokens)| had(tokens))).map(|(lock, _)| *lock);
+        lock.and_then(|lock| self.table.token_of(lock)).unwrap_or(claim.token)
     }
 
     /// A session has claimed all it has: the rest was granted to nobody who knows, or given back already.
