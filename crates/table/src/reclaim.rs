@@ -282,7 +282,8 @@ impl Table {
             && !self.locks[l].traits.has(Traits::PERMITS)
             && less(mode)
         {
-            let flags = self.locks[l].traits.flags();
+            // [SLOT-8] The client may have asked to write the value block on the way down, and this table has not seen it do so.
+            let flags = self.locks[l].traits.flags().with(Flags::IVVALBLK);
             let req = ConvertRequest { lock: self.id(l), mode, wait: Wait::Never, flags, value: None };
             // [SLOT-8] Down: granted in place, and what it kept waiting is served.
             if let Ok(Outcome::Granted(grant)) = self.convert(now, owner, 0, &req, fx) {
