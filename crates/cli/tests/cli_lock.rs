@@ -65,7 +65,7 @@ fn mistakes_are_64_and_an_absent_node_is_69() {
         &["frobnicate"],
         &["ls", "-o", "xml"],
         &["release", "a", "--token", "1", "--reason", "r"],
-        &["dev", "--nodes", "3"],
+        &["dev", "--nodes", "0"],
         // Nothing stands behind them: accepted, they would promise what is not kept.
         &["lockspace", "create", "x", "--discipline", "fifo"],
         &["lockspace", "create", "x", "--mastering", "hash"],
