@@ -9,6 +9,10 @@ use crate::run::{cargo, show};
 pub(crate) fn run(options: &[&str]) -> Result<(), String> {
     let mut command = cargo();
     command.args(["run", "--release", "--locked", "--quiet", "-p", "lockstead-sim"]);
+    if options.contains(&"--mutations") {
+        // Bugs exist in this build alone, in a folder of its own so that no other build is ever linked with it.
+        command.args(["--features", "planted", "--target-dir", "target/planted"]);
+    }
     command.arg("--").args(options);
     show(&mut command)
 }

@@ -35,6 +35,12 @@ impl Granted {
     pub(crate) fn new(ttl: Span, sent: Time, clock: Clock) -> Granted {
         let rho = u64::from(clock.rho_ppm.min(999_999));
         let discounted = ttl.scaled(1_000_000 - rho, 1_000_000 + rho);
+        #[cfg(feature = "planted")]
+        let discounted = if lockstead_types::planted::is(lockstead_types::planted::Bug::LateDeadline) {
+            ttl.scaled(3, 2)
+        } else {
+            discounted
+        };
         Granted { ttl, acts_for: discounted.less(clock.guard), sure_for: ttl.scaled(1, 2), renewed: sent }
     }
 

@@ -283,6 +283,10 @@ impl Requests {
         let mut ids: Vec<(RequestId, Turn)> = self.open.keys().map(|id| (*id, Turn::Request(*id))).collect();
         ids.extend(self.one_way.iter().map(|w| (w.id, Turn::OneWay(*w))));
         ids.retain(|(id, _)| *id > seen);
+        #[cfg(feature = "planted")]
+        if seen.0 > 0 && lockstead_types::planted::is(lockstead_types::planted::Bug::NotRepeated) {
+            ids.clear();
+        }
         ids.sort_unstable_by_key(|(id, _)| *id);
         let unseen = ids.iter().filter(|(_, turn)| matches!(turn, Turn::Request(_))).count();
         self.sent = (self.open.len() - unseen) as u32;

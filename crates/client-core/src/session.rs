@@ -484,7 +484,15 @@ impl Session {
             ServerMessage::Opened { ttl } => self.on_opened(ttl),
             ServerMessage::Attached(attached) => self.on_attached(now, &attached),
             ServerMessage::Ended => self.end(now, Ending::Ended),
-            ServerMessage::Renewed { seq } => self.on_renewed(seq),
+            ServerMessage::Renewed { seq } => {
+                self.on_renewed(seq);
+                #[cfg(feature = "planted")]
+                if lockstead_types::planted::is(lockstead_types::planted::Bug::FromAnswer)
+                    && let Some(lease) = &mut self.lease
+                {
+                    lease.renew(now);
+                }
+            }
             ServerMessage::Reply { id, reply } => self.on_reply(now, id, reply),
             ServerMessage::Notice(notice) => self.on_notice(notice),
             ServerMessage::Bye => self.end(now, Ending::Closed),

@@ -54,6 +54,10 @@ impl Node {
         }
         self.record(Record::Ended { session: session.id });
         self.owners.set(session.owner, Whose::Ended(session.id));
+        #[cfg(feature = "planted")]
+        if cause == Cause::Expired && lockstead_types::planted::is(lockstead_types::planted::Bug::NeverExpire) {
+            return;
+        }
         self.table.end_owner(now, session.owner, ending, &mut self.fx);
         self.tell_effects(now);
         self.owners.set(session.owner, Whose::Nobody);

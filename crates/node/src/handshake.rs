@@ -71,7 +71,10 @@ impl Node {
     pub(crate) fn on_disconnected(&mut self, now: Time, conn: ConnId) {
         let Some(at) = self.detach(conn) else { return };
         // [SESS-7] Every process that had a local connection is gone; a remote one's end proves nothing.
-        if self.sessions.get(at).is_some_and(|s| s.local) {
+        let ends = self.sessions.get(at).is_some_and(|s| s.local);
+        #[cfg(feature = "planted")]
+        let ends = ends || lockstead_types::planted::is(lockstead_types::planted::Bug::ConnectionIsLease);
+        if ends {
             self.end_session(now, at, Cause::Crashed);
         }
     }

@@ -228,6 +228,12 @@ impl Node {
 
     /// Writes to the journal, where there is one.
     pub(crate) fn record(&mut self, record: Record) {
+        #[cfg(feature = "planted")]
+        if let Record::Opened { durable: false, .. } = record
+            && lockstead_types::planted::is(lockstead_types::planted::Bug::NotJournaled)
+        {
+            return;
+        }
         if self.config.durable {
             self.outputs.push_back(Output::Record(record));
         }

@@ -63,6 +63,10 @@ impl Node {
             }
         }
         // [RESTART-1] A session that could hold a lock is in the journal, so without recorded sessions nobody holds anything.
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::NoFreeze) {
+            return;
+        }
         if self.restart.missing > 0 {
             self.table.freeze();
         }
@@ -85,6 +89,10 @@ impl Node {
     /// A session of before has claimed all its locks, or has ended.
     pub(crate) fn on_returned(&mut self, now: Time) {
         self.restart.missing = self.restart.missing.saturating_sub(1);
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::ShortFreeze) {
+            self.restart.missing = 0;
+        }
         // [RESTART-3] The freeze ends when every recorded session has reported or ended.
         if self.restart.missing == 0 && self.table.is_frozen() {
             self.table.thaw(now, &mut self.fx);

@@ -103,6 +103,10 @@ impl Session {
     }
 
     pub(crate) fn lease_end(&self) -> Time {
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::ExpireEarly) {
+            return self.renewed.after(self.ttl.scaled(3, 4));
+        }
         self.renewed.after(self.ttl)
     }
 

@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod invariants;
+#[cfg(feature = "planted")]
+mod mutations;
 mod options;
 mod run;
 mod shrink;
@@ -31,6 +33,8 @@ mod world;
 
 pub use invariants::Code;
 pub use judge::Violation;
+#[cfg(feature = "planted")]
+pub use mutations::mutations;
 pub use options::{Fault, Mix, Options};
 pub use run::{Outcome, catch_panics, run};
 pub use shrink::shrink;

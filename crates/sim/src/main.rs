@@ -19,6 +19,7 @@ cargo xtask sim [OPTION ...]
   --shrink       with --seed: leave out faults, clients and time while it still fails
   --set O=N      change an option of every seed, as they are printed: --set clients=2 --set cut=0
   --twice        run every seed twice and compare the traces
+  --mutations    plant one bug after the other and say after how many seeds each is caught
   --keep-going   do not stop at the first violation
 ";
 
@@ -32,6 +33,7 @@ struct Args {
     shrink: bool,
     twice: bool,
     keep_going: bool,
+    mutations: bool,
     set: Vec<String>,
 }
 
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
     };
     catch_panics();
     let outcome = match args.seed {
+        _ if args.mutations => planted(&args),
         Some(seed) => one(seed, &args),
         None => many(&args),
     };
@@ -86,6 +89,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--trace" => args.trace = true,
             "--shrink" => args.shrink = true,
             "--twice" => args.twice = true,
+            "--mutations" => args.mutations = true,
             "--keep-going" => args.keep_going = true,
             "--set" => args.set.push(words.next().ok_or("--set: an option is wanted")?),
             "--help" | "-h" => return Err(String::new()),
@@ -116,6 +120,22 @@ fn one(seed: u64, args: &Args) -> Result<bool, String> {
     println!("seed {seed}: {} events, {} grants, trace {:016x}", outcome.events, outcome.grants, outcome.hash);
     tell(&outcome);
     Ok(outcome.violation.is_none())
+}
+
+/// Bugs of a node alone: what it takes to catch them does not depend on others.
+#[cfg(feature = "planted")]
+fn planted(args: &Args) -> Result<bool, String> {
+    options(0, args)?;
+    let change = |seed| {
+        let drawn = options(args.from + seed, args).unwrap_or_else(|_| Options::of(seed));
+        Options { alone: true, nodes: 1, witness: false, ..drawn }
+    };
+    Ok(lockstead_sim::mutations(args.seeds.unwrap_or(500), &change))
+}
+
+#[cfg(not(feature = "planted"))]
+fn planted(_args: &Args) -> Result<bool, String> {
+    Err("built without the feature `planted`: cargo xtask sim --mutations".into())
 }
 
 fn tell(outcome: &Outcome) {

@@ -87,7 +87,8 @@ impl World {
             queue: Queue::default(),
             trace: Trace::new(with_text),
             net,
-            group: Group::new(seed, nodes, options.witness),
+            // A witness alone is no cluster.
+            group: Group::new(seed, nodes, options.witness && nodes > 1),
             clocks,
             nodes: Host::all(nodes),
             clients: Vec::new(),

@@ -16,6 +16,10 @@ use crate::{
 impl Table {
     /// Tells every holder in the way of those that wait what it must be told.
     pub(crate) fn notify(&mut self, call: &mut Call<'_>, resource: u32) {
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::NoBlocking) {
+            return;
+        }
         let Some(queue) = self.queue(resource) else { return };
         let wanted = queue.wanted_set;
         // Holders were told already, and no grant came since: a long queue costs nothing at each arrival.

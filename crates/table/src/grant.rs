@@ -70,6 +70,11 @@ pub(crate) fn may_grant(modes: &ModeTable, ask: &Ask, standing: &Standing) -> bo
         // [PERMIT-3] So many permits are free.
         What::Permits(take) => take <= standing.free,
     };
+    #[cfg(feature = "planted")]
+    let fits = fits
+        || (lockstead_types::planted::is(lockstead_types::planted::Bug::Compatible)
+            && matches!(ask.what, What::Mode(Mode(4)))
+            && standing.others.is_subset(ModeSet::EMPTY.with(Mode(0)).with(Mode(3))));
     if !fits {
         return false;
     }

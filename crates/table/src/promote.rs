@@ -36,6 +36,10 @@ impl Table {
         if self.queue(resource).is_none() {
             return;
         }
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::NoPromote) {
+            return;
+        }
         self.promote(call, resource);
         self.notify(call, resource);
     }
@@ -163,6 +167,8 @@ impl Table {
             self.enter(l, State::Granted, NIL);
         }
         self.add_held(l, g.mode);
+        #[cfg(feature = "planted")]
+        let down = down || (old.is_some() && lockstead_types::planted::is(lockstead_types::planted::Bug::SameToken));
         if !down {
             // [TOKEN-2] Every grant and every granted conversion has a token of its own; [TOKEN-3] a conversion down
             // keeps the one it had.

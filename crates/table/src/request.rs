@@ -200,6 +200,10 @@ impl Table {
 
     /// [LIMIT-8] Whether one more may wait at a resource.
     pub(crate) fn check_queue(&self, resource: u32) -> Result<(), Refusal> {
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::NoWaiterLimit) {
+            return Ok(());
+        }
         // [LIMIT-8] Conversions count as well.
         if self.queue(resource).is_some_and(|q| q.len() >= self.limits.waiters_per_resource) {
             return Err(Refusal::Limit(LimitName::WaitersPerResource));

@@ -104,6 +104,9 @@ impl Table {
     /// An empty table. `epoch` goes into every token; `seed` only seeds the hash of names, and should not be guessable.
     #[must_use]
     pub fn new(limits: Limits, epoch: u32, seed: u64) -> Table {
+        #[cfg(feature = "planted")]
+        let epoch =
+            if lockstead_types::planted::is(lockstead_types::planted::Bug::TokenReuse) { epoch.min(1) } else { epoch };
         Table {
             limits,
             epoch: epoch.min(Token::EPOCH_MAX),

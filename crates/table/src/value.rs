@@ -89,6 +89,8 @@ impl Table {
             }
             // [VALUE-7] A write makes it valid; nothing else does. Without a value to write it stays as it is.
             Transfer::Write => {
+                #[cfg(feature = "planted")]
+                let value = value.filter(|_| !lockstead_types::planted::is(lockstead_types::planted::Bug::LostValue));
                 if let Some(bytes) = value {
                     let extra = self.extra_mut(resource);
                     extra.value = Some(Value { bytes, invalid: false });

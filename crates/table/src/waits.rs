@@ -47,6 +47,13 @@ impl Table {
                 at = self.head(resource, Ring::Converting);
             }
             self.leave(l);
+            #[cfg(feature = "planted")]
+            if lockstead_types::planted::is(lockstead_types::planted::Bug::OldModeFirst) {
+                let old = self.locks[l].mode;
+                self.remove_held(l, old);
+                self.locks[l].mode = Mode(0);
+                self.add_held(l, Mode(0));
+            }
         } else {
             (at, rank) = self.place_in_line(resource, pending.flags, rank);
             self.locks[l].mode = pending.want;
@@ -148,6 +155,15 @@ impl Table {
         let converting = self.locks[l].state == State::Converting;
         self.changed(call, l, ChangeEvent::Cancelled);
         let Some(wait) = self.leave(l) else { return };
+        #[cfg(feature = "planted")]
+        let converting = converting && {
+            let freed = lockstead_types::planted::is(lockstead_types::planted::Bug::CancelFrees);
+            if freed {
+                let old = self.locks[l].mode;
+                self.remove_held(l, old);
+            }
+            !freed
+        };
         if converting {
             self.enter(l, State::Granted, NIL);
             // It is among those that are told again: nobody was told for it while it converted.

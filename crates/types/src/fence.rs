@@ -69,6 +69,12 @@ impl FenceGate {
         }
         // [FENCE-1] H[m'] <= t for every m' incompatible with m, whichever of the two was asked first.
         let rivals = self.table.conflicts_of(mode).union(self.table.blocked_by(mode));
+        #[cfg(feature = "planted")]
+        let rivals = if crate::planted::is(crate::planted::Bug::GateSharedOnly) {
+            rivals.without(Mode(3)).without(Mode(1))
+        } else {
+            rivals
+        };
         for rival in rivals.iter() {
             let newer = self.highest[usize::from(rival.0)];
             if newer > token {

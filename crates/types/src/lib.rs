@@ -30,6 +30,8 @@ pub mod limits;
 pub mod space;
 
 pub mod peer;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod slot;
 
 pub use flags::Flags;

@@ -103,6 +103,17 @@ fn check_manifest(path: &str, text: &str, allowed: &Allowed, problems: &mut Vec<
     if !text.contains("[lints]\nworkspace = true") {
         problems.push(Problem::at(path, 1, "add `[lints]` with `workspace = true`: the lints hold for every crate"));
     }
+    for (at, line) in text.lines().enumerate() {
+        // Planted bugs are for the simulator alone, when it is told to: no crate may turn them on for another.
+        let word = line.contains("\"planted\"") || line.contains("/planted\"");
+        if word && !line.starts_with("planted = [") {
+            problems.push(Problem::at(
+                path,
+                at + 1,
+                "planted bugs are turned on by nobody but `cargo xtask sim --mutations`",
+            ));
+        }
+    }
     for name in names(text, &["dependencies", "build-dependencies"]) {
         let line = line_of(text, &name);
         match (folder_of(&name), allowed.pure) {
@@ -224,6 +235,14 @@ mod tests {
     fn an_unknown_crate_and_missing_lints_are_found() {
         assert_eq!(said("crates/new/Cargo.toml", "").len(), 1);
         assert_eq!(check(&Tree::of(&[("crates/types/Cargo.toml", "[package]\nname = \"x\"\n")])).len(), 1);
+    }
+
+    #[test]
+    fn planted_bugs_are_turned_on_by_nobody() {
+        assert_eq!(said("crates/table/Cargo.toml", "[features]\nplanted = [\"lockstead-types/planted\"]\n").len(), 0);
+        assert_eq!(said("crates/table/Cargo.toml", "[features]\ndefault = [\"planted\"]\n").len(), 1);
+        let turned_on = "[dependencies]\nlockstead-types = { workspace = true, features = [\"planted\"] }\n";
+        assert_eq!(said("crates/table/Cargo.toml", turned_on).len(), 1);
     }
 
     #[test]
