@@ -91,15 +91,19 @@ impl Table {
 
     /// The blocking notices that hold now for every lock of an owner: for one that comes back after its connection broke
     /// ([BLOCK-7]).
-    pub fn repeat_blocking(&self, owner: OwnerId, fx: &mut Vec<Effect>) {
-        // [BLOCK-7] Whatever it was told before, it may not have heard.
-        for l in self.locks_of(owner) {
-            let Some(queue) = self.queue(self.locks[l].resource) else { continue };
+    pub fn repeat_blocking(&mut self, owner: OwnerId, fx: &mut Vec<Effect>) {
+        let locks: Vec<u32> = self.locks_of(owner).collect();
+        for l in locks {
             // [BLOCK-4] A lock that converts gets none.
             if self.locks[l].state != State::Granted {
                 continue;
             }
-            if let Some(mode) = self.to_tell(l, queue.wanted_set) {
+            let wanted = self.queue(self.locks[l].resource).map(|queue| queue.wanted_set);
+            let mode = wanted.and_then(|wanted| self.to_tell(l, wanted));
+            // [BLOCK-7] Whatever it was told before, it may not have heard: who waited is gone, the notice went nowhere, and the
+            // next one that waits for the same must not be kept from it as told already.
+            self.set_told(l, mode.map_or(Told::NOTHING, Told::of));
+            if let Some(mode) = mode {
                 fx.push(Effect::Blocking { owner, lock: self.id(l), claim: self.blocked_claim(l, mode) });
             }
         }

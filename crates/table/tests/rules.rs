@@ -179,6 +179,22 @@ fn who_comes_back_is_told_again() {
 }
 
 #[test]
+fn what_was_told_while_nobody_heard_is_told_to_who_comes_back_when_it_blocks_again() {
+    let mut desk = Desk::new("vms", Limits::default());
+    let [a, b] = [(); 2].map(|()| desk.table.add_owner());
+    let held = desk.grant(a, "1", PR);
+    let told = vec![Effect::Blocking { owner: a, lock: held.lock, claim: Claim::Mode(EX) }];
+    let Ok(Outcome::Queued(waiting)) = desk.ask(b, "1", EX, Flags::NONE) else { panic!("queued") };
+    desk.table.cancel(NOW, b, waiting, &mut desk.fx).expect("it waits");
+    desk.fx.clear();
+    // The connection was broken meanwhile; now nothing is blocked.
+    desk.table.repeat_blocking(a, &mut desk.fx);
+    assert_eq!(desk.fx, []);
+    assert!(matches!(desk.ask(b, "1", EX, Flags::NONE), Ok(Outcome::Queued(_))));
+    assert_eq!(desk.fx, told);
+}
+
+#[test]
 fn a_freeze_holds_until_the_thaw() {
     let mut desk = Desk::new("vms", Limits::default());
     let [a, b, c] = [(); 3].map(|()| desk.table.add_owner());
