@@ -95,6 +95,8 @@ pub struct Status {
     pub term: u64,
     /// Who votes.
     pub voters: BTreeSet<NodeId>,
+    /// Whether another set of voters is on its way: until it is agreed on, a majority of the former set is needed as well.
+    pub voters_changing: bool,
     /// Who follows without a vote.
     pub learners: BTreeSet<NodeId>,
     /// The last entry of this node's log.
@@ -105,13 +107,17 @@ pub struct Status {
     pub lag: BTreeMap<NodeId, u64>,
     /// Commands applied.
     pub version: u64,
-    /// 0 before the cluster is formed.
+    /// 0 before the cluster is formed, and where it is not known here yet that it is.
     pub epoch: u32,
+    /// Whether this node's log has ever held anything: it has been of a group, though it may not know yet what was agreed on.
+    pub begun: bool,
 }
 
 /// A node's part in the group. Ends when it is dropped.
 pub struct Membership {
     core: Arc<Core>,
+    /// Whether it had a log when it started.
+    begun: bool,
     proposals: mpsc::Sender<Vec<u8>>,
     /// Connections of others.
     served: Arc<tokio::sync::Semaphore>,
@@ -150,6 +156,7 @@ impl Membership {
         let raft = runtime
             .block_on(Raft::new(u64::from(config.node.0), raft_config, network, log, machine))
             .map_err(io::Error::other)?;
+        let begun = runtime.block_on(raft.is_initialized()).map_err(io::Error::other)?;
         let (leader, office) = Leader::new();
         let core = Arc::new(Core { raft, book, feed, leader });
         let (proposals, queue) = mpsc::channel(PROPOSALS);
@@ -162,7 +169,7 @@ impl Membership {
             tokio::spawn(watch(Arc::clone(&core)));
         }
         let served = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
-        Ok(Membership { core, proposals, served, runtime: Some(runtime), disk, writer: Some(writer) })
+        Ok(Membership { core, begun, proposals, served, runtime: Some(runtime), disk, writer: Some(writer) })
     }
 
     /// The identity of this node's data, by which it is admitted.
@@ -220,7 +227,10 @@ impl Membership {
         let own = PeerNode { identity, address: seat.peer_address.clone() };
         runtime.block_on(async {
             let first = BTreeMap::from([(u64::from(node), own)]);
-            self.core.raft.initialize(first).await.map_err(io::Error::other)?;
+            // A node that died while it formed the cluster goes on where it was.
+            if !self.core.raft.is_initialized().await.map_err(io::Error::other)? {
+                self.core.raft.initialize(first).await.map_err(io::Error::other)?;
+            }
             tokio::time::timeout(FORMING, async {
                 while !self.core.book.with(lockstead_cluster::State::is_formed) {
                     self.propose(form);
@@ -244,17 +254,20 @@ impl Membership {
             .flatten()
             .filter_map(|(node, at)| Some((id(*node)?, last_log.saturating_sub(at.map_or(0, |at| at.index)))));
         let membership = metrics.membership_config.membership();
+        let agreed_on = metrics.membership_config.log_id().as_ref() <= metrics.last_applied.as_ref();
         let (version, epoch) = self.core.book.with(|state| (state.version, state.epoch));
         Status {
             leader: metrics.current_leader.and_then(id),
             term: metrics.current_term,
             voters: membership.voter_ids().filter_map(id).collect(),
+            voters_changing: membership.get_joint_config().len() > 1 || !agreed_on,
             learners: membership.learner_ids().filter_map(id).collect(),
             last_log,
             applied: metrics.last_applied.map_or(0, |at| at.index),
             lag: lag.collect(),
             version,
             epoch,
+            begun: self.begun || metrics.last_log_index.is_some(),
         }
     }
 }

@@ -79,11 +79,14 @@ struct Member {
     unlinked: usize,
     authority_ms: u64,
     leader: Option<u16>,
+    voters: usize,
+    voters_changing: bool,
 }
 
 impl Member {
     fn look(cluster: &Cluster, node: &Node) -> Option<Member> {
         let (state, now) = (node.cluster_state()?, clock::now());
+        let group = cluster.with_membership(|group| group.status()).unwrap_or_default();
         let (taking_over, since) = node.recovering_slots();
         Some(Member {
             slots: leave::mastered(state, cluster.me.node),
@@ -94,7 +97,9 @@ impl Member {
             sessions: state.sessions.len(),
             unlinked: node.peers_wanted().len(),
             authority_ms: node.authority().since(now).as_millis(),
-            leader: cluster.with_membership(|group| group.status().leader.map(|node| node.0)).flatten(),
+            leader: group.leader.map(|node| node.0),
+            voters: group.voters.len(),
+            voters_changing: group.voters_changing,
         })
     }
 
@@ -110,6 +115,9 @@ impl Member {
         gauge(out, "authority_ms", "For how long this node may act without hearing from the group.", self.authority_ms);
         let leader = self.leader.unwrap_or(0);
         gauge(out, "group_leader", "The node that leads the membership group, 0 for none known.", leader.into());
+        gauge(out, "group_voters", "Members that vote; more than half of them must be there.", n(self.voters));
+        let changing = "Whether the former voters are needed as well, since others are about to vote.";
+        gauge(out, "group_voters_changing", changing, self.voters_changing.into());
     }
 }
 

@@ -83,10 +83,12 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(me: Me, membership: Membership, waker: mio::Waker) -> Cluster {
+        // Known before anybody can ask: the first seat founds a cluster if all others say that there is none.
+        let formed = AtomicBool::new(membership.status().begun);
         Cluster {
             me,
             membership: RwLock::new(Some(membership)),
-            formed: AtomicBool::new(false),
+            formed,
             server: Mutex::new(Weak::new()),
             next_owner: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),

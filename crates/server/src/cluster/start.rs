@@ -58,7 +58,10 @@ pub(crate) fn join(
     let mut way = Way { cluster, seats, spaces, asked: None, said: Instant::now() };
     loop {
         match events.recv_timeout(LOOK_EVERY) {
-            Ok(Event::Started { incarnation, state }) => return Ok((incarnation, *state)),
+            Ok(Event::Started { incarnation, state }) => {
+                cluster.formed.store(true, Relaxed);
+                return Ok((incarnation, *state));
+            }
             Ok(Event::Fatal(why)) => return Err(StartError::Group(why)),
             // Nothing else is told before the start.
             Ok(Event::Committed(_) | Event::Snapshot(_) | Event::Authority { .. }) => {}
@@ -83,9 +86,12 @@ struct Way<'a> {
 impl Way<'_> {
     fn go_on(&mut self) -> Result<(), StartError> {
         let me = &self.cluster.me;
-        let formed = self.cluster.with_membership(|group| group.status().epoch > 0).unwrap_or(false);
-        self.cluster.formed.store(formed, Relaxed);
-        if formed {
+        let Some(group) = self.cluster.with_membership(|group| group.status()) else { return Ok(()) };
+        // What a node's log holds may be agreed on or not: it learns that from the others, and until then tells them that there
+        // is a cluster. Otherwise one of them that has lost its data would form a second one.
+        self.cluster.formed.store(group.begun, Relaxed);
+        let forming = group.epoch == 0 && group.voters.iter().all(|voter| *voter == me.node);
+        if group.begun && !forming {
             self.say("waiting for a majority of the members to agree that this node starts");
         } else if self.founds() {
             self.form()?;

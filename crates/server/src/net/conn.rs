@@ -4,8 +4,12 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use lockstead_node::Principal;
 use lockstead_types::{NodeId, message::ClientMessage};
+use lockstead_wire::LINK_FRAME_BYTES;
 
 use super::outbox::Outbox;
+
+/// The longest frame of a node that has dialled this one and has not said hello.
+const FIRST_LINK_FRAME_BYTES: u32 = 256;
 
 /// A connection that was accepted and belongs to no event loop yet.
 #[derive(Debug)]
@@ -37,14 +41,19 @@ pub(crate) enum Kind {
     /// The protocol of clients.
     Client,
     /// That of nodes among each other.
-    Peer,
+    Peer {
+        /// The longest frame of one that has not said hello.
+        first_frame: u32,
+    },
 }
 
 impl Origin {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Origin::Client { .. } => Kind::Client,
-            Origin::Peer { .. } => Kind::Peer,
+            // Whoever dialled says hello and waits; an answer's hello comes in one frame with all that is said again.
+            Origin::Peer { dialed: None } => Kind::Peer { first_frame: FIRST_LINK_FRAME_BYTES },
+            Origin::Peer { dialed: Some(_) } => Kind::Peer { first_frame: LINK_FRAME_BYTES },
         }
     }
 }
@@ -89,5 +98,20 @@ impl Stage {
 impl Conn {
     pub(crate) fn new(outbox: Arc<Outbox>, kind: Kind) -> Conn {
         Conn { outbox, kind, partial: Vec::new(), stage: Stage::New, closing: false, listed: false, ending: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_dialled_may_answer_with_more_than_a_hello() {
+        let first = |dialed| match (Origin::Peer { dialed }).kind() {
+            Kind::Peer { first_frame } => first_frame,
+            Kind::Client => 0,
+        };
+        assert_eq!(first(Some(NodeId(2))), LINK_FRAME_BYTES);
+        assert_eq!(first(None), FIRST_LINK_FRAME_BYTES);
     }
 }

@@ -327,7 +327,7 @@ impl EventLoop {
             add(&self.shared.stats[self.index].cut_idle, 1);
             match self.conns.get(&id).map(|conn| conn.kind) {
                 Some(Kind::Client) => inputs.push(Input::Cut { conn: id, why: Rejection::Idle }),
-                Some(Kind::Peer) => {
+                Some(Kind::Peer { .. }) => {
                     inputs.push(Input::PeerDisconnected { conn: id });
                     silent.push(id);
                 }
@@ -350,7 +350,7 @@ impl EventLoop {
                 let kind = origin.kind();
                 let bounds = match kind {
                     Kind::Client => (limits.output_bytes, limits.frame_bytes),
-                    Kind::Peer => (LINK_OUTPUT_BYTES, LINK_FRAME_BYTES),
+                    Kind::Peer { .. } => (LINK_OUTPUT_BYTES, LINK_FRAME_BYTES),
                 };
                 let outbox = |id, fd| Outbox::new(id, owner, fd, Arc::clone(registry), bounds);
                 adopted.push((core.connect(now, fd, origin, outbox), kind));
@@ -419,7 +419,7 @@ impl EventLoop {
         for (mut read, (consumed, stage, fault)) in reads.drain(..).zip(outcomes) {
             (read.consumed, read.stage, read.fault) = (consumed, stage, fault);
             // A link with a fault is of no more use, and nobody at its other end waits for a word.
-            let gone = read.is_gone() || (read.kind == Kind::Peer && fault.is_some());
+            let gone = read.is_gone() || (matches!(read.kind, Kind::Peer { .. }) && fault.is_some());
             let id = read.conn;
             let mut conn = self.conns.get_mut(&id);
             if let Some(conn) = &mut conn {

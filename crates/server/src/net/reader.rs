@@ -16,8 +16,6 @@ use super::conn::{Conn, Kind, Stage};
 
 /// Bytes read from one connection in a turn, so that one that sends without end does not hold up the others.
 pub(crate) const READ_BYTES: usize = 65_536;
-/// The longest frame of a peer that has not said hello.
-const FIRST_LINK_FRAME_BYTES: u32 = 256;
 /// Buffers kept for the next turn.
 const POOL: usize = 16;
 
@@ -144,7 +142,7 @@ pub(crate) fn decode<'a>(
     for read in reads {
         let (consumed, stage, fault) = match read.kind {
             Kind::Client => decode_one(read, limits, inputs),
-            Kind::Peer => decode_peer(read, inputs),
+            Kind::Peer { first_frame } => decode_peer(read, first_frame, inputs),
         };
         outcomes.push((consumed, stage, fault));
     }
@@ -158,7 +156,9 @@ pub(crate) fn decode<'a>(
             (Kind::Client, true, _) => inputs.push(Input::Disconnected { conn }),
             (Kind::Client, false, Some(fault)) => inputs.push(Input::Cut { conn, why: fault.rejection() }),
             // What it has said in vain it says again over the next connection.
-            (Kind::Peer, true, _) | (Kind::Peer, _, Some(_)) => inputs.push(Input::PeerDisconnected { conn }),
+            (Kind::Peer { .. }, true, _) | (Kind::Peer { .. }, _, Some(_)) => {
+                inputs.push(Input::PeerDisconnected { conn })
+            }
             (_, false, None) => {}
         }
     }
@@ -195,13 +195,17 @@ fn decode_one<'a>(
     }
 }
 
-fn decode_peer<'a>(read: &'a Read, inputs: &mut Vec<Input<'a>>) -> (usize, Stage, Option<DecodeError>) {
+fn decode_peer<'a>(
+    read: &'a Read,
+    first_frame: u32,
+    inputs: &mut Vec<Input<'a>>,
+) -> (usize, Stage, Option<DecodeError>) {
     let (conn, mut consumed, mut stage) = (read.conn, 0, read.stage);
     if read.discard {
         return (read.bytes.len(), stage, None);
     }
     loop {
-        let most = if stage == Stage::New { FIRST_LINK_FRAME_BYTES } else { LINK_FRAME_BYTES };
+        let most = if stage == Stage::New { first_frame } else { LINK_FRAME_BYTES };
         let (body, length) = match split_frame(read.bytes.get(consumed..).unwrap_or_default(), most) {
             Ok(Some(found)) => found,
             Ok(None) => return (consumed, stage, None),
