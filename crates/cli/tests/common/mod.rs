@@ -73,10 +73,7 @@ impl Node {
 
     /// The memory it has now, bytes.
     pub(crate) fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says so");
-        let kilobytes: u64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number");
-        kilobytes * 1024
+        self.process.memory()
     }
 
     /// Where it listens, as users write it.
@@ -131,7 +128,7 @@ fn start(folder: &Path, port: u16) -> Option<Process> {
     None
 }
 
-fn now_nanos() -> u64 {
+pub(crate) fn now_nanos() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     u64::from(since.subsec_nanos())
 }
@@ -148,6 +145,14 @@ impl Process {
     /// Its process id.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.0)
+    }
+
+    /// The memory it has now, bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says so");
+        let kilobytes: u64 = line.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number");
+        kilobytes * 1024
     }
 
     /// Sends it a signal. It has not been waited for, so its id is its own.

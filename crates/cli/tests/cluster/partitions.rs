@@ -1,0 +1,96 @@
+//! Nodes and clients that are alive and do not reach each other: wholly, one way, in part, and clients whose node is gone without
+//! a word.
+
+use core::time::Duration;
+
+use crate::{
+    common::pass,
+    net::{CLIENTS, Net, enter},
+    nodes::Cluster,
+    work::{Role, Work},
+};
+
+const COUNTERS: usize = 12;
+const TTL: Duration = Duration::from_secs(4);
+
+/// A client in one of the places, at these nodes.
+fn role(net: &Net, place: u16, endpoints: String) -> Role {
+    let path = net.path(place);
+    Role { endpoints, ttl: TTL, first: std::sync::Arc::new(move || enter(&path)) }
+}
+
+/// F08: the leader of the group, a master as the others are, is alone with a client. It grants nothing, its client hears so in time,
+/// the others go on; afterwards all do.
+#[test]
+fn f08_a_minority_grants_nothing() {
+    let Some(cluster) = Cluster::apart(3) else { return };
+    let net = cluster.net();
+    let alone = cluster.leader(1);
+    let others: Vec<u16> = cluster.all().into_iter().filter(|node| *node != alone).collect();
+    let with_others = role(net, CLIENTS[1], cluster.endpoints());
+    let roles = [role(net, CLIENTS[0], cluster.address(alone)), with_others.clone(), with_others.clone(), with_others];
+    let work = Work::of(&roles, COUNTERS);
+    work.go_on(3);
+    net.cut(&[alone, CLIENTS[0]], &[others[0], others[1], CLIENTS[1]]);
+    cluster.wait_figure(alone, "authority_ms", |left| left == 0);
+    work.go_on(5);
+    net.heal();
+    cluster.wait_whole(alone, 3);
+    cluster.wait_figure(alone, "slots_mastered", |slots| slots > 0);
+    work.go_on(5);
+    let tally = work.finish();
+    assert!(tally.lost <= 1, "only the client that was alone may lose: {tally:?}");
+}
+
+/// F09: nothing goes from one node to another, while all else goes, for each pair in turn.
+#[test]
+fn f09_one_way_cuts_between_any_two_break_nothing() {
+    let Some(cluster) = Cluster::apart(3) else { return };
+    let net = cluster.net();
+    let work = Work::of(&vec![role(net, CLIENTS[0], cluster.endpoints()); 4], COUNTERS);
+    work.go_on(2);
+    for from in 1..=3 {
+        for to in (1..=3).filter(|to| *to != from) {
+            net.cut_one_way(from, to);
+            // Longer than a link's silence is borne, shorter than an authority.
+            pass(Duration::from_millis(2_500));
+            net.heal();
+            work.go_on(2);
+        }
+    }
+    work.finish();
+}
+
+/// F10: two nodes do not reach each other, and both reach the third and the clients.
+#[test]
+fn f10_a_partial_cut_breaks_nothing() {
+    let Some(cluster) = Cluster::apart(3) else { return };
+    let net = cluster.net();
+    let work = Work::of(&vec![role(net, CLIENTS[0], cluster.endpoints()); 4], COUNTERS);
+    work.go_on(2);
+    let leader = cluster.leader(1);
+    let (next, last) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    for (one, other) in [(leader, next), (next, last)] {
+        net.cut(&[one], &[other]);
+        pass(Duration::from_secs(4));
+        net.heal();
+        work.go_on(2);
+    }
+    work.finish();
+}
+
+/// F15: clients are connected, and all at once nothing comes from their node any more, no end of the connection either. They
+/// notice by themselves, go to another node, and keep their locks.
+#[test]
+fn f15_half_open_connections_are_left_in_time() {
+    let Some(cluster) = Cluster::apart(3) else { return };
+    let net = cluster.net();
+    let work = Work::of(&vec![role(net, CLIENTS[0], cluster.endpoints()); 4], COUNTERS);
+    work.go_on(2);
+    for node in cluster.all() {
+        net.cut(&[node], &[CLIENTS[0]]);
+        work.go_on(3);
+        net.heal();
+    }
+    assert_eq!(work.finish().lost, 0);
+}
