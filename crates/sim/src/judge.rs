@@ -294,7 +294,10 @@ impl World {
         }
         for (name, truth) in self.judge.truth.names.iter_mut().enumerate() {
             let had = before.iter().any(|row| usize::from(row.name) == name);
-            if had && !rows.iter().any(|row| usize::from(row.name) == name) {
+            let has = rows.iter().any(|row| usize::from(row.name) == name);
+            // Where it goes, or comes back, there was a moment without any: the rows of this node are not among the others.
+            let elsewhere = || self.judge.rows.iter().flatten().any(|row| usize::from(row.name) == name);
+            if had != has && (had || !elsewhere()) {
                 truth.emptied = self.now;
             }
         }

@@ -163,12 +163,18 @@ impl Node {
         }
     }
 
-    pub(crate) fn on_session_ended(&mut self, now: Time, id: SessionId, why: EndWhy) {
+    pub(crate) fn on_session_ended(&mut self, now: Time, id: SessionId, home: HomeGeneration, why: EndWhy) {
+        // [CLUSTER-8] The same id may have been opened again since, and messages of that home may have come before this end: a
+        // guest of a later generation stays. So does a session whose own open is still to be applied.
+        let guest = self.member.as_ref().and_then(|m| m.guests.generation_of(id));
+        let guest_is_later = guest.is_some_and(|later| later > home);
+        let here = self.sessions.find(id);
+        let opening = here.and_then(|at| self.sessions.get(at)).is_some_and(|s| s.stage == Stage::Opening);
         let ending = match why {
             EndWhy::Goodbye => Ending::Goodbye,
             EndWhy::Expired | EndWhy::Forced => Ending::Crash,
         };
-        if let Some(at) = self.sessions.find(id) {
+        if let Some(at) = here.filter(|_| !opening) {
             let cause = match (self.sessions.get(at).map(|s| s.stage), why) {
                 (Some(Stage::Ending(cause)), _) => cause,
                 (_, EndWhy::Goodbye) => Cause::Goodbye,
@@ -183,14 +189,16 @@ impl Node {
             }
             self.forget_session(now, at);
         }
-        if let Some(member) = &mut self.member {
+        if let Some(member) = self.member.as_mut().filter(|_| !opening) {
             member.proposals.settled(Subject::Session(id));
             if let Some(arrival) = member.arrivals.remove(&id) {
                 self.tell_ended(now, arrival.conn);
             }
         }
-        self.end_guest(now, id, ending);
-        self.unwatch_for(id);
+        if !guest_is_later {
+            self.end_guest(now, id, ending);
+            self.unwatch_for(id);
+        }
         self.on_session_reported(now, id);
     }
 

@@ -54,7 +54,9 @@ impl Node {
                 self.await_rehomed(session, from);
                 self.on_session_rehomed(now, session);
             }
-            Change::SessionEnded { session, why, .. } => self.on_session_ended(now, session, why),
+            Change::SessionEnded { session, generation, why, .. } => {
+                self.on_session_ended(now, session, generation, why);
+            }
             Change::SpaceCreated { space } => self.on_space_created(space),
             // What is in it may go on; this node drops one only when it is empty, and by force.
             Change::SpaceClosing { .. } => {}

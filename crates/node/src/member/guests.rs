@@ -65,6 +65,11 @@ impl Guest {
 }
 
 impl Guests {
+    /// Under which home a session is a guest.
+    pub(crate) fn generation_of(&self, session: SessionId) -> Option<HomeGeneration> {
+        self.slab.get(*self.by_id.get(&session)?).map(|guest| guest.generation)
+    }
+
     pub(crate) fn new() -> Guests {
         Guests { slab: Slab::new(), by_id: BTreeMap::new() }
     }
