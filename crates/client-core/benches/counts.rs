@@ -98,6 +98,7 @@ impl Run {
                 value: None,
                 demoted: false,
                 alternative: false,
+                seal: None,
             };
             self.reply(id, Reply::Granted(grant));
         }

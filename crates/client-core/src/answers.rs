@@ -7,7 +7,7 @@ use lockstead_types::{
 };
 
 use crate::{
-    locks::{Held, Lock},
+    locks::{Held, Lock, sealed_by},
     op::{NewLock, Owned, Rare},
     requests::{For, Request},
     session::{Event, Phase, Session},
@@ -75,7 +75,7 @@ impl Session {
             (Owned::Convert { lock, .. }, Reply::Granted(grant)) => {
                 if let Some(held) = self.locks.get_mut(lock).and_then(Lock::held_mut) {
                     held.claim = grant.claim;
-                    held.token = grant.token;
+                    held.take_grant(&grant);
                     held.weakened = false;
                 }
                 Reply::Granted(Grant { lock, ..grant })
@@ -150,6 +150,7 @@ impl Session {
             name: asked.name,
             claim: grant.claim,
             token: grant.token,
+            sealed: sealed_by(&grant),
             tag: asked.tag,
             owner: asked.owner,
             flags: Held::kept_flags(asked.flags),

@@ -8,8 +8,9 @@ use alloc::{boxed::Box, vec::Vec};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use lockstead_types::{
-    Flags, LockId, SpaceId, Token,
+    Flags, LockId, Sealed, SpaceId, Token,
     message::Reclaim,
+    reply::Grant,
     request::{Claim, OwnerRef},
 };
 
@@ -62,6 +63,8 @@ pub(crate) struct Held {
     pub(crate) claim: Claim,
     pub(crate) token: Token,
     pub(crate) tag: u32,
+    /// What proves it: of the newest grant, whatever less is claimed ([CLUSTER-18]).
+    pub(crate) sealed: Option<Sealed>,
     /// With the application's number of the group.
     pub(crate) owner: OwnerRef,
     pub(crate) flags: Flags,
@@ -81,6 +84,12 @@ const GENERATION_MAX: u32 = u32::MAX >> 1;
 const CLAIMED_FLAGS: Flags = Flags(Flags::PERSISTENT.0 | Flags::NODLCKBLK.0 | Flags::NOBAST.0);
 
 impl Held {
+    /// What the newest grant says.
+    pub(crate) fn take_grant(&mut self, grant: &Grant) {
+        self.token = grant.token;
+        self.sealed = sealed_by(grant);
+    }
+
     pub(crate) fn kept_flags(flags: Flags) -> Flags {
         Flags(flags.0 & CLAIMED_FLAGS.0)
     }
@@ -232,6 +241,11 @@ impl Held {
             flags: self.flags,
         }
     }
+}
+
+/// The proof that came with a grant.
+pub(crate) fn sealed_by(grant: &Grant) -> Option<Sealed> {
+    grant.seal.map(|seal| Sealed { claim: grant.claim, seal })
 }
 
 impl Place {

@@ -113,7 +113,7 @@ impl Session {
         };
         // An id of a lock never has the bit.
         let id = RequestId(CLAIM_BIT | lock.0);
-        Some(Output::Send(ClientMessage::Reclaim { id, claim: held.reclaim(lock, group) }))
+        Some(Output::Send(ClientMessage::Reclaim { id, claim: held.reclaim(lock, group), sealed: held.sealed }))
     }
 
     pub(crate) fn is_claim_answer(&self, id: RequestId) -> bool {
@@ -136,7 +136,7 @@ impl Session {
             (Reply::Granted(grant), Some(_)) => {
                 self.locks.set_wire(id, grant.lock);
                 if let Some(held) = self.locks.get_mut(id).and_then(Lock::held_mut) {
-                    held.token = grant.token;
+                    held.take_grant(&grant);
                     held.uncounted = held.uses.saturating_sub(1);
                 }
             }

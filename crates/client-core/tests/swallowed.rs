@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use lockstead_client_core::{Config, Input, Output, Session};
 use lockstead_types::{
-    Flags, LockId, Mode, NodeId, Refusal, RequestId, SessionId, SpaceId, Span, Time, Token,
+    Flags, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Time, Token,
     message::{Attached, ClientMessage, PROTOCOL_VERSION, ServerMessage, Welcome},
     mode::{ModeSpec, ModeTableSpec},
     reply::{Grant, Notice, Reply, Revoked, SpaceInfo},
@@ -36,6 +36,8 @@ struct Rig {
     now: u64,
     epoch: u32,
     sent: VecDeque<Sent>,
+    /// What proved the newest claim sent.
+    proof: Option<Sealed>,
     answers: Vec<Reply>,
     lost: Vec<Revoked>,
 }
@@ -52,7 +54,8 @@ impl Rig {
             seed: 1,
         };
         let session = Session::new(config, Time::from_nanos(0));
-        let mut rig = Rig { session, now: 0, epoch: 1, sent: VecDeque::new(), answers: Vec::new(), lost: Vec::new() };
+        let (sent, answers, lost) = (VecDeque::new(), Vec::new(), Vec::new());
+        let mut rig = Rig { session, now: 0, epoch: 1, sent, proof: None, answers, lost };
         rig.pump();
         rig.greet();
         rig.tell(Input::Message(ServerMessage::Opened { ttl: TTL }));
@@ -97,7 +100,8 @@ impl Rig {
                     self.sent.push_back(Sent::Convert(id, convert.mode));
                 }
                 Output::Send(ClientMessage::Request { id, .. }) => self.sent.push_back(Sent::Request(id)),
-                Output::Send(ClientMessage::Reclaim { id, claim }) => {
+                Output::Send(ClientMessage::Reclaim { id, claim, sealed }) => {
+                    self.proof = sealed;
                     let Claim::Mode(mode) = claim.held else { panic!("a mode is held") };
                     self.sent.push_back(Sent::Claim(id, mode, claim.token));
                 }
@@ -167,7 +171,19 @@ fn token(epoch: u32, sequence: u64) -> Token {
 
 fn grant(mode: Mode, token: Token) -> Reply {
     let claim = Claim::Mode(mode);
-    Reply::Granted(Grant { lock: LockId(9), claim, token, value: None, demoted: false, alternative: false })
+    let seal = Some(seal_of(mode, token));
+    Reply::Granted(Grant { lock: LockId(9), claim, token, value: None, demoted: false, alternative: false, seal })
+}
+
+/// As good as any: only nodes can tell.
+fn seal_of(mode: Mode, token: Token) -> Seal {
+    let mut seal = [mode.0; 16];
+    seal[..8].copy_from_slice(&token.as_u64().to_le_bytes());
+    Seal(seal)
+}
+
+fn sealed(mode: Mode, token: Token) -> Option<Sealed> {
+    Some(Sealed { claim: Claim::Mode(mode), seal: seal_of(mode, token) })
 }
 
 fn claimed_after(from: Mode, to: Mode, flags: Flags) -> Mode {
@@ -185,6 +201,25 @@ fn what_both_modes_have_is_claimed() {
     }
     assert_eq!(claimed_after(PR, EX, Flags::CONVDEADLK), NL, "it may have let go of PR");
     assert_eq!(claimed_after(CW, EX, Flags::ALTPR), CR, "it may have been given PR");
+}
+
+/// Whatever less is claimed, the proof is of what was granted last, with the token that is claimed.
+#[test]
+fn the_newest_grant_proves_the_claim() {
+    let mut rig = Rig::new();
+    rig.converting(SpaceId(0), PR, CW, Flags::NONE);
+    rig.crash();
+    assert_eq!(rig.proof, sealed(PR, token(1, 1)), "the grant of the conversion was never heard");
+    assert_eq!(rig.claimed(), CR);
+    // Now the answer to the claim is the newest.
+    rig.crash();
+    assert_eq!(rig.proof, sealed(CR, token(1, 1)));
+    assert_eq!(rig.claimed(), CR);
+    let id = rig.request_sent();
+    rig.reply(id, grant(CW, token(2, 1)));
+    rig.crash();
+    assert_eq!(rig.proof, sealed(CW, token(2, 1)));
+    assert_eq!(rig.claimed(), CW);
 }
 
 #[test]

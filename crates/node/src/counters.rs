@@ -80,6 +80,8 @@ counters! {
     locks_recovered;
     reclaims_granted;
     reclaims_refused;
+    /// Of those, claims whose seal did not prove them.
+    reclaims_unproven;
     connections_accepted;
     connections_rejected;
 }

@@ -125,7 +125,15 @@ impl Node {
             true => Some(self.table.read_value(owner, found.lock)?),
             false => None,
         };
-        Ok(Grant { lock: found.lock, claim: held, token: found.token, value, demoted: false, alternative: false })
+        Ok(Grant {
+            lock: found.lock,
+            claim: held,
+            token: found.token,
+            value,
+            demoted: false,
+            alternative: false,
+            seal: None,
+        })
     }
 
     fn wait_in_group(&mut self, now: Time, group: u32, lock: LockId, waiter: Waiter) {

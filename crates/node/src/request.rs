@@ -42,8 +42,10 @@ impl Node {
                 session.forget_arrived();
             }
             ClientMessage::Renew { seq } => self.on_renew(now, conn, at, *seq),
-            ClientMessage::Reclaim { id, claim } if self.is_member() => self.forward_claim(now, at, conn, *id, claim),
-            ClientMessage::Reclaim { id, claim } => self.on_reclaim(now, at, conn, *id, claim),
+            ClientMessage::Reclaim { id, claim, sealed } if self.is_member() => {
+                self.forward_claim(now, at, (conn, *id), claim, sealed.as_ref());
+            }
+            ClientMessage::Reclaim { id, claim, .. } => self.on_reclaim(now, at, conn, *id, claim),
             ClientMessage::ReclaimDone if self.is_member() => self.tell_claims_done(now, at),
             ClientMessage::ReclaimDone => self.on_reclaim_done(now, at),
             // [SESS-1] One session a connection.

@@ -66,6 +66,8 @@ pub(crate) struct Extra {
     pub(crate) revoked: Vec<Revocation>,
     /// What was granted for locks of before a restart, by the id they had.
     pub(crate) claimed: HashMap<LockId, Grant, Hashing>,
+    /// A claim of it came without its proof, and the audit log says so.
+    pub(crate) unproven: bool,
 }
 
 pub(crate) struct Revocation {

@@ -39,7 +39,7 @@ fn reclaim(server: &Running, session: u128, grant: &Grant) -> Reply {
         group: None,
         flags: Flags::NONE,
     };
-    peer.send(&[ClientMessage::Reclaim { id: RequestId(900), claim }, ClientMessage::ReclaimDone]);
+    peer.send(&[ClientMessage::Reclaim { id: RequestId(900), claim, sealed: None }, ClientMessage::ReclaimDone]);
     peer.reply(RequestId(900))
 }
 

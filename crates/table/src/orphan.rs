@@ -81,7 +81,7 @@ impl Table {
         }
         self.settle(call, resource);
         self.resolve(call);
-        Ok(Outcome::Granted(Grant { lock, claim, token, value, demoted: false, alternative: false }))
+        Ok(Outcome::Granted(Grant { lock, claim, token, value, demoted: false, alternative: false, seal: None }))
     }
 
     /// Drops orphans of a lockspace: all, or those of one session. How many ([ORPHAN-5]).

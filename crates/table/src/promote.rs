@@ -188,6 +188,7 @@ impl Table {
             value,
             demoted: g.demoted,
             alternative: g.alternative,
+            seal: None,
         };
         if call.caller == l {
             call.answer = Some(Ok(Outcome::Granted(grant)));

@@ -295,6 +295,14 @@ impl Table {
 
     fn grant_again(&self, l: u32) -> Grant {
         let claim = self.claim(l, self.locks[l].mode);
-        Grant { lock: self.id(l), claim, token: self.token(l), value: None, demoted: false, alternative: false }
+        Grant {
+            lock: self.id(l),
+            claim,
+            token: self.token(l),
+            value: None,
+            demoted: false,
+            alternative: false,
+            seal: None,
+        }
     }
 }

@@ -380,7 +380,7 @@ impl World {
                 group: lock.group.as_deref(),
                 flags: lock.flags,
             };
-            self.tell_only(conn, ClientMessage::Reclaim { id: Life::claim_number(place), claim });
+            self.tell_only(conn, ClientMessage::Reclaim { id: Life::claim_number(place), claim, sealed: None });
         }
         self.tell_only(conn, ClientMessage::ReclaimDone);
         Ok(())

@@ -32,6 +32,7 @@ pub mod space;
 pub mod peer;
 #[cfg(feature = "planted")]
 pub mod planted;
+pub mod seal;
 pub mod slot;
 
 pub use flags::Flags;
@@ -39,6 +40,7 @@ pub use ids::{ConnId, GroupId, LockId, NodeId, RequestId, SessionId, SpaceId};
 pub use limits::{LimitName, Limits};
 pub use mode::{Mode, ModeSet, ModeTable};
 pub use refusal::Refusal;
+pub use seal::{Seal, Sealed};
 pub use slot::{Slot, SlotSet};
 pub use time::{Span, Time};
 pub use token::Token;

@@ -18,6 +18,7 @@ use crate::{
     reply::{Notice, Reply},
     report::Meta,
     request::{Claim, Op},
+    seal::Sealed,
     time::Span,
     token::Token,
 };
@@ -61,6 +62,8 @@ pub enum ClientMessage<'a> {
         id: RequestId,
         /// The lock.
         claim: Reclaim<'a>,
+        /// What proves it: of the newest grant of the lock, where that came with a seal. A node alone asks for none.
+        sealed: Option<Sealed>,
     },
     /// After [`Attached::reclaim`]: every lock has been claimed.
     ReclaimDone,

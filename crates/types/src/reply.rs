@@ -8,6 +8,7 @@ use crate::{
     refusal::Refusal,
     report::Report,
     request::Claim,
+    seal::Seal,
     token::Token,
 };
 
@@ -35,6 +36,8 @@ pub struct Grant {
     pub demoted: bool,
     /// The mode is the one of ALTPR or ALTCW, not the one asked for.
     pub alternative: bool,
+    /// What proves it to other members, where one gave it.
+    pub seal: Option<Seal>,
 }
 
 /// The answer to a request. `Queued` is followed by one other; every other ends the request.

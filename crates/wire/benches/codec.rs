@@ -47,6 +47,7 @@ fn granted(id: u64) -> ServerMessage {
         value: None,
         demoted: false,
         alternative: false,
+        seal: None,
     };
     ServerMessage::Reply { id: RequestId(id), reply: Reply::Granted(grant) }
 }

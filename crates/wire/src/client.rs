@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_types::{
-    RequestId, SessionId, SpaceId, Span, Token,
+    RequestId, Sealed, SessionId, SpaceId, Span, Token,
     message::{ClientMessage, Reclaim},
     report::Meta,
     request::{ConvertRequest, LockRequest, Op, Query, Target},
@@ -26,6 +26,7 @@ mod code {
     pub(super) const RENEW: u8 = 0x06;
     pub(super) const ACK: u8 = 0x07;
     pub(super) const GOODBYE: u8 = 0x08;
+    pub(super) const RECLAIM_SEALED: u8 = 0x09;
 
     pub(super) const LOCK: u8 = 0x10;
     pub(super) const LOCK_MANY: u8 = 0x11;
@@ -186,10 +187,11 @@ fn put_rest(message: &ClientMessage<'_>, out: &mut Vec<u8>) -> Result<(), Encode
             answers.put(out)?;
             meta.put(out)
         }
-        ClientMessage::Reclaim { id, claim } => {
-            out.push(code::RECLAIM);
+        ClientMessage::Reclaim { id, claim, sealed } => {
+            out.push(if sealed.is_some() { code::RECLAIM_SEALED } else { code::RECLAIM });
             id.put(out)?;
-            claim.put(out)
+            claim.put(out)?;
+            sealed.as_ref().map_or(Ok(()), |sealed| sealed.put(out))
         }
         ClientMessage::ReclaimDone => {
             out.push(code::RECLAIM_DONE);
@@ -268,7 +270,11 @@ fn get_rest<'a>(code: u8, at: usize, r: &mut Reader<'a>) -> Result<ClientMessage
             let (session, ttl) = (SessionId::get(r)?, Span::get(r)?);
             ClientMessage::Attach { session, ttl, answers: u64::get(r)?, meta: Meta::get(r)? }
         }
-        code::RECLAIM => ClientMessage::Reclaim { id: RequestId::get(r)?, claim: Reclaim::get(r)? },
+        code::RECLAIM | code::RECLAIM_SEALED => {
+            let (id, claim) = (RequestId::get(r)?, Reclaim::get(r)?);
+            let sealed = if code == code::RECLAIM { None } else { Some(Sealed::get(r)?) };
+            ClientMessage::Reclaim { id, claim, sealed }
+        }
         code::RECLAIM_DONE => ClientMessage::ReclaimDone,
         code::RENEW => ClientMessage::Renew { seq: u64::get(r)? },
         code::ACK => ClientMessage::Ack { answers: u64::get(r)? },

@@ -4,7 +4,7 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 
 use lockstead_types::{
-    Flags, GroupId, LimitName, LockId, NodeId, Refusal, RequestId, SessionId, SpaceId, Span, Token,
+    Flags, GroupId, LimitName, LockId, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
     message::{Attached, Reclaim, Rejection, Welcome},
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Notice, Revoked, SpaceInfo, Value},
@@ -45,6 +45,21 @@ record!(Reclaim<'a> {
     group: Option<&'a [u8]>,
     flags: Flags,
 });
+
+record!(Sealed { claim: Claim, seal: Seal });
+
+impl Field<'_> for Seal {
+    const MIN: usize = 16;
+
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        out.extend_from_slice(&self.0);
+        Ok(())
+    }
+
+    fn get(r: &mut Reader<'_>) -> Result<Seal, DecodeError> {
+        r.array().map(Seal)
+    }
+}
 
 record!(Welcome { version: u16, node: NodeId, epoch: u32, local: bool, credit: u32, frame_bytes: u32 });
 record!(Attached { ttl: Span, seen: RequestId, reclaim: bool, home: u32, groups: Vec<GroupId> });

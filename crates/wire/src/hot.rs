@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 
 use lockstead_types::{
-    GroupId, LockId, Mode, SpaceId, Span,
+    GroupId, LockId, Mode, Seal, SpaceId, Span,
     reply::{Grant, Value},
     request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Wait},
 };
@@ -43,6 +43,8 @@ const INVALID: u8 = 1 << 0;
 const DEMOTED: u8 = 1 << 1;
 /// Of a grant: the alternative mode.
 const ALTERNATIVE: u8 = 1 << 2;
+/// Of a grant: a seal follows, 16 bytes.
+const SEAL: u8 = 1 << 6;
 
 /// 17 bytes; then permits, wait, group, name.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -75,7 +77,7 @@ struct ReleaseRecord {
     lock: U64,
 }
 
-/// 18 bytes; then permits, value.
+/// 18 bytes; then permits, value, seal.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 struct GrantRecord {
@@ -207,25 +209,27 @@ impl<'a> Field<'a> for Grant {
 
     #[inline]
     fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let Grant { lock, claim, token, value, demoted, alternative } = self;
+        let Grant { lock, claim, token, value, demoted, alternative, seal } = self;
         let (claim_shape, mode) = claim_parts(claim)?;
         let value_shape = value.as_ref().map_or(0, |value| VALUE | bit(value.invalid, INVALID));
+        let news = bit(*demoted, DEMOTED) | bit(*alternative, ALTERNATIVE) | bit(seal.is_some(), SEAL);
         let record = GrantRecord {
-            shape: claim_shape | value_shape | bit(*demoted, DEMOTED) | bit(*alternative, ALTERNATIVE),
+            shape: claim_shape | value_shape | news,
             mode,
             lock: lock.0.into(),
             token: token.as_u64().into(),
         };
         out.extend_from_slice(record.as_bytes());
         put_claim_tail(claim, out)?;
-        value.as_ref().map_or(Ok(()), |value| put_long_bytes(&value.bytes, out))
+        value.as_ref().map_or(Ok(()), |value| put_long_bytes(&value.bytes, out))?;
+        seal.as_ref().map_or(Ok(()), |seal| seal.put(out))
     }
 
     #[inline]
     fn get(r: &mut Reader<'a>) -> Result<Grant, DecodeError> {
         let at = r.at();
         let record: &GrantRecord = r.record()?;
-        let shape = only(record.shape, PERMITS | VALUE | INVALID | DEMOTED | ALTERNATIVE, at)?;
+        let shape = only(record.shape, PERMITS | VALUE | INVALID | DEMOTED | ALTERNATIVE | SEAL, at)?;
         let claim = get_claim(shape, record.mode, at, r)?;
         let invalid = shape & INVALID != 0;
         let value = get_value(shape, r)?.map(|bytes| Value { bytes: bytes.into(), invalid });
@@ -239,6 +243,7 @@ impl<'a> Field<'a> for Grant {
             value,
             demoted: shape & DEMOTED != 0,
             alternative: shape & ALTERNATIVE != 0,
+            seal: if shape & SEAL == 0 { None } else { Some(Seal::get(r)?) },
         })
     }
 }

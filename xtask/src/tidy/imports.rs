@@ -23,7 +23,7 @@ const TABLE: &[Allowed] = &[
         folder: "node",
         inside: &["cluster", "table", "types"],
         inside_tests: &["testkit", "wire"],
-        pure: Some(&["foldhash", "hashbrown"]),
+        pure: Some(&["foldhash", "hashbrown", "siphasher"]),
     },
     Allowed {
         folder: "client-core",

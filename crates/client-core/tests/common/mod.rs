@@ -202,7 +202,9 @@ fn sent(message: &ClientMessage<'_>) -> Option<Sent> {
     Some(match message {
         ClientMessage::Request { id, op: Op::Lock(lock) } => Sent::Lock { id: *id, name: lock.name.into() },
         ClientMessage::Request { op: Op::Release { release, .. }, .. } => Sent::Release { lock: release.lock },
-        ClientMessage::Reclaim { id, claim } => Sent::Claim { id: *id, name: claim.name.into(), token: claim.token },
+        ClientMessage::Reclaim { id, claim, .. } => {
+            Sent::Claim { id: *id, name: claim.name.into(), token: claim.token }
+        }
         ClientMessage::ReclaimDone => Sent::Done,
         _ => return None,
     })
@@ -213,5 +215,5 @@ pub(crate) fn token(epoch: u32, sequence: u64) -> Token {
 }
 
 pub(crate) fn grant(lock: LockId, mode: Mode, token: Token) -> Grant {
-    Grant { lock, claim: Claim::Mode(mode), token, value: None, demoted: false, alternative: false }
+    Grant { lock, claim: Claim::Mode(mode), token, value: None, demoted: false, alternative: false, seal: None }
 }

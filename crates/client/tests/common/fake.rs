@@ -250,13 +250,13 @@ impl Seat {
                 let (ttl, seen) = (*ttl, RequestId(0));
                 Answer::one(ServerMessage::Attached(Attached { ttl, seen, reclaim, home, groups: Vec::new() }))
             }
-            ClientMessage::Reclaim { id, claim } => {
+            ClientMessage::Reclaim { id, claim, .. } => {
                 self.note(&format!("claim {}", String::from_utf8_lossy(claim.name)));
                 if manner == Manner::DiesAtClaims {
                     return Answer { messages: Vec::new(), close: true };
                 }
                 let (claim, token, lock) = (claim.held, claim.token, self.next_lock());
-                let grant = Grant { lock, claim, token, value: None, demoted: false, alternative: false };
+                let grant = Grant { lock, claim, token, value: None, demoted: false, alternative: false, seal: None };
                 Answer::to(*id, Reply::Granted(grant))
             }
             ClientMessage::Renew { seq } => Answer::one(ServerMessage::Renewed { seq: *seq }),
@@ -283,6 +283,7 @@ impl Seat {
                     value: None,
                     demoted: false,
                     alternative: false,
+                    seal: None,
                 };
                 Answer::to(id, Reply::Granted(grant))
             }

@@ -4,7 +4,7 @@
 use lockstead_cluster::{Command, EndWhy};
 use lockstead_table::Ending;
 use lockstead_types::{
-    ConnId, LockId, RequestId, SessionId, Time,
+    ConnId, LockId, RequestId, Sealed, SessionId, Time,
     message::{Reclaim, Rejection, ServerMessage},
     peer::{HomeGeneration, OwnedClaim, PeerMessage},
     refusal::Refusal,
@@ -297,7 +297,14 @@ impl Node {
     // ------------------------------------------------------------ claims
 
     /// A claim of a session that has come here goes to the master of its slot.
-    pub(crate) fn forward_claim(&mut self, now: Time, at: u32, conn: ConnId, id: RequestId, claim: &Reclaim<'_>) {
+    pub(crate) fn forward_claim(
+        &mut self,
+        now: Time,
+        at: u32,
+        (conn, id): (ConnId, RequestId),
+        claim: &Reclaim<'_>,
+        sealed: Option<&Sealed>,
+    ) {
         let Some(session) = self.sessions.get(at) else { return };
         let earlier = session.extra().and_then(|e| e.claimed.get(&claim.lock)).cloned();
         let reply = match (earlier, session.stage) {
@@ -307,6 +314,9 @@ impl Node {
                 // The same claim again while the first is on its way: one answer is enough, and one copy.
                 if self.is_claiming(at, claim.lock) {
                     return;
+                }
+                if let Err(why) = self.check_proof(at, claim, sealed) {
+                    return self.send(conn, ServerMessage::Reply { id, reply: Reply::Refused(why) });
                 }
                 let claim = OwnedClaim {
                     space: claim.space,

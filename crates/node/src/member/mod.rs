@@ -27,6 +27,7 @@ mod recovery;
 mod replies;
 mod report;
 mod requests;
+mod seal;
 mod watchers;
 
 use alloc::{
@@ -42,7 +43,7 @@ use lockstead_types::{
 
 use self::{
     asks::Asks, forward::Forwards, guests::Guests, link::Link, peers::Peer, proposals::Proposals, recovery::Recoveries,
-    watchers::Watchers,
+    seal::Sealer, watchers::Watchers,
 };
 pub(crate) use self::{copies::Copies, directory::Arrival, forward::For};
 use crate::node::{Hashing, Node};
@@ -80,6 +81,7 @@ pub(crate) struct Member {
     pub(crate) arrivals: BTreeMap<SessionId, Arrival>,
     pub(crate) asks: Asks,
     pub(crate) watchers: Watchers,
+    pub(crate) sealer: Sealer,
 }
 
 impl Member {
@@ -87,6 +89,7 @@ impl Member {
         Member {
             me,
             incarnation: config.incarnation,
+            sealer: Sealer::new(&config.state.key),
             state: config.state,
             authority: Time::ZERO,
             acting: false,

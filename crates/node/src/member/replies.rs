@@ -110,6 +110,9 @@ impl Node {
             found.blocking = None;
         }
         grant.lock = member.copies.id(copy);
+        if let Some(session) = self.sessions.get(at).filter(|s| !s.is_embedded()) {
+            member.seal_grant(session.id, copy, &mut grant);
+        }
         let nobody = forward.whose == For::Nobody;
         self.end_forward(now, key, WaitEnd::Granted(grant));
         if nobody {
@@ -376,6 +379,9 @@ impl Node {
         }
         let Some(Forward { what: What::Claim(claim), slot, .. }) = member.forwards.remove(key) else { return };
         let reply = match reply {
+            Reply::Granted(grant) if member.copies.at_master(from, grant.lock).is_some() => {
+                self.claimed_twice(from, &grant)
+            }
             Reply::Granted(mut grant) => {
                 let copy = member.copies.add(Copy {
                     session: at,
@@ -396,6 +402,7 @@ impl Node {
                 });
                 member.copies.set_place(copy, from, grant.lock);
                 grant.lock = member.copies.id(copy);
+                member.seal_grant(session, copy, &mut grant);
                 self.counters.reclaims_granted += 1;
                 if let Some(session) = self.sessions.get_mut(at) {
                     session.extra_or_new().claimed.insert(claim.lock, grant.clone());
@@ -410,6 +417,18 @@ impl Node {
         if let Some(conn) = self.sessions.get(at).and_then(|s| s.conn) {
             self.send(conn, ServerMessage::Reply { id, reply });
         }
+    }
+
+    /// [CLUSTER-18] The lock is this session's already, claimed under another number: one seal is good for one lock.
+    fn claimed_twice(&mut self, from: NodeId, grant: &Grant) -> Reply {
+        self.counters.reclaims_refused += 1;
+        let copies = self.member.as_mut().map(|m| &mut m.copies);
+        let copy = copies.and_then(|c| c.at_master(from, grant.lock).and_then(|at| c.get_mut(at)));
+        // The second claim may have been of less, and that is what its master has now ([CLUSTER-5]).
+        if let Some(copy) = copy {
+            copy.held = Some(grant.claim);
+        }
+        Reply::Refused(Refusal::Lost)
     }
 
     /// A lock is gone by the will of its client. What is on its way about it is answered by its master, or, where it could not be

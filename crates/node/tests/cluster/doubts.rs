@@ -8,29 +8,15 @@ use lockstead_types::{
     request::{Claim, ConvertRequest, LockRequest, Op, ReleaseRequest, Target, Wait},
 };
 
-use crate::rig::{Client, Cluster, EX, PR, granted, is_queued, is_released, request};
+use crate::rig::{Client, Cluster, EX, PR, claim_of, granted, is_queued, is_released, request};
 
 const NL: Mode = Mode(0);
 const CW: Mode = Mode(2);
 
 fn claim(cluster: &mut Cluster, client: &Client, name: &[u8], grant: &Grant) -> Option<LockId> {
-    let claim = reclaim(name, grant);
-    let told = cluster.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim });
+    let (claim, sealed) = claim_of(name, grant);
+    let told = cluster.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed });
     granted(&told).map(|g| g.lock)
-}
-
-fn reclaim<'a>(name: &'a [u8], grant: &Grant) -> Reclaim<'a> {
-    Reclaim {
-        space: SpaceId(0),
-        name,
-        held: grant.claim,
-        token: grant.token,
-        lock: grant.lock,
-        tag: 0,
-        alone: false,
-        group: None,
-        flags: Flags::NONE,
-    }
 }
 
 /// A name of `master`, whose slot goes to `heir` when the master is evicted.
@@ -224,8 +210,9 @@ fn f10_a_report_of_a_home_the_session_has_left_before_it_has_claimed() {
     // Node 1 hears of the new home by its claims, sooner than by the directory.
     cluster.fall_behind(1);
     cluster.attach(&mut a, 4);
-    let tagged = Reclaim { tag: 1, ..reclaim(&name, &other) };
-    let told = cluster.say(&a, ClientMessage::Reclaim { id: RequestId((1 << 63) | 1), claim: tagged });
+    let (tagged, sealed) = claim_of(&name, &other);
+    let tagged = Reclaim { tag: 1, ..tagged };
+    let told = cluster.say(&a, ClientMessage::Reclaim { id: RequestId((1 << 63) | 1), claim: tagged, sealed });
     assert!(granted(&told).is_some(), "{told:?}");
     cluster.join(3, 1);
     let told = cluster.lock(&mut b, &name, EX);

@@ -6,3 +6,4 @@ mod locks;
 mod recovery;
 mod rig;
 mod rules;
+mod seals;

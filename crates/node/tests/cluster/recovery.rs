@@ -2,25 +2,15 @@
 
 use lockstead_types::{
     LockId, RequestId, Span,
-    message::{ClientMessage, Reclaim, Rejection, ServerMessage},
+    message::{ClientMessage, Rejection, ServerMessage},
     reply::Reply,
 };
 
-use crate::rig::{Client, Cluster, EX, PR, granted, is_queued, is_released};
+use crate::rig::{Client, Cluster, EX, PR, claim_of, granted, is_queued, is_released};
 
 fn claim(cluster: &mut Cluster, client: &Client, name: &[u8], grant: &lockstead_types::reply::Grant) -> Option<LockId> {
-    let claim = Reclaim {
-        space: lockstead_types::SpaceId(0),
-        name,
-        held: grant.claim,
-        token: grant.token,
-        lock: grant.lock,
-        tag: 0,
-        alone: false,
-        group: None,
-        flags: lockstead_types::Flags::NONE,
-    };
-    let told = cluster.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim });
+    let (claim, sealed) = claim_of(name, grant);
+    let told = cluster.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed });
     granted(&told).map(|g| g.lock)
 }
 

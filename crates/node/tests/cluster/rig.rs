@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstead_cluster::{Command, Seat, State};
-use lockstead_node::{Input, MemberConfig, Node, NodeConfig, Output, Principal};
+use lockstead_node::{Input, MemberConfig, Node, NodeConfig, Output, Principal, Record};
 use lockstead_types::{
-    ConnId, Flags, Limits, LockId, Mode, NodeId, RequestId, SessionId, Slot, SpaceId, Span, Time,
-    message::{ClientMessage, ServerMessage},
+    ConnId, Flags, Limits, LockId, Mode, NodeId, RequestId, Sealed, SessionId, Slot, SpaceId, Span, Time,
+    message::{ClientMessage, Reclaim, ServerMessage},
     refusal::Refusal,
     reply::{Grant, Notice, Reply},
     report::Meta,
@@ -32,6 +32,8 @@ pub(crate) struct Cluster {
     behind: BTreeMap<u16, Vec<Command>>,
     /// What each client was told and has not looked at.
     inbox: BTreeMap<ConnId, VecDeque<ServerMessage>>,
+    /// The audit logs of all nodes.
+    pub(crate) audit: Vec<String>,
 }
 
 /// A connected client with a session.
@@ -57,6 +59,7 @@ impl Cluster {
             held: Vec::new(),
             behind: BTreeMap::new(),
             inbox: BTreeMap::new(),
+            audit: Vec::new(),
         };
         let seats = (1..=count).map(seat).collect();
         cluster.apply(&Command::Form { seed: 7, key: [1; 32], seats, spaces: Vec::new() });
@@ -194,6 +197,7 @@ impl Cluster {
             let Some((node, output)) = next else { return };
             match output {
                 Output::Send { conn, message } => self.inbox.entry(conn).or_default().push_back(message),
+                Output::Record(Record::Audit { text }) => self.audit.push(text),
                 Output::Close { .. } | Output::Record(_) => {}
                 Output::Propose(command) => self.apply(&command),
                 Output::SendPeer { conn, envelope } => {
@@ -340,6 +344,22 @@ pub(crate) fn request(name: &[u8], mode: Mode) -> LockRequest<'_> {
         tag: 0,
         priority: 0,
     }
+}
+
+/// A claim of what was granted, with its proof.
+pub(crate) fn claim_of<'a>(name: &'a [u8], grant: &Grant) -> (Reclaim<'a>, Option<Sealed>) {
+    let claim = Reclaim {
+        space: SpaceId(0),
+        name,
+        held: grant.claim,
+        token: grant.token,
+        lock: grant.lock,
+        tag: 0,
+        alone: false,
+        group: None,
+        flags: Flags::NONE,
+    };
+    (claim, grant.seal.map(|seal| Sealed { claim: grant.claim, seal }))
 }
 
 pub(crate) fn granted(told: &[ServerMessage]) -> Option<Grant> {

@@ -159,7 +159,7 @@ impl Chaos {
                 let claim = reclaim(name, Claim::Mode(Mode(self.pick(7) as u8)), token, LockId(self.pick(5)));
                 let group = self.one(&[None, None, Some(&b"a"[..])]);
                 let claim = lockstead_types::message::Reclaim { group, ..claim };
-                ClientMessage::Reclaim { id: RequestId(1), claim }
+                ClientMessage::Reclaim { id: RequestId(1), claim, sealed: None }
             }
             10 => ClientMessage::Ack { answers: self.pick(100) },
             11..=14 => ClientMessage::Renew { seq: 1 },

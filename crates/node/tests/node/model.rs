@@ -273,7 +273,7 @@ pub(crate) fn with_message<T>(said: &Said, then: impl FnOnce(ClientMessage<'_>) 
         Said::Request(id, ask) => then(ClientMessage::Request { id: RequestId(*id), op: op(ask) }),
         Said::Claim(held) => {
             let claim = reclaim(NAMES[held.name], held.claim, held.token, LockId(held.key));
-            then(ClientMessage::Reclaim { id: RequestId(1 << 63 | held.key), claim })
+            then(ClientMessage::Reclaim { id: RequestId(1 << 63 | held.key), claim, sealed: None })
         }
     }
 }

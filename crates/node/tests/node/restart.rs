@@ -32,7 +32,7 @@ fn come_back(rig: &mut Rig, session: u128, local: bool) -> Seat {
 
 fn claim(rig: &mut Rig, seat: &Seat, claim: Reclaim<'_>) -> Result<Grant, Refusal> {
     let id = RequestId(1 << 63);
-    let out = rig.say(seat.conn, ClientMessage::Reclaim { id, claim });
+    let out = rig.say(seat.conn, ClientMessage::Reclaim { id, claim, sealed: None });
     match &replies(&out, seat.conn)[..] {
         [(same, Reply::Granted(grant))] if *same == id.0 => Ok(grant.clone()),
         [(same, Reply::Refused(why))] if *same == id.0 => Err(*why),
@@ -57,8 +57,10 @@ fn amnesia_restart() {
     assert_eq!(rig.refused(&mut other, Op::Lock(request("y", EX, Wait::Never))), Refusal::WouldWait);
     assert!(matches!(rig.reply(&mut other, Op::Query(Query::Status)), Reply::Report(_)), "one may look");
     let mut a = come_back(&mut rig, 1, true);
-    let out =
-        rig.say(a.conn, ClientMessage::Reclaim { id: RequestId(7), claim: reclaim("x", EX, token(5), LockId(9)) });
+    let out = rig.say(
+        a.conn,
+        ClientMessage::Reclaim { id: RequestId(7), claim: reclaim("x", EX, token(5), LockId(9)), sealed: None },
+    );
     let [(7, Reply::Granted(grant))] = &replies(&out, a.conn)[..] else { panic!("not granted: {out:?}") };
     assert_eq!((grant.token, grant.claim), (token(5), EX), "the lock it had, under the token it had");
     assert_eq!(notices(&out, a.conn), [Notice::Blocking { lock: grant.lock, claim: EX }], "one waits already");
@@ -124,7 +126,7 @@ fn of_conflicting_claims_the_newer_grant_wins() {
     let (a, b, c) = (come_back(&mut rig, 1, false), come_back(&mut rig, 2, false), come_back(&mut rig, 3, false));
     let old = claim(&mut rig, &a, reclaim("x", EX, token(5), LockId(9))).expect("nobody else yet");
     let newer = reclaim("x", EX, token(8), LockId(9));
-    let out = rig.say(b.conn, ClientMessage::Reclaim { id: RequestId(1), claim: newer });
+    let out = rig.say(b.conn, ClientMessage::Reclaim { id: RequestId(1), claim: newer, sealed: None });
     assert_eq!(notices(&out, a.conn), [Notice::Revoked { lock: old.lock, why: Revoked::Superseded }]);
     assert_eq!(audits(&out).len(), 1, "this should not happen: somebody must be able to see that it did");
     assert_eq!(claim(&mut rig, &c, reclaim("x", EX, token(7), LockId(9))), Err(Refusal::Lost));

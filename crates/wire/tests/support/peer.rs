@@ -173,7 +173,8 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
 }
 
 fn to_home() -> Vec<(&'static str, PeerMessage)> {
-    let grant = Grant { lock: LOCK, claim: EX, token: token(), value: None, demoted: false, alternative: false };
+    let grant =
+        Grant { lock: LOCK, claim: EX, token: token(), value: None, demoted: false, alternative: false, seal: None };
     let reply = |ticket, reply| PeerMessage::Reply {
         session: SESSION,
         home: HOME,

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use lockstead_types::{
-    Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, SessionId, SpaceId, Span, Token,
+    Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
@@ -220,6 +220,7 @@ impl Rng {
                     group: self.maybe(Rng::name),
                     flags: self.flags(),
                 },
+                sealed: self.maybe(|r| Sealed { claim: r.claim(), seal: r.seal() }),
             },
             4 => ClientMessage::ReclaimDone,
             5 => ClientMessage::Renew { seq: self.number() },
@@ -233,6 +234,10 @@ impl Rng {
         Value { bytes: self.value().into(), invalid: self.yes() }
     }
 
+    fn seal(&mut self) -> Seal {
+        Seal(core::array::from_fn(|_| self.next() as u8))
+    }
+
     pub(super) fn grant(&mut self) -> Grant {
         Grant {
             lock: self.lock_id(),
@@ -241,6 +246,7 @@ impl Rng {
             value: self.maybe(Rng::block),
             demoted: self.yes(),
             alternative: self.yes(),
+            seal: self.maybe(Rng::seal),
         }
     }
 

@@ -1,7 +1,7 @@
 //! One message or more of every kind, with fixed content: what the golden bytes are of.
 
 use lockstead_types::{
-    Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, SessionId, SpaceId, Span, Token,
+    Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
     mode::ModeTableSpec,
     reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
@@ -20,6 +20,7 @@ const TTL: Span = Span::from_secs(10);
 const SPACE: SpaceId = SpaceId(3);
 const PR: Claim = Claim::Mode(Mode(3));
 const EX: Claim = Claim::Mode(Mode(5));
+const SEAL: Seal = Seal([0xA0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 0xAF]);
 const PERMITS: Claim = Claim::Permits { take: 2, of: 10 };
 
 fn token() -> Token {
@@ -77,6 +78,7 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
         ("attach", ClientMessage::Attach { session: SESSION, ttl: TTL, meta: meta(), answers: 12 }),
         ("reclaim", reclaim(PR, true, None, Flags::PERSISTENT)),
         ("reclaim of a group", reclaim(PERMITS, false, Some(b"crew"), Flags::NONE)),
+        ("reclaim with a seal", sealed(reclaim(PR, false, None, Flags::NONE))),
         ("reclaim-done", ClientMessage::ReclaimDone),
         ("renew", ClientMessage::Renew { seq: 0x0102_0304_0506_0708 }),
         ("ack", ClientMessage::Ack { answers: 12 }),
@@ -89,7 +91,12 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
 fn reclaim(held: Claim, alone: bool, group: Option<&'static [u8]>, flags: Flags) -> ClientMessage<'static> {
     let claim =
         Reclaim { space: SPACE, name: b"orders/7", held, token: token(), lock: LOCK, tag: 4, alone, group, flags };
-    ClientMessage::Reclaim { id: RequestId(1), claim }
+    ClientMessage::Reclaim { id: RequestId(1), claim, sealed: None }
+}
+
+fn sealed(message: ClientMessage<'static>) -> ClientMessage<'static> {
+    let ClientMessage::Reclaim { id, claim, .. } = message else { unreachable!("a claim") };
+    ClientMessage::Reclaim { id, claim, sealed: Some(Sealed { claim: EX, seal: SEAL }) }
 }
 
 fn requests() -> Vec<(&'static str, Op<'static>)> {
@@ -162,7 +169,7 @@ fn conversions_and_releases() -> Vec<(&'static str, Op<'static>)> {
 }
 
 fn grant() -> Grant {
-    Grant { lock: LOCK, claim: EX, token: token(), value: None, demoted: false, alternative: false }
+    Grant { lock: LOCK, claim: EX, token: token(), value: None, demoted: false, alternative: false, seal: None }
 }
 
 fn block(invalid: bool) -> Value {
@@ -206,12 +213,15 @@ pub(crate) fn server() -> Vec<(&'static str, ServerMessage)> {
 fn replies() -> Vec<(&'static str, Reply)> {
     let full = Grant { value: Some(block(true)), demoted: true, alternative: true, ..grant() };
     let permits = Grant { claim: PERMITS, value: Some(block(false)), ..grant() };
+    let sealed = Grant { seal: Some(SEAL), ..permits.clone() };
     let info = SpaceInfo { space: SPACE, modes: custom_modes(), value_bytes: 64 };
     vec![
         ("queued", Reply::Queued(LOCK)),
         ("granted", Reply::Granted(grant())),
         ("granted with everything", Reply::Granted(full)),
         ("granted permits", Reply::Granted(permits.clone())),
+        ("granted with a seal", Reply::Granted(Grant { seal: Some(SEAL), ..grant() })),
+        ("granted permits with a seal", Reply::Granted(sealed)),
         ("granted-many", Reply::GrantedMany(vec![grant(), permits])),
         ("released", Reply::Released),
         ("cancelled", Reply::Cancelled),
