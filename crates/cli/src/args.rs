@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Scn(look::scn::Args),
     /// Take a lock from its holder
     Release(admin::release::Args),
+    /// Form a cluster, look at its members, change who they are
+    Cluster(admin::cluster::Args),
     /// Create, list, show and drop lockspaces
     Lockspace(admin::lockspace::Args),
     /// Many sessions in one terminal or script

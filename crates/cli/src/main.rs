@@ -76,6 +76,7 @@ fn run(command: Command) -> Outcome {
         Command::Watch(args) => look::watch::run(&args),
         Command::Scn(args) => look::scn::run(&args),
         Command::Release(args) => admin::release::run(&args),
+        Command::Cluster(args) => admin::cluster::run(&args),
         Command::Lockspace(args) => admin::lockspace::run(&args),
         Command::Shell(args) => shell::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -5,14 +5,9 @@
 mod common;
 
 use core::time::Duration;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::{fs, path::Path, process::Command};
 
-use common::{LONG, Process, lockstead, until};
-use rustix::process::{Pid, Signal, kill_process};
+use common::{LONG, Process, cluster::Cluster, lockstead, until};
 
 /// How long the others may take to go on without a node: its authority runs out after 3 s, and the machine may be busy.
 const GO_ON_WITHIN: Duration = Duration::from_secs(60);
@@ -42,93 +37,15 @@ while [ ! -e stop ]; do
 done
 "#;
 
-struct Cluster {
-    folder: tempfile::TempDir,
-    nodes: Vec<Member>,
-    again: Vec<Process>,
-    _dev: Process,
+fn counter(cluster: &Cluster) -> u64 {
+    let text = cluster.read("counter").expect("always there");
+    text.parse().unwrap_or_else(|_| panic!("the counter is corrupt: {text:?}"))
 }
 
-struct Member {
-    pid: Pid,
-    client: String,
-    restart: String,
-}
-
-impl Cluster {
-    fn start() -> Cluster {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut command = lockstead();
-        command.args(["dev", "--nodes", "3", "--port", "auto", "--data"]).arg(folder.path().join("data"));
-        command.env("LOCKSTEAD_RUN_DIR", folder.path().join("run")).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut dev = Process::spawn(command.stderr(Stdio::null()));
-        let (mut nodes, mut lines) = (Vec::new(), dev.lines());
-        for line in lines.by_ref() {
-            let words: Vec<&str> = line.split(' ').collect();
-            match words[..] {
-                ["node", _, "pid", pid, "client", client, ..] => {
-                    nodes.push(Member { pid: pid_of(pid), client: client.to_owned(), restart: String::new() });
-                }
-                ["node", number, "again", "with:", ..] => {
-                    let at = number.parse::<usize>().expect("a number") - 1;
-                    nodes[at].restart = line.split_once("with: ").expect("a command").1.to_owned();
-                }
-                ["ready"] => break,
-                _ => panic!("unexpected: {line}"),
-            }
-        }
-        assert_eq!(nodes.len(), 3, "three nodes were to be ready");
-        std::thread::spawn(move || lines.for_each(drop));
-        Cluster { folder, nodes, again: Vec::new(), _dev: dev }
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> Option<String> {
-        fs::read_to_string(self.file(name)).ok().map(|text| text.trim_end().to_owned())
-    }
-
-    fn counter(&self) -> u64 {
-        let text = self.read("counter").expect("always there");
-        text.parse().unwrap_or_else(|_| panic!("the counter is corrupt: {text:?}"))
-    }
-
-    /// A command at these nodes, the first of them preferred by its place.
-    fn at(&self, command: &mut Command, endpoints: &[usize]) {
-        let endpoints: Vec<String> =
-            endpoints.iter().map(|node| format!("tcp://{}", self.nodes[*node].client)).collect();
-        command.current_dir(self.folder.path()).stdin(Stdio::null());
-        command.env("LOCKSTEAD_ENDPOINTS", endpoints.join(",")).env("LOCKSTEAD_RUN_DIR", self.file("run"));
-    }
-
-    fn kill(&self, node: usize) {
-        kill_process(self.nodes[node].pid, Signal::KILL).expect("it runs");
-    }
-
-    /// Starts a node again as a user would.
-    fn start_again(&mut self, node: usize) {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("exec {}", self.nodes[node].restart)]).stdout(Stdio::piped());
-        command.env("LOCKSTEAD_RUN_DIR", self.file("run")).stdin(Stdio::null()).stderr(Stdio::null());
-        let mut process = Process::spawn(&mut command);
-        let mut lines = process.lines();
-        assert!(lines.any(|line| line == "ready"), "node {} did not come back", node + 1);
-        std::thread::spawn(move || lines.for_each(drop));
-        self.nodes[node].pid = process.pid();
-        self.again.push(process);
-    }
-
-    /// Waits until the clients have made some progress.
-    fn progress(&self, what: &str) {
-        let from = self.counter();
-        until(what, GO_ON_WITHIN, || (self.counter() >= from + ENOUGH).then_some(()));
-    }
-}
-
-fn pid_of(text: &str) -> Pid {
-    text.parse().ok().and_then(Pid::from_raw).unwrap_or_else(|| panic!("{text} is no process"))
+/// Waits until the clients have made some progress.
+fn progress(cluster: &Cluster, what: &str) {
+    let from = counter(cluster);
+    until(what, GO_ON_WITHIN, || (counter(cluster) >= from + ENOUGH).then_some(()));
 }
 
 fn prepare(folder: &Path) {
@@ -175,12 +92,13 @@ fn no_death_of_a_node_loses_an_increment() {
             Process::spawn(&mut command)
         })
         .collect();
-    cluster.progress("three clients, three nodes");
+    progress(&cluster, "three clients, three nodes");
     for node in 0..3 {
+        cluster.until_whole();
         cluster.kill(node);
-        cluster.progress(&format!("without node {}", node + 1));
+        progress(&cluster, &format!("without node {}", node + 1));
         cluster.start_again(node);
-        cluster.progress(&format!("with node {} again", node + 1));
+        progress(&cluster, &format!("with node {} again", node + 1));
     }
     fs::write(cluster.file("stop"), "").expect("written");
     for client in &mut clients {
@@ -189,7 +107,7 @@ fn no_death_of_a_node_loses_an_increment() {
     let ends: Vec<String> = (0..3).filter_map(|client| cluster.read(&format!("ends.{client}"))).collect();
     let ends: Vec<&str> = ends.iter().flat_map(|ends| ends.lines()).collect();
     let done = ends.iter().filter(|end| **end == "0").count() as u64;
-    let counted = cluster.counter();
+    let counted = counter(&cluster);
     println!("{done} done of {}, {counted} counted", ends.len());
     assert_eq!(cluster.read("overlaps"), None);
     // One that did not end well may have taken its step before it lost its lock.

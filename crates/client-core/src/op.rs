@@ -5,7 +5,7 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 
 use lockstead_types::{
     Flags, GroupId, LockId, Mode, SessionId, SpaceId, Token,
-    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
+    request::{Claim, ClusterOrder, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
     space::SpaceSpec,
 };
 
@@ -60,6 +60,7 @@ pub(crate) enum Rare {
     Query(OwnedQuery),
     Watch { space: SpaceId, prefix: Box<[u8]> },
     Unwatch,
+    Cluster(Box<ClusterOrder>),
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +72,7 @@ pub(crate) enum OwnedQuery {
     Deadlocks,
     Status,
     Spaces,
+    Members,
 }
 
 /// Puts the application's ids into the node's.
@@ -113,6 +115,7 @@ impl Owned {
             Op::Query(query) => Rare::Query(OwnedQuery::of(*query)),
             Op::Watch { space, prefix } => Rare::Watch { space: *space, prefix: (*prefix).into() },
             Op::Unwatch => Rare::Unwatch,
+            Op::Cluster(order) => Rare::Cluster(order.clone()),
         };
         Owned::Rare(Box::new(rare))
     }
@@ -212,6 +215,7 @@ impl Rare {
             Rare::Query(query) => Op::Query(query.lend()),
             Rare::Watch { space, prefix } => Op::Watch { space: *space, prefix },
             Rare::Unwatch => Op::Unwatch,
+            Rare::Cluster(order) => Op::Cluster(order.clone()),
         })
     }
 }
@@ -226,6 +230,7 @@ impl OwnedQuery {
             Query::Deadlocks => OwnedQuery::Deadlocks,
             Query::Status => OwnedQuery::Status,
             Query::Spaces => OwnedQuery::Spaces,
+            Query::Members => OwnedQuery::Members,
         }
     }
 
@@ -238,6 +243,7 @@ impl OwnedQuery {
             OwnedQuery::Deadlocks => Query::Deadlocks,
             OwnedQuery::Status => Query::Status,
             OwnedQuery::Spaces => Query::Spaces,
+            OwnedQuery::Members => Query::Members,
         }
     }
 }

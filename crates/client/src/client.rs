@@ -7,8 +7,8 @@ use lockstead_client_core::Lease;
 use lockstead_types::{
     SessionId, SpaceId, Span, Token,
     reply::Reply,
-    report::{Deadlocks, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow, Waits},
-    request::{Claim, Op, Query},
+    report::{Deadlocks, MemberRow, NodeStatus, Report, ResourceDetail, ResourceRow, SessionRow, Waits},
+    request::{Claim, ClusterOrder, MemberOrder, Op, Query},
     space::SpaceSpec,
 };
 
@@ -295,6 +295,27 @@ impl Client {
             Report::Spaces(spaces) => Ok(spaces),
             _ => Err(Error::Protocol("a report of another kind than asked for".into())),
         }
+    }
+
+    /// The members of the cluster as the node knows them; none where it is alone.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub async fn members(&self) -> Result<Vec<MemberRow>, Error> {
+        match self.query(Query::Members).await? {
+            Report::Members(members) => Ok(members),
+            _ => Err(Error::Protocol("a report of another kind than asked for".into())),
+        }
+    }
+
+    /// Changes who is a member of the cluster; done when the members have agreed. The reason is kept.
+    ///
+    /// # Errors
+    /// `not-held` where there is no such member, `exists` or `busy` where its state forbids it, `invalid` without a reason or
+    /// at a node alone.
+    pub async fn order_cluster(&self, what: MemberOrder, reason: &str) -> Result<(), Error> {
+        let order = ClusterOrder { what, reason: reason.to_owned() };
+        done(self.link.ask(Op::Cluster(Box::new(order))).await?)
     }
 
     /// Every change from now on, of resources whose names start with `prefix`.

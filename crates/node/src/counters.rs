@@ -98,7 +98,9 @@ impl Counters {
             Op::Sync => &mut self.requests_sync,
             Op::GroupAttach { .. } | Op::GroupDetach(_) => &mut self.requests_group,
             Op::SpaceOpen { .. } | Op::SpaceCreate(_) | Op::SpaceDrop { .. } => &mut self.requests_space,
-            Op::Purge { .. } | Op::ForceRelease { .. } | Op::EndSession { .. } => &mut self.requests_force,
+            Op::Purge { .. } | Op::ForceRelease { .. } | Op::EndSession { .. } | Op::Cluster(_) => {
+                &mut self.requests_force
+            }
             Op::Query(_) => &mut self.requests_query,
             Op::Watch { .. } | Op::Unwatch => &mut self.requests_watch,
         };

@@ -186,6 +186,7 @@ fn heap_bytes(reply: &Reply) -> u64 {
             Report::Deadlocks(found) => found.reports.iter().map(|r| (r.cycle.len() + 1) * 2 * ROW).sum(),
             Report::Status(_) => 16 * ROW,
             Report::Spaces(spaces) => spaces.len() * 2 * ROW,
+            Report::Members(rows) => rows.len() * 2 * ROW,
         },
         Reply::Queued(_)
         | Reply::Released

@@ -26,6 +26,7 @@ mod session;
 mod effects;
 mod request;
 
+mod cluster_ops;
 mod force;
 mod group_requests;
 mod groups;

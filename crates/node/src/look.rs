@@ -63,6 +63,7 @@ impl Node {
             Query::Deadlocks => Report::Deadlocks(self.reports.list(now, rows_max)),
             Query::Status => Report::Status(Box::new(self.status(now))),
             Query::Spaces => Report::Spaces(self.spaces.list()),
+            Query::Members => Report::Members(self.member_rows()),
         };
         Ok(report)
     }

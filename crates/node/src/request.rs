@@ -120,6 +120,7 @@ impl Node {
             Op::Query(query) => self.on_query(now, at, id, *query),
             Op::Watch { space, prefix } => self.on_watch(at, id, *space, prefix),
             Op::Unwatch => self.on_unwatch(at, id),
+            Op::Cluster(order) => self.on_cluster_order(now, at, id, order),
         }
     }
 

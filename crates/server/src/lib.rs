@@ -13,6 +13,7 @@ mod data;
 mod guarded;
 mod logging;
 mod net;
+pub mod rescue;
 mod server;
 mod shared;
 mod stats;

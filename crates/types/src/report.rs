@@ -37,6 +37,42 @@ pub enum Report {
     Status(Box<NodeStatus>),
     /// Lockspaces with their numbers.
     Spaces(Vec<(SpaceId, SpaceSpec)>),
+    /// The members of the cluster, as this node knows; none of a node alone.
+    Members(Vec<MemberRow>),
+}
+
+/// A member of the cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberRow {
+    /// Which.
+    pub node: NodeId,
+    /// Whether it takes part.
+    pub state: MemberStage,
+    /// How often it has started.
+    pub incarnation: u32,
+    /// Its share of the slots against others; 0 for a witness.
+    pub weight: u32,
+    /// Slots it is master of.
+    pub slots: u32,
+    /// Sessions it is home of.
+    pub sessions: u32,
+    /// The identity of its data.
+    pub identity: u128,
+    /// Where other nodes reach it.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub client_address: String,
+}
+
+/// Whether a member takes part.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum MemberStage {
+    /// It has not started yet, or was put out.
+    Down,
+    /// It takes part.
+    Up,
+    /// It takes part and gets no slots.
+    Draining,
 }
 
 /// A resource in a list.

@@ -1,11 +1,11 @@
 //! What a client may ask. Requests borrow names and values from wherever they were decoded; nothing is copied before
 //! the lock manager decides to keep it.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use crate::{
     flags::Flags,
-    ids::{GroupId, LockId, RequestId, SessionId, SpaceId},
+    ids::{GroupId, LockId, NodeId, RequestId, SessionId, SpaceId},
     mode::Mode,
     space::SpaceSpec,
     time::Span,
@@ -187,6 +187,39 @@ pub enum Op<'a> {
     },
     /// Stop all watches of this session.
     Unwatch,
+    /// Change who is a member of the cluster. For operators.
+    Cluster(Box<ClusterOrder>),
+}
+
+/// What an operator does about the members of a cluster. Done when the members have agreed on it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ClusterOrder {
+    /// What.
+    pub what: MemberOrder,
+    /// Why, for the record; not empty.
+    pub reason: String,
+}
+
+/// A change of the members.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MemberOrder {
+    /// A node may start as a member; also one again whose data was lost, while it is down.
+    Admit {
+        /// Its number.
+        node: NodeId,
+        /// The identity of its data.
+        identity: u128,
+        /// Where other nodes reach it.
+        peer_address: String,
+        /// Where clients reach it.
+        client_address: String,
+        /// Its share of the slots against others; 0 for a witness.
+        weight: u32,
+    },
+    /// A member gives its slots to others and gets none any more; it stays a member.
+    Drain(NodeId),
+    /// A member that is down is forgotten.
+    Remove(NodeId),
 }
 
 /// A look at the state. Answers hold a bounded number of rows; ask again with `after` set to the last for more.
@@ -222,4 +255,6 @@ pub enum Query<'a> {
     Status,
     /// Lockspaces.
     Spaces,
+    /// The members of the cluster; a node alone knows none.
+    Members,
 }

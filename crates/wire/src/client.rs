@@ -46,6 +46,7 @@ mod code {
     pub(super) const QUERY: u8 = 0x1F;
     pub(super) const WATCH: u8 = 0x20;
     pub(super) const UNWATCH: u8 = 0x21;
+    pub(super) const CLUSTER: u8 = 0x22;
 }
 
 /// Appends one message, without a frame header.
@@ -124,6 +125,7 @@ fn op_code(op: &Op<'_>) -> u8 {
         Op::Query(_) => code::QUERY,
         Op::Watch { .. } => code::WATCH,
         Op::Unwatch => code::UNWATCH,
+        Op::Cluster(_) => code::CLUSTER,
     }
 }
 
@@ -137,6 +139,7 @@ fn put_fields(op: &Op<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         Op::Cancel(target) => target.put(out),
         Op::ReadValue(lock) => lock.put(out),
         Op::Sync | Op::Unwatch => Ok(()),
+        Op::Cluster(order) => order.put(out),
         Op::GroupAttach { name } => name.put(out),
         Op::GroupDetach(group) => group.put(out),
         Op::SpaceOpen { name } => name.put(out),
@@ -218,7 +221,7 @@ fn get<'a>(r: &mut Reader<'a>) -> Result<ClientMessage<'a>, DecodeError> {
     let at = r.at();
     let code = u8::get(r)?;
     // The request's number stands at one place for all, so the hot ones are told apart after it.
-    if (code::LOCK..=code::UNWATCH).contains(&code) {
+    if (code::LOCK..=code::CLUSTER).contains(&code) {
         let id = RequestId::get(r)?;
         let op = match code {
             code::LOCK => Op::Lock(LockRequest::get(r)?),
@@ -257,6 +260,7 @@ fn get_cold<'a>(code: u8, at: usize, r: &mut Reader<'a>) -> Result<Op<'a>, Decod
         code::QUERY => Op::Query(Query::get(r)?),
         code::WATCH => Op::Watch { space: SpaceId::get(r)?, prefix: Field::get(r)? },
         code::UNWATCH => Op::Unwatch,
+        code::CLUSTER => Op::Cluster(Field::get(r)?),
         found => return Err(DecodeError::Opcode { at, found }),
     })
 }

@@ -9,10 +9,10 @@ use lockstead_types::{
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Notice, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow,
-        SessionRow, VictimReason, WaitEdge, Waits,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, Meta, NodeStatus, Report,
+        ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
-    request::{Claim, Query, Target},
+    request::{Claim, ClusterOrder, MemberOrder, Query, Target},
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
 
@@ -32,6 +32,7 @@ choice!(Query<'a>, "query" {
     4 = Deadlocks,
     5 = Status,
     6 = Spaces,
+    7 = Members,
 });
 
 record!(Reclaim<'a> {
@@ -155,6 +156,13 @@ impl<'a> Field<'a> for Meta {
     }
 }
 
+record!(ClusterOrder { what: MemberOrder, reason: String });
+choice!(MemberOrder, "order about a member" {
+    0 = Admit { node, identity, peer_address, client_address, weight },
+    1 = Drain(node),
+    2 = Remove(node),
+});
+
 record!(Value { bytes: Box<[u8]>, invalid: bool });
 
 record!(ModeTableSpec { name: String, modes: Vec<ModeSpec>, relation: Vec<String>, shortcuts: [String; 3] });
@@ -205,7 +213,20 @@ choice!(Report, "report" {
     4 = Deadlocks(found),
     5 = Status(status),
     6 = Spaces(spaces),
+    7 = Members(rows),
 });
+record!(MemberRow {
+    node: NodeId,
+    state: MemberStage,
+    incarnation: u32,
+    weight: u32,
+    slots: u32,
+    sessions: u32,
+    identity: u128,
+    peer_address: String,
+    client_address: String,
+});
+choice!(MemberStage, "state of a member" { 0 = Down, 1 = Up, 2 = Draining });
 record!(ResourceRow { name: Box<[u8]>, granted: u32, converting: u32, waiting: u32, strongest: Option<Claim> });
 record!(ResourceDetail {
     name: Box<[u8]>,

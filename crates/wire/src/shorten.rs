@@ -37,7 +37,8 @@ fn shorter(report: &Report) -> Option<Report> {
         | Report::Resource(None)
         | Report::Waits(_)
         | Report::Status(_)
-        | Report::Spaces(_) => None,
+        | Report::Spaces(_)
+        | Report::Members(_) => None,
     }
 }
 

@@ -1,8 +1,11 @@
 //! Ports of the nodes: those of node i begin at a base + 10 (i-1), with clients there, other nodes 1 above and the admin page
 //! 2 above.
 
-use core::net::{Ipv4Addr, SocketAddr};
-use std::net::TcpListener;
+use core::{
+    hash::{BuildHasher as _, Hasher as _},
+    net::{Ipv4Addr, SocketAddr},
+};
+use std::{hash::RandomState, net::TcpListener};
 
 use crate::exit::{Exit, Failure};
 
@@ -12,6 +15,8 @@ const PEER: u16 = 1;
 const ADMIN: u16 = 2;
 /// From one node to the next.
 const NODE: u16 = 10;
+/// Where `auto` looks for free ports.
+const AUTO: core::ops::Range<u16> = 12_000..30_000;
 /// Tries at finding free ports.
 const TRIES: u32 = 64;
 
@@ -63,7 +68,7 @@ impl Base {
                 Ok(all)
             }
             Base::Auto => (0..TRIES)
-                .filter_map(|_| free_port().and_then(|base| Ports::of(base, nodes)))
+                .filter_map(|_| Ports::of(any_base(), nodes))
                 .find(|all| all.iter().all(|ports| ports.check().is_ok()))
                 .ok_or_else(|| Exit::Unavailable.because("no free ports on 127.0.0.1")),
         }
@@ -90,9 +95,11 @@ impl Ports {
     }
 }
 
-fn free_port() -> Option<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-    listener.local_addr().ok().map(|address| address.port())
+/// A base by chance, below the range from which the system gives ports to outgoing connections: none of those may have the port of a
+/// node that is to be started again.
+fn any_base() -> u16 {
+    let chance = RandomState::new().build_hasher().finish() % u64::from(AUTO.end - AUTO.start);
+    AUTO.start + u16::try_from(chance).unwrap_or(0) / NODE * NODE
 }
 
 fn taken(address: SocketAddr, error: &std::io::Error) -> Failure {

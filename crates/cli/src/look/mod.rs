@@ -2,6 +2,7 @@
 
 pub(crate) mod deadlocks;
 pub(crate) mod ls;
+pub(crate) mod members;
 pub(crate) mod nodes;
 pub(crate) mod scn;
 pub(crate) mod sessions;

@@ -3,7 +3,7 @@
 use lockstead_types::report::NodeStatus;
 use serde_json::json;
 
-use super::{failed, status::state};
+use super::{failed, members, status::state};
 use crate::{
     args::ConnectArgs,
     connect::connect,
@@ -15,9 +15,9 @@ use crate::{
 /// Options of `lockstead nodes`.
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "List nodes. This version serves a cluster of one node: the one that answers.",
-    after_long_help = "With -o json an array of {\"node\", \"epoch\", \"version\", \"uptime_ms\", \"frozen_for_ms\", \
-                       \"sessions\", \"resources\"}."
+    long_about = "List nodes: the members of the cluster as the node that answers knows them, or that node where it is alone.",
+    after_long_help = "With -o json, of a cluster, what `lockstead cluster status` prints; of a node alone an array of {\"node\", \
+                       \"epoch\", \"version\", \"uptime_ms\", \"frozen_for_ms\", \"sessions\", \"resources\"}."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -33,6 +33,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 async fn nodes(args: &Args) -> Outcome {
     let client = connect(&args.connect).await?;
+    let members = client.members().await.map_err(failed)?;
+    if !members.is_empty() {
+        return members::print(&args.output, &members);
+    }
     let nodes = [client.status().await.map_err(failed)?];
     args.output.print(
         || {

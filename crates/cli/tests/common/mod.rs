@@ -2,6 +2,8 @@
 //! chance from a seed that is printed.
 #![allow(dead_code, reason = "each test file is a program of its own and uses some of it")]
 
+pub(crate) mod cluster;
+
 use core::time::Duration;
 use std::{
     fs,
@@ -179,6 +181,11 @@ impl Process {
     pub(crate) fn lines(&mut self) -> impl Iterator<Item = String> + Send + use<> {
         let output: ChildStdout = self.0.stdout.take().expect("piped");
         BufReader::new(output).lines().map_while(Result::ok)
+    }
+
+    /// Its standard error, which must be piped.
+    pub(crate) fn errors(&mut self) -> std::process::ChildStderr {
+        self.0.stderr.take().expect("piped")
     }
 
     /// Its standard input, which must be piped.

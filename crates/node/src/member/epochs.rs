@@ -8,6 +8,7 @@ use lockstead_types::{
 };
 
 use super::up_nodes;
+use crate::cluster_ops::is_order;
 use crate::node::Node;
 
 impl Node {
@@ -35,11 +36,17 @@ impl Node {
                 for change in changes {
                     self.on_change(now, change);
                 }
-                self.settle_space_command(command);
+                match command {
+                    order if is_order(order) => self.settle_cluster_order(order, None),
+                    other => self.settle_space_command(other),
+                }
             }
             Err(why) => {
                 self.on_refused_command(now, command);
-                self.on_refused_space_command(command, why);
+                match command {
+                    order if is_order(order) => self.settle_cluster_order(order, Some(why)),
+                    other => self.on_refused_space_command(other, why),
+                }
             }
         }
         // This start of the node may have been put out.

@@ -13,6 +13,7 @@ use lockstead_types::{
 
 use super::{asks::Purpose, forward::For, proposals::Subject};
 use crate::{
+    cluster_ops::is_order,
     ledger::{Pend, Waiting},
     node::Node,
 };
@@ -54,7 +55,7 @@ impl Node {
                 self.watch_everywhere(now, at, id, *space, prefix);
             }
             Op::Unwatch => self.unwatch_everywhere(now, at, id),
-            Op::LockMany(_) | Op::SpaceOpen { .. } => return false,
+            Op::LockMany(_) | Op::SpaceOpen { .. } | Op::Cluster(_) => return false,
         }
         true
     }
@@ -73,7 +74,7 @@ impl Node {
             Query::Waits => self.ask_all(now, key, Purpose::Waits, &PeerQuery::Waits),
             Query::Sessions { after } => self.ask_all(now, key, Purpose::Sessions, &PeerQuery::Sessions { after }),
             Query::Deadlocks => self.ask_all(now, key, Purpose::Deadlocks, &PeerQuery::Deadlocks),
-            Query::Status | Query::Spaces => return false,
+            Query::Status | Query::Spaces | Query::Members => return false,
         }
         true
     }
@@ -122,7 +123,7 @@ impl Node {
         self.propose_for(now, at, id, Command::DropSpace { space, force: true });
     }
 
-    fn propose_for(&mut self, now: Time, at: u32, id: RequestId, command: Command) {
+    pub(crate) fn propose_for(&mut self, now: Time, at: u32, id: RequestId, command: Command) {
         if let Some(session) = self.sessions.get_mut(at)
             && session.ledger.waiting(id).is_none()
         {
@@ -165,9 +166,9 @@ impl Node {
     }
 
     /// The requests of this node that a command was proposed for; they wait no more.
-    fn proposers(&mut self, command: &Command) -> alloc::vec::Vec<(u32, RequestId)> {
+    pub(crate) fn proposers(&mut self, command: &Command) -> alloc::vec::Vec<(u32, RequestId)> {
         let mut found = alloc::vec::Vec::new();
-        if !matches!(command, Command::CreateSpace { .. } | Command::DropSpace { .. }) {
+        if !matches!(command, Command::CreateSpace { .. } | Command::DropSpace { .. }) && !is_order(command) {
             return found;
         }
         let Some(member) = &mut self.member else { return found };

@@ -43,7 +43,9 @@ impl Cancel {
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Between two rounds of asking who the seats are.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// What a node waits for is said after so long, and again after each further such time.
+/// What a node waits for is said after so long.
+const SAY_AFTER: Duration = Duration::from_secs(1);
+/// And again after so long.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
 /// Comes into the cluster. Gives which start of the node this is and the state in which it was agreed on; what the members
@@ -55,7 +57,7 @@ pub(crate) fn join(
     events: &Receiver<Event>,
     cancel: &Cancel,
 ) -> Result<(Incarnation, State), StartError> {
-    let mut way = Way { cluster, seats, spaces, asked: None, said: Instant::now() };
+    let mut way = Way { cluster, seats, spaces, asked: None, say_at: Instant::now() + SAY_AFTER };
     loop {
         match events.recv_timeout(LOOK_EVERY) {
             Ok(Event::Started { incarnation, state }) => {
@@ -80,7 +82,7 @@ struct Way<'a> {
     seats: &'a [(u16, String)],
     spaces: &'a [SpaceSpec],
     asked: Option<Instant>,
-    said: Instant,
+    say_at: Instant,
 }
 
 impl Way<'_> {
@@ -149,8 +151,8 @@ impl Way<'_> {
     }
 
     fn say(&mut self, what: &str) {
-        if self.said.elapsed() >= SAY_EVERY {
-            self.said = Instant::now();
+        if Instant::now() >= self.say_at {
+            self.say_at = Instant::now() + SAY_EVERY;
             tracing::warn!("{what}");
         }
     }

@@ -59,7 +59,7 @@ pub(crate) fn open_member(path: &Path, node: u16) -> Result<MemberDir, DataError
 }
 
 /// Whether the directory belongs to a member of a cluster.
-pub(super) fn is_member(path: &Path) -> bool {
+pub(crate) fn is_member(path: &Path) -> bool {
     path.join(FILE).exists()
 }
 

@@ -34,7 +34,7 @@ pub(crate) use files::AuditLog;
 pub(crate) use files::create_directory;
 pub(crate) use journal::Journal;
 use journal::Kept;
-pub(crate) use member::{MemberDir, open_member};
+pub(crate) use member::{MemberDir, is_member, open_member};
 
 /// A data directory in use. Dropping it lets another server use it.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl core::error::Error for DataError {}
 pub(crate) fn open(path: &Path, node: u16, epoch_min: u32, wanted: &[SpaceSpec]) -> Result<Opened, DataError> {
     create_directory(path)?;
     let directory = lock(path)?;
-    if member::is_member(path) {
+    if is_member(path) {
         let path = path.display();
         return Err(DataError::Refused(format!(
             "data directory {path} belongs to a member of a cluster, which this node is not configured to be"

@@ -44,6 +44,7 @@ kinds!(client_kind, CLIENT_KINDS, ClientMessage<'_> {
     ClientMessage::Request { op: Op::EndSession { .. }, .. } => "end-session",
     ClientMessage::Request { op: Op::Watch { .. }, .. } => "watch",
     ClientMessage::Request { op: Op::Unwatch, .. } => "unwatch",
+    ClientMessage::Request { op: Op::Cluster(_), .. } => "cluster",
     ClientMessage::Request { op: Op::Query(Query::Resources { .. }), .. } => "query-resources",
     ClientMessage::Request { op: Op::Query(Query::Resource { .. }), .. } => "query-resource",
     ClientMessage::Request { op: Op::Query(Query::Waits), .. } => "query-waits",
@@ -51,6 +52,7 @@ kinds!(client_kind, CLIENT_KINDS, ClientMessage<'_> {
     ClientMessage::Request { op: Op::Query(Query::Deadlocks), .. } => "query-deadlocks",
     ClientMessage::Request { op: Op::Query(Query::Status), .. } => "query-status",
     ClientMessage::Request { op: Op::Query(Query::Spaces), .. } => "query-spaces",
+    ClientMessage::Request { op: Op::Query(Query::Members), .. } => "query-members",
 });
 
 kinds!(server_kind, SERVER_KINDS, ServerMessage {
@@ -88,6 +90,7 @@ kinds!(report_kind, REPORT_KINDS, Report {
     Report::Deadlocks(_) => "report-deadlocks",
     Report::Status(_) => "report-status",
     Report::Spaces(_) => "report-spaces",
+    Report::Members(_) => "report-members",
 });
 
 /// The kind of a node's message, reports told apart.

@@ -8,10 +8,13 @@ use lockstead_types::{
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow,
-        SessionRow, VictimReason, WaitEdge, Waits,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, Meta, NodeStatus, Report,
+        ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
-    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
+    request::{
+        Claim, ClusterOrder, ConvertRequest, LockRequest, MemberOrder, Op, OwnerRef, Query, ReleaseRequest, Target,
+        Wait,
+    },
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
 
@@ -150,7 +153,7 @@ impl Rng {
     }
 
     pub(super) fn query(&mut self) -> Query<'static> {
-        match self.below(7) {
+        match self.below(8) {
             0 => Query::Resources {
                 space: self.space(),
                 prefix: self.name(),
@@ -161,12 +164,42 @@ impl Rng {
             3 => Query::Sessions { after: self.maybe(Rng::session) },
             4 => Query::Deadlocks,
             5 => Query::Status,
+            6 => Query::Members,
             _ => Query::Spaces,
         }
     }
 
+    fn member_order(&mut self) -> MemberOrder {
+        let node = NodeId(self.next() as u16);
+        match self.below(3) {
+            0 => MemberOrder::Drain(node),
+            1 => MemberOrder::Remove(node),
+            _ => MemberOrder::Admit {
+                node,
+                identity: self.session().0,
+                peer_address: self.string(),
+                client_address: self.string(),
+                weight: self.n32(),
+            },
+        }
+    }
+
+    fn member_row(&mut self) -> MemberRow {
+        MemberRow {
+            node: NodeId(self.next() as u16),
+            state: self.pick(&[MemberStage::Down, MemberStage::Up, MemberStage::Draining]),
+            incarnation: self.n32(),
+            weight: self.n32(),
+            slots: self.n32(),
+            sessions: self.n32(),
+            identity: self.session().0,
+            peer_address: self.string(),
+            client_address: self.string(),
+        }
+    }
+
     pub(super) fn op(&mut self) -> Op<'static> {
-        match self.below(18) {
+        match self.below(19) {
             0 => Op::Lock(self.lock()),
             1 => Op::LockMany(self.list(Rng::lock)),
             2 => Op::Convert(ConvertRequest {
@@ -197,7 +230,8 @@ impl Rng {
             14 => Op::EndSession { session: self.session(), reason: self.text() },
             15 => Op::Query(self.query()),
             16 => Op::Watch { space: self.space(), prefix: self.name() },
-            _ => Op::Unwatch,
+            17 => Op::Unwatch,
+            _ => Op::Cluster(Box::new(ClusterOrder { what: self.member_order(), reason: self.string() })),
         }
     }
 
@@ -340,7 +374,7 @@ impl Rng {
     }
 
     pub(super) fn report(&mut self) -> Report {
-        match self.below(7) {
+        match self.below(8) {
             0 => Report::Resources {
                 rows: self.list(|r| ResourceRow {
                     name: r.name().into(),
@@ -382,6 +416,7 @@ impl Rng {
                 left_out: self.n32(),
             }),
             5 => Report::Status(Box::new(self.status())),
+            6 => Report::Members(self.list(Rng::member_row)),
             _ => Report::Spaces(self.list(|r| (r.space(), r.space_spec()))),
         }
     }

@@ -6,10 +6,13 @@ use lockstead_types::{
     mode::ModeTableSpec,
     reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, Meta, NodeStatus, Report, ResourceDetail, ResourceRow,
-        SessionRow, VictimReason, WaitEdge, Waits,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, Meta, NodeStatus, Report,
+        ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
-    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
+    request::{
+        Claim, ClusterOrder, ConvertRequest, LockRequest, MemberOrder, Op, OwnerRef, Query, ReleaseRequest, Target,
+        Wait,
+    },
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
     tables::built_in,
 };
@@ -131,8 +134,40 @@ fn requests() -> Vec<(&'static str, Op<'static>)> {
         ("query-deadlocks", Op::Query(Query::Deadlocks)),
         ("query-status", Op::Query(Query::Status)),
         ("query-spaces", Op::Query(Query::Spaces)),
+        ("query-members", Op::Query(Query::Members)),
+        ("cluster: drain", cluster_order(MemberOrder::Drain(NodeId(3)))),
+        ("cluster: remove", cluster_order(MemberOrder::Remove(NodeId(3)))),
+        ("cluster: admit", cluster_order(admit())),
     ]);
     ops
+}
+
+fn cluster_order(what: MemberOrder) -> Op<'static> {
+    Op::Cluster(Box::new(ClusterOrder { what, reason: "new host".into() }))
+}
+
+fn admit() -> MemberOrder {
+    MemberOrder::Admit {
+        node: NodeId(4),
+        identity: SESSION.0,
+        peer_address: "10.0.0.4:7601".into(),
+        client_address: "10.0.0.4:7600".into(),
+        weight: 100,
+    }
+}
+
+fn member_row() -> MemberRow {
+    MemberRow {
+        node: NodeId(4),
+        state: MemberStage::Draining,
+        incarnation: 3,
+        weight: 100,
+        slots: 1_365,
+        sessions: 12,
+        identity: SESSION.0,
+        peer_address: "10.0.0.4:7601".into(),
+        client_address: "10.0.0.4:7600".into(),
+    }
 }
 
 fn full_lock() -> LockRequest<'static> {
@@ -279,6 +314,7 @@ fn reports() -> Vec<(&'static str, Report)> {
         ("report-deadlocks", Report::Deadlocks(Deadlocks { reports: vec![deadlock], left_out: 3 })),
         ("report-status", Report::Status(Box::new(status()))),
         ("report-spaces", Report::Spaces(spaces)),
+        ("report-members", Report::Members(vec![member_row()])),
     ]
 }
 

@@ -1,0 +1,275 @@
+//! `lockstead cluster init|status|join|leave|remove|force-quorum`.
+
+use core::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use lockstead_types::{NodeId, Refusal, request::MemberOrder};
+
+use crate::{
+    args::ConnectArgs,
+    connect::{About, connect, explain},
+    exit::{Exit, Failure, Outcome},
+    look::members,
+    output::OutputArgs,
+    runtime, server,
+};
+
+/// Options of `lockstead cluster`.
+#[derive(Debug, clap::Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    long_about = "Form a cluster, look at its members, change who they are.\n\nA cluster is formed by its first members, which are \
+                  started with the same --seats; `init` prints how. Whoever is a member is agreed on by the members, so `join`, \
+                  `leave` and `remove` may be asked of any of them, and need a majority.",
+    after_long_help = "Examples:\n  lockstead cluster init 10.0.0.1:7600 10.0.0.2:7600 10.0.0.3:7600\n  \
+                       lockstead cluster status\n  \
+                       lockstead cluster leave 3 --reason 'new disks' && lockstead cluster remove 3 --reason 'new disks'\n\n\
+                       A node that stops for a while need not leave: SIGTERM hands its slots over, and it comes back by itself."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Print how to start the first members of a new cluster; changes nothing
+    Init(InitArgs),
+    /// Show the members, as the node that answers knows them
+    Status(StatusArgs),
+    /// Let a node in; the waiting node's log says with what
+    Join(JoinArgs),
+    /// Have a member give its slots to the others; it stays a member and serves its clients
+    Leave(MemberArgs),
+    /// Forget a member that is down
+    Remove(MemberArgs),
+    /// Make a stopped survivor the only voter, after a majority was lost for good
+    ForceQuorum(ForceArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct InitArgs {
+    /// Where clients reach each of them; other nodes reach it one port above. Three or five
+    #[arg(required = true, value_name = "HOST:PORT")]
+    addresses: Vec<SocketAddr>,
+    /// Where each keeps its data
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/lockstead")]
+    data: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_long_help = "With -o json an array of {\"node\", \"state\", \"incarnation\", \"weight\", \"slots\", \"sessions\", \
+                             \"identity\", \"peer\", \"client\"}; state is up, draining or down."
+)]
+struct StatusArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct JoinArgs {
+    /// Its number
+    #[arg(value_parser = node)]
+    node: NodeId,
+    /// The identity of its data, as it says itself while it waits
+    #[arg(long, value_name = "HEX", value_parser = identity)]
+    identity: u128,
+    /// Where other nodes reach it
+    #[arg(long, value_name = "HOST:PORT")]
+    peer: String,
+    /// Where clients reach it
+    #[arg(long, value_name = "HOST:PORT")]
+    client: String,
+    /// Its share of the slots against others; 0 for a witness, which votes and masters nothing
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    weight: u32,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "join", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct MemberArgs {
+    /// Its number
+    #[arg(value_parser = node)]
+    node: NodeId,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Make a stopped survivor the only voter, after a majority was lost for good.\n\nOnly with the lost nodes fenced: \
+                  powered off, or their disks gone. Should they live and reach each other there are two clusters, and locks are \
+                  held twice. What only the lost nodes had agreed on is gone. The epoch jumps by 65,536, so tokens go on \
+                  rising.\n\nStop the survivors. Of several, run this at the one with the greatest term and index, which is \
+                  printed before anything is asked; give the others with --survivor. Then start it again, then the others.",
+    after_long_help = "Example:\n  lockstead cluster force-quorum --data /var/lib/lockstead --node 1 --survivor 2 \\\n    \
+                       --lost-nodes-are-fenced --reason 'fire in hall B'\n\nWithout --lost-nodes-are-fenced it only prints what \
+                       the data directory holds."
+)]
+struct ForceArgs {
+    /// The data directory of the stopped survivor
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Its number
+    #[arg(long, value_name = "N", value_parser = node)]
+    node: NodeId,
+    /// Another survivor, which follows it; may be given again
+    #[arg(long, value_name = "N", value_parser = node)]
+    survivor: Vec<NodeId>,
+    /// Say that the lost nodes cannot come back
+    #[arg(long, requires = "reason")]
+    lost_nodes_are_fenced: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: Option<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    match &args.verb {
+        Verb::Init(args) => init(args),
+        Verb::Status(args) => runtime::run(status(args)),
+        Verb::Join(args) => {
+            let what = MemberOrder::Admit {
+                node: args.node,
+                identity: args.identity,
+                peer_address: args.peer.clone(),
+                client_address: args.client.clone(),
+                weight: args.weight,
+            };
+            let done = format!("node {} is a member; it starts by itself within a second", args.node.0);
+            runtime::run(order(&args.connect, args.node, what, &args.reason, done))
+        }
+        Verb::Leave(args) => {
+            let done = format!(
+                "node {} gives up its slots; `lockstead cluster status` shows how many it has left",
+                args.node.0
+            );
+            runtime::run(order(&args.connect, args.node, MemberOrder::Drain(args.node), &args.reason, done))
+        }
+        Verb::Remove(args) => {
+            let done = format!("node {} is no member any more", args.node.0);
+            runtime::run(order(&args.connect, args.node, MemberOrder::Remove(args.node), &args.reason, done))
+        }
+        Verb::ForceQuorum(args) => force_quorum(args),
+    }
+}
+
+fn init(args: &InitArgs) -> Outcome {
+    let peer = |address: &SocketAddr| {
+        let port = address.port().checked_add(1).filter(|port| *port > 1);
+        port.map(|port| SocketAddr::new(address.ip(), port))
+            .ok_or_else(|| Exit::Usage.because(format!("{address}: there is no port above it for other nodes")))
+    };
+    let peers = args.addresses.iter().map(peer).collect::<Result<Vec<_>, Failure>>()?;
+    let seats: Vec<String> = peers.iter().zip(1..).map(|(peer, n): (_, u16)| format!("{n}={peer}")).collect();
+    let mut page = String::new();
+    if args.addresses.len().is_multiple_of(2) {
+        page.push_str("# An even number survives no more deaths than the odd one below it.\n");
+    }
+    for ((client, peer), number) in args.addresses.iter().zip(&peers).zip(1_u16..) {
+        let mut keys = vec![
+            ("node", number.to_string()),
+            ("client_tcp", client.to_string()),
+            ("peer_listen", peer.to_string()),
+            ("seats", seats.join(",")),
+            ("data", args.data.display().to_string()),
+        ];
+        if !client.ip().is_loopback() {
+            keys.push(("insecure_plaintext", "true".to_owned()));
+        }
+        let words = server::command_line("lockstead", &keys);
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        page.push_str(&format!("# node {number}\n{}\n", words.join(" ")));
+    }
+    let clients: Vec<String> = args.addresses.iter().map(ToString::to_string).collect();
+    page.push_str(&format!("# clients\nexport LOCKSTEAD_ENDPOINTS={}\n", clients.join(",")));
+    crate::output::write_out(&page)?;
+    Ok(Exit::Success)
+}
+
+async fn status(args: &StatusArgs) -> Outcome {
+    let client = connect(&args.connect).await?;
+    let members = client.members().await.map_err(|error| explain(error, &About::Service))?;
+    if members.is_empty() {
+        return Err(Exit::NotObtained(1).because("the node that answers is alone: it is no member of a cluster"));
+    }
+    members::print(&args.output, &members)
+}
+
+async fn order(connect_to: &ConnectArgs, node: NodeId, what: MemberOrder, reason: &str, done: String) -> Outcome {
+    let client = connect(connect_to).await?;
+    let refused = refused(&what);
+    client.order_cluster(what, reason).await.map_err(|error| match error.refusal() {
+        Some(Refusal::NotHeld) => {
+            Exit::NotObtained(1).because(format!("node {} is no member; `lockstead cluster status` lists them", node.0))
+        }
+        Some(Refusal::Exists | Refusal::Busy) => Exit::NotObtained(1).because(format!("node {}: {refused}", node.0)),
+        Some(Refusal::Invalid) => Exit::NotObtained(1).because(format!(
+            "node {}: refused: it is down, or the node that answers is no member of a cluster",
+            node.0
+        )),
+        _ => explain(error, &About::Service),
+    })?;
+    crate::output::write_out(&format!("{done}\n"))?;
+    Ok(Exit::Success)
+}
+
+/// What it means that an order is refused though it makes sense.
+fn refused(what: &MemberOrder) -> &'static str {
+    match what {
+        MemberOrder::Admit { .. } => "a member of that number is up; it can be let in again only while it is down",
+        MemberOrder::Drain(_) => "no other node could take its slots",
+        MemberOrder::Remove(_) => {
+            "it is up, or slots are still its own; stop it first, and wait until `lockstead cluster status` shows it down"
+        }
+    }
+}
+
+fn force_quorum(args: &ForceArgs) -> Outcome {
+    use lockstead_server::rescue;
+
+    let wrong = |error: rescue::RescueError| Exit::Failed.because(error.to_string());
+    let found = rescue::look(&args.data, args.node).map_err(wrong)?;
+    crate::output::write_out(&format!(
+        "{}: term {} index {} voters {} followers {}\n",
+        args.data.display(),
+        found.term,
+        found.index,
+        numbers(found.voters.iter()),
+        numbers(found.learners.iter()),
+    ))?;
+    let (true, Some(reason)) = (args.lost_nodes_are_fenced, &args.reason) else {
+        return Err(Exit::Usage.because(
+            "nothing was changed; with the lost nodes fenced, add --lost-nodes-are-fenced and --reason TEXT",
+        ));
+    };
+    rescue::force_quorum(&args.data, args.node, &args.survivor, reason).map_err(wrong)?;
+    crate::output::write_out(&format!("node {} is the only voter; start it, then the other survivors\n", args.node.0))?;
+    Ok(Exit::Success)
+}
+
+fn numbers<'a>(nodes: impl Iterator<Item = &'a NodeId>) -> String {
+    let all: Vec<String> = nodes.map(|node| node.0.to_string()).collect();
+    if all.is_empty() { "-".to_owned() } else { all.join(",") }
+}
+
+fn node(text: &str) -> Result<NodeId, String> {
+    text.parse().ok().filter(|n| *n > 0).map(NodeId).ok_or_else(|| "nodes are numbered from 1 to 65535".to_owned())
+}
+
+fn identity(text: &str) -> Result<u128, String> {
+    u128::from_str_radix(text, 16).map_err(|_| "an identity is hexadecimal, up to 32 digits".to_owned())
+}

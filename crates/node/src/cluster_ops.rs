@@ -1,0 +1,109 @@
+//! What operators do about the members of a cluster, and the look at who they are. The order becomes a command; who gave it is
+//! answered when the members have agreed on it or refused it.
+
+use alloc::{format, string::String, vec::Vec};
+
+use lockstead_cluster::{Command, Member, MemberState, Refused, Seat, State};
+use lockstead_types::{
+    NodeId, RequestId, Time,
+    refusal::Refusal,
+    reply::Reply,
+    report::{MemberRow, MemberStage},
+    request::{ClusterOrder, MemberOrder},
+};
+
+use crate::node::Node;
+
+impl Node {
+    /// An order about the members. A node alone has none.
+    pub(crate) fn on_cluster_order(&mut self, now: Time, at: u32, id: RequestId, order: &ClusterOrder) {
+        let command = self.check_reason(&order.reason).and_then(|()| {
+            let state = self.cluster_state().ok_or(Refusal::Invalid)?;
+            command(state, &order.what)
+        });
+        match command {
+            Ok(command) => {
+                self.audit_request(at, &format!("asked that {}", words(&order.what)), Some(&order.reason));
+                self.propose_for(now, at, id, command);
+            }
+            Err(why) => self.refuse(at, id, why),
+        }
+    }
+
+    /// The members agreed on a command, or refused it: who ordered it is answered.
+    pub(crate) fn settle_cluster_order(&mut self, command: &Command, refused: Option<Refused>) {
+        for (at, id) in self.proposers(command) {
+            match refused.map(refusal) {
+                None => self.answer(at, id, Reply::Done),
+                Some(why) => self.refuse(at, id, why),
+            }
+        }
+    }
+
+    /// The members as this node knows them.
+    pub(crate) fn member_rows(&self) -> Vec<MemberRow> {
+        let Some(state) = self.cluster_state() else { return Vec::new() };
+        state.members.iter().map(|(node, member)| row(state, *node, member)).collect()
+    }
+}
+
+/// Whether a command is an operator's.
+pub(crate) fn is_order(command: &Command) -> bool {
+    matches!(command, Command::Admit { .. } | Command::Drain { .. } | Command::Remove { .. })
+}
+
+fn command(state: &State, what: &MemberOrder) -> Result<Command, Refusal> {
+    match what {
+        MemberOrder::Admit { node, identity, peer_address, client_address, weight } => {
+            let seat = Seat {
+                node: *node,
+                identity: *identity,
+                peer_address: peer_address.clone(),
+                client_address: client_address.clone(),
+                weight: *weight,
+            };
+            Ok(Command::Admit { seat })
+        }
+        MemberOrder::Drain(node) => {
+            let incarnation = state.members.get(node).ok_or(Refusal::NotHeld)?.incarnation;
+            Ok(Command::Drain { node: *node, incarnation })
+        }
+        MemberOrder::Remove(node) => Ok(Command::Remove { node: *node }),
+    }
+}
+
+fn refusal(why: Refused) -> Refusal {
+    match why {
+        Refused::Unknown => Refusal::NotHeld,
+        Refused::Exists => Refusal::Exists,
+        Refused::InUse | Refused::Last => Refusal::Busy,
+        Refused::Outdated | Refused::Formed | Refused::Invalid | Refused::Full => Refusal::Invalid,
+    }
+}
+
+fn words(what: &MemberOrder) -> String {
+    match what {
+        MemberOrder::Admit { node, identity, .. } => format!("node {} with identity {identity:032x} be let in", node.0),
+        MemberOrder::Drain(node) => format!("node {} give up its slots", node.0),
+        MemberOrder::Remove(node) => format!("node {} be removed", node.0),
+    }
+}
+
+fn row(state: &State, node: NodeId, member: &Member) -> MemberRow {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    MemberRow {
+        node,
+        state: match member.state {
+            MemberState::Down => MemberStage::Down,
+            MemberState::Up => MemberStage::Up,
+            MemberState::Draining => MemberStage::Draining,
+        },
+        incarnation: member.incarnation.0,
+        weight: member.weight,
+        slots: count(state.slots.iter().filter(|slot| slot.master == node).count()),
+        sessions: count(state.sessions.values().filter(|session| session.home == node).count()),
+        identity: member.identity,
+        peer_address: member.peer_address.clone(),
+        client_address: member.client_address.clone(),
+    }
+}
