@@ -11,6 +11,7 @@ mod churn;
 mod clients;
 mod crowds;
 mod disks;
+mod hostages;
 mod kills;
 mod net;
 mod nodes;

@@ -2,12 +2,13 @@
 //! a word.
 
 use core::time::Duration;
+use std::{process::Stdio, time::Instant};
 
 use crate::{
-    common::pass,
+    common::{LONG, lockstead, pass, until},
     net::{CLIENTS, Net, enter},
     nodes::Cluster,
-    work::{Role, Work},
+    work::{IMPATIENT, PATIENT, Role, Work},
 };
 
 const COUNTERS: usize = 12;
@@ -16,7 +17,7 @@ const TTL: Duration = Duration::from_secs(4);
 /// A client in one of the places, at these nodes.
 fn role(net: &Net, place: u16, endpoints: String) -> Role {
     let path = net.path(place);
-    Role { endpoints, ttl: TTL, first: std::sync::Arc::new(move || enter(&path)) }
+    Role { endpoints, ttl: TTL, wait: PATIENT, first: std::sync::Arc::new(move || enter(&path)) }
 }
 
 /// F08: the leader of the group, a master as the others are, is alone with a client. It grants nothing, its client hears so in time,
@@ -28,7 +29,8 @@ fn f08_a_minority_grants_nothing() {
     let alone = cluster.leader(1);
     let others: Vec<u16> = cluster.all().into_iter().filter(|node| *node != alone).collect();
     let with_others = role(net, CLIENTS[1], cluster.endpoints());
-    let roles = [role(net, CLIENTS[0], cluster.address(alone)), with_others.clone(), with_others.clone(), with_others];
+    let alone_too = Role { wait: IMPATIENT, ..role(net, CLIENTS[0], cluster.address(alone)) };
+    let roles = [alone_too, with_others.clone(), with_others.clone(), with_others];
     let work = Work::of(&roles, COUNTERS);
     work.go_on(3);
     net.cut(&[alone, CLIENTS[0]], &[others[0], others[1], CLIENTS[1]]);
@@ -77,6 +79,37 @@ fn f10_a_partial_cut_breaks_nothing() {
         work.go_on(2);
     }
     work.finish();
+}
+
+/// Who waits for a bounded time hears the end of it also when the lock's master cannot be reached.
+#[test]
+fn f10_a_bounded_wait_ends_though_the_master_is_out_of_reach() {
+    let Some(cluster) = Cluster::apart(3) else { return };
+    let net = cluster.net();
+    let leader = cluster.leader(1);
+    let (one, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    let program = lockstead();
+    let endpoints = cluster.address(one);
+    let try_all = || {
+        let one_after_another = |counter: usize| {
+            let mut command = net.command(CLIENTS[0], program.get_program());
+            let name = format!("name/{counter}");
+            command.args(["lock", "--endpoints", &endpoints, "-w", "0.2", &name, "--", "true"]);
+            let start = Instant::now();
+            let status = command.stdin(Stdio::null()).stderr(Stdio::null()).status().expect("runs");
+            (status.code(), start.elapsed())
+        };
+        (0..COUNTERS).map(one_after_another).collect::<Vec<_>>()
+    };
+    let before = try_all();
+    assert!(before.iter().all(|(code, _)| *code == Some(0)), "{before:?}");
+    net.cut(&[one], &[other]);
+    let meanwhile = try_all();
+    assert!(meanwhile.iter().any(|(code, _)| *code == Some(1)), "nothing was out of reach: {meanwhile:?}");
+    let long = meanwhile.iter().filter(|(_, took)| *took > Duration::from_secs(4)).count();
+    assert_eq!(long, 0, "{meanwhile:?}");
+    net.heal();
+    until("all can be had again", LONG, || try_all().iter().all(|(code, _)| *code == Some(0)).then_some(()));
 }
 
 /// F15: clients are connected, and all at once nothing comes from their node any more, no end of the connection either. They

@@ -16,19 +16,25 @@ use std::{
 
 use lockstead::{Client, Error, FenceGate, Guard, Token, types::tables::built_in};
 
-use crate::common::{LONG, until};
+use crate::{
+    common::{LONG, until},
+    hostages::Hostages,
+};
 
 /// How long a client thinks while it is inside.
 const INSIDE: Duration = Duration::from_millis(1);
 /// Between two steps of a client.
 const BETWEEN: Duration = Duration::from_millis(4);
-/// How long a step may wait for its lock. Not for ever, so that a lock that nobody gives back is seen.
-const WAIT: Duration = Duration::from_secs(40);
+/// For a client whose node may know nothing of most counters: it tries those that it may decide for.
+pub(crate) const IMPATIENT: Duration = Duration::from_millis(100);
+/// Longer than any step may have to wait: a lock that nobody gives back is seen.
+pub(crate) const PATIENT: Duration = Duration::from_secs(40);
 
 /// Clients at work, each on a thread of its own.
 pub(crate) struct Work {
     world: Arc<World>,
     clients: Vec<JoinHandle<()>>,
+    hostages: Hostages,
 }
 
 /// How a client takes part.
@@ -38,6 +44,8 @@ pub(crate) struct Role {
     pub(crate) endpoints: String,
     /// Its lease.
     pub(crate) ttl: Duration,
+    /// How long a step waits for its lock before the next is tried.
+    pub(crate) wait: Duration,
     /// What its thread does first.
     pub(crate) first: Arc<dyn Fn() + Send + Sync>,
 }
@@ -81,11 +89,12 @@ struct Inside {
 impl Work {
     /// So many clients with a lease of 5 s at so many counters.
     pub(crate) fn start(endpoints: &str, clients: usize, counters: usize) -> Work {
-        let role = Role { endpoints: endpoints.into(), ttl: Duration::from_secs(5), first: Arc::new(|| ()) };
+        let role =
+            Role { endpoints: endpoints.into(), ttl: Duration::from_secs(5), wait: PATIENT, first: Arc::new(|| ()) };
         Work::of(&vec![role; clients], counters)
     }
 
-    /// Clients with these roles, at so many counters.
+    /// Clients with these roles, at so many counters; the second role is that of the one with the [`Hostages`] too.
     pub(crate) fn of(roles: &[Role], counters: usize) -> Work {
         let counters = (0..counters).map(|_| Mutex::new(Counter::new())).collect();
         let world = World {
@@ -105,14 +114,14 @@ impl Work {
             })
         };
         let clients = roles.iter().enumerate().map(client).collect();
-        Work { world, clients }
+        Work { world, clients, hostages: Hostages::take(&roles[1]) }
     }
 
     /// Waits until each counter got so many steps more.
     pub(crate) fn go_on(&self, steps: u64) {
         let before: Vec<u64> = self.world.counters.iter().map(|counter| lock(counter).steps).collect();
         for (number, before) in before.into_iter().enumerate() {
-            until(&format!("counter {number} goes on: {}", self.said()), LONG, || {
+            until(&format!("counter {number} goes on: {}", self.world.said()), LONG, || {
                 (lock(&self.world.counters[number]).steps >= before + steps).then_some(())
             });
         }
@@ -124,33 +133,26 @@ impl Work {
     }
 
     /// Ends the clients and judges what they did.
-    pub(crate) fn finish(mut self) -> Tally {
+    pub(crate) fn finish(self) -> Tally {
         self.world.stop.store(true, SeqCst);
-        for client in core::mem::take(&mut self.clients) {
+        for client in self.clients {
             until("a client ends", LONG, || client.is_finished().then_some(()));
             client.join().expect("no panic");
         }
-        let wrong = lock(&self.world.wrong);
-        assert!(wrong.is_empty(), "{wrong:#?}\n{}", self.said());
-        let mut tally = Tally { steps: 0, lost: self.world.lost.load(SeqCst), longest: Duration::ZERO };
+        let (mut wrong, hostages_lost) = self.hostages.finish();
+        wrong.append(&mut lock(&self.world.wrong));
+        let said = self.world.said();
+        assert!(wrong.is_empty(), "{wrong:#?}\n{said}");
+        let lost = self.world.lost.load(SeqCst) + hostages_lost;
+        let mut tally = Tally { steps: 0, lost, longest: Duration::ZERO };
         for (number, counter) in self.world.counters.iter().enumerate() {
             let counter = lock(counter);
             assert_eq!(counter.value, counter.steps, "counter {number}: steps were lost");
             tally.steps += counter.steps;
             tally.longest = tally.longest.max(counter.longest);
         }
-        println!("{tally:?}\n{}", self.said());
+        println!("{tally:?}\n{said}");
         tally
-    }
-
-    fn said(&self) -> String {
-        lock(&self.world.remarks).join("\n")
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        self.world.stop.store(true, SeqCst);
     }
 }
 
@@ -170,8 +172,10 @@ impl World {
             };
             while !self.stopped() {
                 next = (next + 1) % self.counters.len();
-                if let Err(error) = self.step(&client, number, next).await {
-                    self.remark(number, &format!("counter {next}: {error}"));
+                if let Err(error) = self.step(&client, number, next, role.wait).await {
+                    if role.wait == PATIENT || error.refusal().is_none() {
+                        self.remark(number, &format!("counter {next}: {error}"));
+                    }
                     if matches!(error, Error::Lost(_)) {
                         self.lost.fetch_add(1, SeqCst);
                         break;
@@ -187,16 +191,21 @@ impl World {
         }
     }
 
-    async fn step(&self, client: &Client, number: usize, counter: usize) -> Result<(), Error> {
-        let guard = client.lock(name(counter)).wait(WAIT).await.inspect_err(|error| {
-            if !matches!(error, Error::Lost(_)) {
+    async fn step(&self, client: &Client, number: usize, counter: usize, wait: Duration) -> Result<(), Error> {
+        let guard = client.lock(name(counter)).wait(wait).await.inspect_err(|error| {
+            if wait == PATIENT && !matches!(error, Error::Lost(_)) {
                 self.wrong(number, &format!("counter {counter} was not granted: {error}"));
             }
         })?;
         let read = self.enter(&guard, number, counter)?;
         pause(INSIDE).await;
         self.leave(&guard, number, counter, read)?;
-        guard.release().await
+        if wait == PATIENT {
+            return guard.release().await;
+        }
+        // Dropped, it is given back without waiting for an answer, which may be long in coming.
+        drop(guard);
+        Ok(())
     }
 
     /// Reads the counter.
@@ -242,6 +251,10 @@ impl World {
         counter.longest = counter.longest.max(now - counter.at);
         counter.at = now;
         Ok(())
+    }
+
+    fn said(&self) -> String {
+        lock(&self.remarks).join("\n")
     }
 
     fn stopped(&self) -> bool {
