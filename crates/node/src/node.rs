@@ -208,7 +208,6 @@ impl Node {
             return;
         }
         self.expire_forwards(now);
-        self.end_strangers(now);
         self.table.expire(now, &mut self.fx);
         self.tell_effects(now);
         self.expire_group_waits(now);

@@ -75,6 +75,9 @@ pub enum PeerMessage {
     // ------------------------------------------------------------ home to master
     /// Who a session is; before its first request to a master.
     Introduce {
+        /// How many commands its home had applied, so that a master knows whether one without the session has yet to hear of it or
+        /// heard of its end already.
+        version: u64,
         /// The session.
         session: SessionId,
         /// Of its home.

@@ -82,7 +82,7 @@ choice!(PeerMessage, "message between nodes" {
     0xC2 = Ack,
     0xC3 = Alive,
 
-    0xD0 = Introduce { session, home, principal, meta },
+    0xD0 = Introduce { version, session, home, principal, meta },
     0xD1 = Request { session, home, id, slot, generation, op },
     0xD2 = Part { session, home, lost },
     0xD3 = Report { epoch, rows, values },

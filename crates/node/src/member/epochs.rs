@@ -49,6 +49,7 @@ impl Node {
                 }
             }
         }
+        self.end_strangers(now);
         // This start of the node may have been put out.
         self.look_at_authority(now);
     }

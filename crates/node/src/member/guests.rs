@@ -11,7 +11,7 @@ use alloc::{
 
 use lockstead_table::{Effect, Ending, Outcome, OwnerId};
 use lockstead_types::{
-    Flags, LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Span, Time, Token,
+    Flags, LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Time, Token,
     message::Reclaim,
     peer::{HomeGeneration, OwnedClaim, PeerMessage, PeerOp, SlotGeneration},
     refusal::Refusal,
@@ -28,9 +28,6 @@ use crate::{
     principal::Principal,
     slab::Slab,
 };
-
-/// So long a guest may be unknown to the directory, as this node knows it.
-const STRANGE_FOR: Span = Span::from_millis(5_000);
 
 /// So many earlier tokens of a lock are kept.
 const EARLIER: usize = 8;
@@ -110,8 +107,7 @@ impl Node {
         &mut self,
         now: Time,
         from: NodeId,
-        session: SessionId,
-        home: HomeGeneration,
+        (session, home, version): (SessionId, HomeGeneration, u64),
         meta: Meta,
     ) {
         let Some(member) = &mut self.member else { return };
@@ -129,9 +125,10 @@ impl Node {
             // [CLUSTER-8] An older home is not heard.
             Some(entry) if entry.generation > home => return,
             Some(_) => {}
-            // Its home knows more than this node, or less: then the session has ended already.
+            // [CLUSTER-19] Its home had not applied the end of the session yet.
+            None if version <= member.state.version => return,
             None => {
-                member.strangers.insert((now.after(STRANGE_FOR), session));
+                member.strangers.insert((version, session));
             }
         }
         let owner = self.table.add_owner();
@@ -381,10 +378,14 @@ impl Node {
         }
     }
 
-    /// Ends guests that the directory still does not know: they had ended before their home heard of it.
+    /// [CLUSTER-19] Ends guests that are not in the directory though it is as new now as their home's was: they have ended since.
+    ///
+    /// By a time instead of the version: this node applies the log late, its disk being slow; s opens, and locks x here; the time is
+    /// over before the opening is applied, x is given away under s, which nobody tells.
     pub(crate) fn end_strangers(&mut self, now: Time) {
         while let Some(member) = &mut self.member
-            && let Some((_, session)) = member.strangers.first().copied().filter(|(due, _)| *due <= now)
+            && let Some((_, session)) =
+                member.strangers.first().copied().filter(|(version, _)| *version <= member.state.version)
         {
             member.strangers.pop_first();
             if !member.state.sessions.contains_key(&session) {

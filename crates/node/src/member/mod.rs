@@ -73,8 +73,8 @@ pub(crate) struct Member {
     pub(crate) copies: Copies,
     pub(crate) forwards: Forwards,
     pub(crate) guests: Guests,
-    /// Guests the directory does not know, and when to look again.
-    pub(crate) strangers: BTreeSet<(Time, SessionId)>,
+    /// Guests of which the directory as it is here does not know, by the version it has to reach before that says anything.
+    pub(crate) strangers: BTreeSet<(u64, SessionId)>,
     pub(crate) recoveries: Recoveries,
     pub(crate) proposals: Proposals,
     /// Sessions on their way to this node.
@@ -112,9 +112,8 @@ impl Member {
         let links = self.links.values().filter_map(Link::next_chore).min();
         let lapse = self.acting.then_some(self.authority);
         let waits = self.acting.then(|| self.forwards.next_timer()).flatten();
-        let strange = self.strangers.first().filter(|_| self.acting).map(|(due, _)| *due);
         let greetings = self.peers.values().filter_map(Peer::due).min();
-        [links, lapse, waits, strange, greetings, self.proposals.next_timer()].into_iter().flatten().min()
+        [links, lapse, waits, greetings, self.proposals.next_timer()].into_iter().flatten().min()
     }
 }
 
@@ -169,7 +168,7 @@ impl Node {
     /// Says who a session is to a master that does not know, before anything else about it.
     pub(crate) fn introduce(&mut self, now: Time, at: u32, master: NodeId) -> Option<(SessionId, HomeGeneration)> {
         let member = self.member.as_ref()?;
-        let incarnation = member.state.members.get(&master)?.incarnation;
+        let (incarnation, version) = (member.state.members.get(&master)?.incarnation, member.state.version);
         let session = self.sessions.get_mut(at)?;
         let (id, home) = (session.id, session.home);
         if session.introduced.contains(&(master, incarnation)) {
@@ -178,7 +177,7 @@ impl Node {
         session.introduced.retain(|(node, _)| *node != master);
         session.introduced.push((master, incarnation));
         let (principal, meta) = (alloc::format!("{}", session.principal), session.meta.clone());
-        self.send_peer(now, master, PeerMessage::Introduce { session: id, home, principal, meta });
+        self.send_peer(now, master, PeerMessage::Introduce { version, session: id, home, principal, meta });
         Some((id, home))
     }
 

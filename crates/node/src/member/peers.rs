@@ -202,8 +202,8 @@ impl Node {
     /// A numbered message of a member, or of this node itself.
     pub(crate) fn on_peer_payload(&mut self, now: Time, from: NodeId, message: PeerMessage) {
         match message {
-            PeerMessage::Introduce { session, home, principal: _, meta } => {
-                self.on_introduce(now, from, session, home, meta);
+            PeerMessage::Introduce { version, session, home, principal: _, meta } => {
+                self.on_introduce(now, from, (session, home, version), meta);
             }
             PeerMessage::Request { session, home, id, slot, generation, op } => {
                 self.on_peer_request(now, from, (session, home, id), (slot, generation), &op);

@@ -250,3 +250,39 @@ fn f9_a_timeout_of_an_answer_that_never_came_and_then_a_death() {
     assert!(told.iter().any(aware), "a would believe in PR: {told:?}");
     assert!(granted(&cluster.lock(&mut c, &name, CW)).is_some());
 }
+
+#[test]
+fn r12_a_master_that_applies_late_keeps_new_sessions() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(1);
+    let mut b = cluster.open(2, 2);
+    cluster.fall_behind(1);
+    let mut a = cluster.open(3, 1);
+    cluster.locked(&mut a, &name, EX);
+    cluster.pass(Span::from_secs(9));
+    assert!(granted(&cluster.lock(&mut b, &name, EX)).is_none(), "a holds it");
+    cluster.catch_up(1);
+    assert_eq!(cluster.told(b.conn), [], "a holds it still");
+    cluster.say(&a, ClientMessage::Goodbye);
+    assert!(granted(&cluster.told(b.conn)).is_some());
+}
+
+#[test]
+fn r3_a_home_that_applies_late_brings_no_session_back() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(1);
+    let mut b = cluster.open(2, 2);
+    let mut a = cluster.open(3, 1);
+    cluster.fall_behind(3);
+    let end = Command::EndSession {
+        session: a.session,
+        home: cluster.state.sessions[&a.session].generation,
+        why: lockstead_cluster::EndWhy::Forced,
+    };
+    cluster.apply(&end);
+    cluster.run();
+    assert_eq!(cluster.lock(&mut a, &name, EX), [], "its home does not know that it has ended");
+    cluster.locked(&mut b, &name, EX);
+    cluster.catch_up(3);
+    assert_eq!(cluster.told(a.conn).last(), Some(&ServerMessage::Ended));
+}

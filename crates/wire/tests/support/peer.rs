@@ -109,7 +109,7 @@ fn to_master() -> Vec<(&'static str, PeerMessage)> {
     let (wait, flags) = (Wait::Forever, Flags::VALBLK);
     let value = Some((*b"state").into());
     vec![
-        ("introduce", PeerMessage::Introduce { session: SESSION, home: HOME, principal, meta }),
+        ("introduce", PeerMessage::Introduce { version: 41, session: SESSION, home: HOME, principal, meta }),
         ("request: lock", request(PeerOp::Lock(lock))),
         ("request: lock with everything", request(PeerOp::Lock(full))),
         ("request: convert", request(PeerOp::Convert { lock: LOCK, mode: Mode(0), wait, flags, value: value.clone() })),
@@ -251,7 +251,13 @@ impl Rng {
             },
             1 => PeerMessage::Ack,
             2 => PeerMessage::Alive,
-            3 => PeerMessage::Introduce { session, home, principal: self.string(), meta: self.meta() },
+            3 => PeerMessage::Introduce {
+                version: self.number(),
+                session,
+                home,
+                principal: self.string(),
+                meta: self.meta(),
+            },
             4 => PeerMessage::Part { session, home, lost: self.yes() },
             5 => PeerMessage::Report { epoch, rows: self.list(Rng::lock_report), values: self.list(Rng::value_report) },
             6 => PeerMessage::ReportDone {
