@@ -26,10 +26,6 @@ impl Watches {
         of_space.filter(move |(_, prefixes)| prefixes.iter().any(|p| name.starts_with(p))).map(|(at, _)| *at)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// Every watch: whose, where, and the prefix.
     pub(crate) fn all(&self) -> Vec<(u32, SpaceId, Box<[u8]>)> {
         let of_space = |(space, sessions): (&SpaceId, &BySession)| {
@@ -123,7 +119,7 @@ impl Node {
         self.watch_while_wanted();
     }
 
-    fn watch_while_wanted(&mut self) {
+    pub(crate) fn watch_while_wanted(&mut self) {
         let elsewhere = self.member.as_ref().is_some_and(|m| !m.watchers.is_empty());
         self.table.set_watching(self.watches.count > 0 || elsewhere);
     }

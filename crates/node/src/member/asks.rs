@@ -220,7 +220,7 @@ impl Node {
             }
             PeerOrder::Purge { space, session } => Reply::Purged(self.table.purge(now, space, session, &mut self.fx)),
             PeerOrder::Watch { session, space, prefix } => self.watch_for(from, session, space, &prefix),
-            PeerOrder::Unwatch { session } => self.unwatch_for(session),
+            PeerOrder::Unwatch { session } => self.unwatch_for(from, session),
         };
         self.send_peer(now, from, PeerMessage::Obeyed { ask, reply });
         self.tell_effects(now);

@@ -197,7 +197,6 @@ impl Node {
         }
         if !guest_is_later {
             self.end_guest(now, id, ending);
-            self.unwatch_for(id);
         }
         self.on_session_reported(now, id);
     }

@@ -111,13 +111,16 @@ impl Node {
         meta: Meta,
     ) {
         let Some(member) = &mut self.member else { return };
-        if let Some(guest) = member.guests.find(session).and_then(|at| member.guests.get_mut(at)) {
+        if let Some(at) = member.guests.find(session)
+            && let Some(guest) = member.guests.get_mut(at)
+        {
             // [CLUSTER-9] Only a newer home takes over; what it does not claim is given back when it has claimed all.
             if guest.generation < home {
                 guest.unclaimed = self.table.owner_lock_ids(guest.owner).collect();
                 guest.waits.clear();
                 guest.claimed = false;
                 (guest.home, guest.generation, guest.meta) = (from, home, meta);
+                self.drop_guest_watches(at);
             }
             return;
         }
@@ -302,6 +305,7 @@ impl Node {
         let Some(member) = &mut self.member else { return };
         let Some(at) = member.guests.by_id.remove(&session) else { return };
         let Some(guest) = member.guests.slab.remove(at) else { return };
+        self.drop_guest_watches(at);
         self.owners.set(guest.owner, Whose::Ended(session));
         self.table.end_owner(now, guest.owner, ending, &mut self.fx);
         self.tell_effects(now);

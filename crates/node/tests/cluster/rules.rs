@@ -223,3 +223,26 @@ fn watchers_hear_of_all_masters_and_look_again_when_these_change() {
     cluster.evict(3);
     assert!(cluster.told(a.conn).contains(&ServerMessage::Notice(Notice::Resync)));
 }
+
+#[test]
+fn watchers_hear_of_masters_that_apply_late() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(3);
+    let mut b = cluster.open(2, 2);
+    cluster.fall_behind(3);
+    let mut a = cluster.open(1, 1);
+    cluster.ask(&mut a, Op::Watch { space: SpaceId(0), prefix: b"" });
+    let held = cluster.locked(&mut b, &name, EX);
+    let changed = |m: &ServerMessage| matches!(m, ServerMessage::Notice(Notice::Changed(_)));
+    assert!(cluster.told(a.conn).iter().any(changed));
+    // Its next home is told, and no longer the one before it.
+    cluster.attach(&mut a, 2);
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    cluster.ask(&mut a, Op::Watch { space: SpaceId(0), prefix: b"" });
+    cluster.release(&mut b, held.lock);
+    assert!(cluster.told(a.conn).iter().any(changed));
+    cluster.catch_up(3);
+    cluster.say(&a, ClientMessage::Goodbye);
+    cluster.locked(&mut b, &name, EX);
+    assert!(!cluster.told(a.conn).iter().any(changed), "nobody watches any more");
+}
