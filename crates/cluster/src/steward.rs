@@ -114,6 +114,12 @@ impl Steward {
             return false;
         }
         match self.members.get_mut(&node).filter(|watched| watched.incarnation == incarnation) {
+            #[cfg(feature = "planted")]
+            Some(Watched { fate: Fate::Condemned(_), .. })
+                if lockstead_types::planted::is(lockstead_types::planted::Bug::CondemnedRenewed) =>
+            {
+                true
+            }
             // [MEMBER-2]
             Some(Watched { fate: Fate::Condemned(_), .. }) => false,
             Some(Watched { fate: Fate::Heard(at), .. }) => {
@@ -156,6 +162,12 @@ impl Steward {
                 Fate::Heard(at) => at.max(self.blind).after(self.config.t_auth),
                 Fate::Condemned(at) => at.after(self.config.retry),
             };
+            #[cfg(feature = "planted")]
+            let due = if lockstead_types::planted::is(lockstead_types::planted::Bug::EvictEarly) {
+                due.before(self.config.t_auth.scaled(1, 2))
+            } else {
+                due
+            };
             if now >= due {
                 watched.fate = Fate::Condemned(now);
                 commands.push(Command::Evict { node, incarnation });
@@ -173,9 +185,19 @@ impl Steward {
         let mut seen = BTreeSet::new();
         let before = commands.len();
         for (session, entry) in state.homeless() {
+            #[cfg(feature = "planted")]
+            if lockstead_types::planted::is(lockstead_types::planted::Bug::HomelessStay) {
+                break;
+            }
             let home = (entry.home, entry.incarnation);
             seen.insert(home);
             let since = *self.lost_homes.entry(home).or_insert(now);
+            #[cfg(feature = "planted")]
+            let since = if lockstead_types::planted::is(lockstead_types::planted::Bug::HomelessEndedEarly) {
+                since.before(entry.ttl.scaled(3, 4))
+            } else {
+                since
+            };
             let asked = self.ended.get(&session).is_some_and(|at| now < at.after(self.config.retry));
             if now.since(since) >= entry.ttl && !asked && commands.len() - before < ENDED_AT_ONCE {
                 self.ended.insert(session, now);

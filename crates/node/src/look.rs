@@ -8,7 +8,7 @@ use lockstead_types::{
     name::escape,
     refusal::Refusal,
     reply::Reply,
-    report::{Holder, Meta, Report, SessionRow},
+    report::{DeadlockReport, Holder, Meta, Report, SessionRow},
     request::Query,
 };
 
@@ -26,6 +26,11 @@ impl Node {
             };
             each(session, seen);
         });
+    }
+
+    /// The newest deadlock reports, oldest first. For those who watch over a whole run.
+    pub fn deadlocks(&self) -> impl DoubleEndedIterator<Item = &DeadlockReport> {
+        self.reports.iter()
     }
 
     pub(crate) fn on_query(&mut self, now: Time, at: u32, id: RequestId, query: Query<'_>) {

@@ -204,6 +204,12 @@ impl Node {
         self.do_chores(now);
         self.propose_again(now);
         // [CLUSTER-1] Nothing expires at a node that may not act.
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::DeposedExpires) {
+            while let Some(at) = self.sessions.pop_expired(now) {
+                self.on_expired(now, at);
+            }
+        }
         if !self.may_act() {
             return;
         }

@@ -36,6 +36,10 @@ impl Reports {
         Deadlocks { reports, left_out: from as u32 }
     }
 
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &DeadlockReport> {
+        self.kept.iter().map(|(_, report)| report)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.kept.len()
     }

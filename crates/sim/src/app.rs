@@ -24,6 +24,11 @@ pub(crate) struct App {
     pub(crate) held: BTreeMap<LockId, Held>,
     keys: u64,
     leaving: bool,
+    watching: bool,
+    /// It was told to look again.
+    pub(crate) look: bool,
+    /// How often it was.
+    pub(crate) looks: u32,
 }
 
 /// A request without its last answer.
@@ -36,12 +41,28 @@ pub(crate) struct Asked {
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    Lock { name: u8 },
-    Convert { lock: LockId, from: Mode, write: Option<u64> },
-    Release { token: Token, name: u8, write: Option<u64> },
+    Lock {
+        name: u8,
+    },
+    Convert {
+        lock: LockId,
+        from: Mode,
+        write: Option<u64>,
+    },
+    Release {
+        token: Token,
+        name: u8,
+        write: Option<u64>,
+    },
     Cancel,
-    Read { lock: LockId },
+    Read {
+        lock: LockId,
+    },
     Sync,
+    /// After which what it is told of is whole, if it has not been told to look again meanwhile.
+    Look {
+        look: u32,
+    },
 }
 
 /// A lock the program believes to hold.
@@ -80,6 +101,7 @@ impl World {
         if self.clients[at].app.leaving || self.clients[at].session.deadline().is_none() {
             return;
         }
+        self.watch(at);
         self.use_locks(at);
         if self.phase == Phase::Drain {
             return self.cancel_all(at);
@@ -92,6 +114,19 @@ impl World {
             self.ask_cancel(at);
         } else if client.random.chance(100) && client.app.asked.len() < 32 {
             self.ask(at, &Op::Sync, What::Sync);
+        }
+    }
+
+    /// Some programs want to know of everything.
+    fn watch(&mut self, at: usize) {
+        if (at as u32) < self.options.watchers && !core::mem::replace(&mut self.clients[at].app.watching, true) {
+            let look = self.clients[at].app.looks;
+            self.ask(at, &Op::Watch { space: SpaceId(0), prefix: b"" }, What::Look { look });
+        }
+        // Who has to look again does so by asking all masters, and must hear of what comes after their answers.
+        if core::mem::take(&mut self.clients[at].app.look) {
+            let look = self.clients[at].app.looks;
+            self.ask(at, &Op::Sync, What::Look { look });
         }
     }
 
@@ -135,6 +170,7 @@ impl World {
     fn ask_lock(&mut self, at: usize) {
         let mode = self.mode(at);
         let (names, values) = (u64::from(self.options.names), self.options.values);
+        let patience = u64::from(self.options.patience);
         let client = &mut self.clients[at];
         let random = &mut client.random;
         let name = random.below(names) as u8;
@@ -143,7 +179,7 @@ impl World {
         let wait = match random.below(4) {
             0 => Wait::Never,
             1 | 2 if alone => Wait::Forever,
-            _ => Wait::For(Span::from_millis(random.around(500))),
+            _ => Wait::For(Span::from_millis(random.around(patience))),
         };
         let flags = if random.chance(values) { Flags::VALBLK } else { Flags::NONE };
         let owner = if random.chance(700) { OwnerRef::Alone } else { OwnerRef::Session };
@@ -178,6 +214,7 @@ impl World {
             held.converting = true;
             held.mode = meanwhile;
         }
+        self.history.converting(at, lock, meanwhile, self.now.min(self.lapse(at)));
         self.ask(at, &Op::Convert(request), What::Convert { lock, from, write });
     }
 
@@ -191,6 +228,8 @@ impl World {
         let bytes = write.map(u64::to_be_bytes);
         let flags = if write.is_some() { Flags::VALBLK } else { Flags::NONE };
         let release = ReleaseRequest { lock, flags, value: bytes.as_ref().map(|b| &b[..]) };
+        // It may have been over before, unnoticed.
+        self.history.ended(at, lock, self.now.min(self.lapse(at)));
         self.judge.on_release(held.name, held.token, self.now);
         let op = Op::Release { release, one_way };
         if one_way {
@@ -273,6 +312,8 @@ impl World {
                     self.judge_value(at, name, &value, asked.at);
                 }
             }
+            (What::Look { look }, Reply::Done) if look != self.clients[at].app.looks => {}
+            (What::Look { .. }, Reply::Done) => self.judge.watchers.resync(at, self.now),
             (What::Sync, Reply::Done) | (What::Cancel | What::Lock { .. }, Reply::Cancelled) => {}
             (_, Reply::Refused(why)) => self.on_refused(at, &asked, why),
             (what, reply) => self.judge.fail(Code::I14, &format!("client {at}: {what:?} was answered {reply:?}")),
@@ -296,6 +337,7 @@ impl World {
             self.judge
                 .fail(Code::I14, &format!("client {at}: the id of a lock that is held was given again: {before:?}"));
         }
+        self.history.granted(at, grant.lock, name, (mode, grant.token), (asked, self.now));
         self.judge_told(at, grant.lock);
         self.judge_read(at, name, grant, asked);
     }
@@ -307,6 +349,7 @@ impl World {
         let Some(held) = self.clients[at].app.held.get_mut(&lock) else { return };
         (held.mode, held.token, held.converting, held.until) = (mode, grant.token, false, until);
         held.blocking = false;
+        self.history.converted(at, lock, (mode, grant.token), (asked, self.now));
         self.judge_told(at, lock);
         if !self.modes.is_down(from, mode) {
             self.judge_read(at, name, grant, asked);
@@ -317,6 +360,7 @@ impl World {
         if let Some(held) = self.clients[at].app.held.get_mut(&lock) {
             held.mode = mode;
             held.converting = false;
+            self.history.kept(at, lock, mode);
             self.judge_told(at, lock);
         }
     }
@@ -332,8 +376,10 @@ impl World {
                     let calm = format!("client {at}: {why} for a lock that is held: {held:?}");
                     self.judge_taken(at, &calm);
                     self.clients[at].app.held.remove(&lock);
+                    self.history.ended(at, lock, 0);
                 }
             }
+            What::Look { .. } => self.clients[at].app.look = true,
             _ => {}
         }
         let known = lost
@@ -353,10 +399,12 @@ impl World {
 
     pub(crate) fn on_lock_lost(&mut self, at: usize, lock: LockId, why: Revoked) {
         let Some(held) = self.clients[at].app.held.remove(&lock) else { return };
+        self.history.ended(at, lock, 0);
         self.judge_taken(at, &format!("client {at} lost {held:?}: {why:?}"));
     }
 
     pub(crate) fn on_lease_lost(&mut self, at: usize) {
+        self.history.all_ended(at, self.lapse(at));
         self.clients[at].app.held.clear();
     }
 

@@ -2,8 +2,8 @@
 
 use lockstead_client_core::{Config, Ending, Input, Lease, Output, Session};
 use lockstead_types::{
-    SessionId, Span,
-    message::ClientMessage,
+    SessionId, Span, Time,
+    message::{ClientMessage, ServerMessage},
     reply::{Notice, Reply},
     report::Meta,
 };
@@ -11,6 +11,7 @@ use lockstead_wire::encode_client;
 
 use crate::{
     app::App,
+    forge::{forge, is_lie},
     net::{End, Payload},
     options::Fault,
     queue::Event,
@@ -32,9 +33,15 @@ pub(crate) struct Client {
     pub(crate) paused_until: u64,
     wake_at: u64,
     pub(crate) conn: Option<u32>,
+    /// True time since when it has been connected.
+    pub(crate) conn_since: u64,
     attempt: u32,
     /// Another connection took its session.
     pub(crate) superseded: bool,
+    /// True time at which its lease was over, where its clock has changed its rate since.
+    lapsed: Option<u64>,
+    /// When its lease is over by its own clock, also once it is.
+    deadline: Option<Time>,
     /// Which node is next.
     next: usize,
     pub(crate) app: App,
@@ -70,8 +77,11 @@ impl World {
             paused_until: 0,
             wake_at: 0,
             conn: None,
+            conn_since: 0,
             attempt: 0,
             superseded: false,
+            lapsed: None,
+            deadline: None,
             next,
             app: App::default(),
             random,
@@ -86,17 +96,21 @@ impl World {
         let fresh = self.new_client(at);
         self.clients[at] = Client { alive: true, life: life + 1, ..fresh };
         self.trace.say(self.now, format_args!("client {at} starts: session {}", self.clients[at].id.0 as u64));
-        self.judge.on_client_start(at, self.clients[at].id);
+        self.judge.watchers.forget(at);
         self.after_client(at);
         self.plan_work(at);
     }
 
     /// The process ends, at once.
     pub(crate) fn kill_client(&mut self, at: usize) {
-        let client = &mut self.clients[at];
-        if !client.alive {
+        if !self.clients[at].alive {
             return;
         }
+        // A local session ends with its connection.
+        let local = self.clients[at].host < self.nodes.len();
+        let over = if local { self.now.min(self.lapse(at)) } else { self.lapse(at) };
+        self.history.all_ended(at, over);
+        let client = &mut self.clients[at];
         client.alive = false;
         client.life += 1;
         client.paused_until = 0;
@@ -124,8 +138,26 @@ impl World {
         }
         self.trace.say(self.now, format_args!("client {at} says goodbye"));
         client.app.leave();
+        self.history.all_ended(at, self.now.min(self.lapse(at)));
+        let client = &mut self.clients[at];
         client.session.goodbye(now);
         self.after_client(at);
+    }
+
+    /// True time at which its lease is over, unless it is renewed: before, nobody may end it.
+    pub(crate) fn lapse(&self, at: usize) -> u64 {
+        let client = &self.clients[at];
+        let deadline = client.deadline.map_or(self.now, |deadline| self.clocks[client.host].when(deadline));
+        client.lapsed.unwrap_or(deadline)
+    }
+
+    /// Before clocks change their rates: what they say of times before that would be wrong.
+    pub(crate) fn note_lapses(&mut self) {
+        for at in 0..self.clients.len() {
+            if self.clients[at].deadline.is_some_and(|deadline| self.client_time(at) >= deadline) {
+                self.clients[at].lapsed = Some(self.lapse(at));
+            }
+        }
     }
 
     pub(crate) fn on_wake_client(&mut self, client: u8, life: u32) {
@@ -173,6 +205,7 @@ impl World {
             return;
         }
         match payload {
+            Payload::Server(ServerMessage::Reply { id, reply }) if is_lie(id) => self.judge_lie(id, &reply),
             Payload::Server(message) => {
                 if self.trace.wants_text() {
                     self.trace.say(self.now, format_args!("client {at} < conn {conn}: {message:?}"));
@@ -208,12 +241,21 @@ impl World {
                 }
                 Output::Send(message) => {
                     let bytes = bytes_of(&message);
+                    let lies = self.options.has(Fault::Forge) && !self.options.alone;
+                    let lie = if lies { forge(&mut client.random, self.options.names, &message) } else { None };
                     if let Some(conn) = client.conn {
                         self.send(conn, 1, Payload::Client(bytes));
+                        lie.into_iter().for_each(|lie| self.send(conn, 1, Payload::Client(lie)));
                     }
                 }
                 Output::Answer { key, reply, .. } => self.on_answer(at, key, reply),
                 Output::Notice(Notice::Blocking { lock, .. }) => client.app.on_blocking(lock),
+                Output::Notice(Notice::Changed(change)) => self.judge_change(at, &change),
+                Output::Notice(Notice::Resync) => {
+                    client.app.look = true;
+                    client.app.looks += 1;
+                    self.judge.watchers.forget(at);
+                }
                 Output::LockLost { lock, why } => self.on_lock_lost(at, lock, why),
                 Output::Lease(Lease::Lost) => self.on_lease_lost(at),
                 Output::Over(ending) => self.on_over(at, ending),
@@ -221,11 +263,14 @@ impl World {
                 Output::Notice(_) | Output::Lease(_) | Output::Opened => {}
             }
         }
+        let client = &mut self.clients[at];
+        client.deadline = client.session.deadline().or(client.deadline);
         self.plan_wake_client(at);
     }
 
     fn on_over(&mut self, at: usize, ending: Ending) {
         self.judge_over(at, ending);
+        self.history.all_ended(at, 0);
         // The program starts again with a new session.
         let client = &mut self.clients[at];
         client.alive = false;
@@ -272,6 +317,7 @@ impl World {
         let local = host < self.nodes.len();
         let conn = self.net.join([End::Client(client), End::Node(node)], local);
         self.clients[at].conn = Some(conn);
+        self.clients[at].conn_since = self.now;
         self.trace.say(self.now, format_args!("conn {conn}: client {client} to node {node}"));
         self.judge.on_conn(conn, usize::from(node), at, local);
         self.put(conn, 1, self.now, Payload::Accept { client, local });
@@ -316,7 +362,7 @@ impl World {
     }
 }
 
-fn bytes_of(message: &ClientMessage<'_>) -> Vec<u8> {
+pub(crate) fn bytes_of(message: &ClientMessage<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_client(message, &mut bytes).expect("what a session sends fits");
     bytes

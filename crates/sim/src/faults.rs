@@ -29,7 +29,11 @@ impl World {
         let dice = &mut self.dice[fault as usize];
         let node = dice.below(nodes) as usize;
         let client = dice.below(clients) as usize;
-        let span = dice.around(ttl / 2);
+        // As long as leases of clients are, or of members.
+        let long = dice.chance(250);
+        let span = if long { dice.between(2 * SEC, 7 * SEC) } else { dice.around(ttl / 2) };
+        self.note_fault(fault, 2 * span + 3 * SEC);
+        let dice = &mut self.dice[fault as usize];
         match fault {
             Fault::Kill => {
                 if dice.chance(500) {
@@ -48,7 +52,7 @@ impl World {
             Fault::Cut | Fault::CutOneWay | Fault::Slow => self.cut_some(fault, span),
             Fault::Drift | Fault::DriftOut => self.set_rates(),
             Fault::SlowDisk => self.nodes[node].disk.slow_until = self.now + span,
-            Fault::LateWrites => {}
+            Fault::LateWrites | Fault::Forge => {}
             Fault::Isolate | Fault::Split => self.part_hosts(fault, node, span),
             Fault::Wipe => self.wipe_node(node),
             Fault::Churn => self.drain_node(node),
@@ -130,6 +134,7 @@ impl World {
     /// No more faults.
     pub(crate) fn heal(&mut self) {
         self.trace.say(self.now, format_args!("all faults stop"));
+        self.note_fault(Fault::KillAll, 0);
         self.net.heal();
         (self.group.down_until, self.group.slow_until, self.group.loss_until) = (0, 0, 0);
         for node in 0..self.nodes.len() {

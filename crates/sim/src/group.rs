@@ -74,6 +74,10 @@ impl Group {
         }
     }
 
+    pub(crate) fn term(&self) -> u32 {
+        self.term
+    }
+
     /// Turns the leader out; the next one is another, where there is one.
     pub(crate) fn depose(&mut self) {
         self.leader = None;
@@ -134,7 +138,7 @@ impl World {
         self.awake(node) && voters.contains(&node) && 2 * there > voters.len() && self.group.down_until <= self.now
     }
 
-    fn leads(&self) -> Option<usize> {
+    pub(crate) fn leads(&self) -> Option<usize> {
         let leader = self.group.leader.as_ref()?;
         let same = self.nodes[leader.node].life == leader.life;
         (same && self.has_majority(leader.node)).then_some(leader.node)
@@ -184,7 +188,7 @@ impl World {
             }
             return;
         }
-        let command = proposal.command.clone();
+        let (command, proposal_term) = (proposal.command.clone(), proposal.term);
         let before = self.group.state.epoch;
         let outcome = self.group.state.apply(&command);
         if self.trace.wants_text() {
@@ -193,6 +197,9 @@ impl World {
             self.trace.say(self.now, format_args!("group: commits {}: {outcome:?}, epoch {epoch}", short(&command)));
         }
         self.trace.mix(u64::from(self.group.state.epoch));
+        if let (Ok(_), Some(_), Command::Evict { node, incarnation }) = (&outcome, proposal_term, &command) {
+            self.judge_evicted(*node, *incarnation);
+        }
         self.group.log.push(command);
         if self.group.state.epoch < before {
             self.judge.fail(crate::invariants::Code::I15, "the epoch went back");
@@ -359,7 +366,22 @@ impl World {
         let rho = u64::from(RHO_PPM);
         let span = t_auth.scaled(1_000_000 - rho, 1_000_000 + rho).as_nanos() - 10 * MS;
         let takes = self.net.latency(self.now, leader, at);
+        #[cfg(feature = "planted")]
+        let (sent, span) = self.misjudge((sent, span), at, takes);
         self.plan_group(takes, GroupEvent::Authority { node, life, until: sent + span });
+    }
+
+    /// What a shell gets wrong that takes more authority than it was given.
+    #[cfg(feature = "planted")]
+    fn misjudge(&self, (sent, span): (u64, u64), at: usize, takes: u64) -> (u64, u64) {
+        use lockstead_types::planted::{Bug, is};
+        if is(Bug::AuthorityUndiscounted) {
+            (sent, StewardConfig::default().t_auth.as_nanos())
+        } else if is(Bug::AuthorityFromAnswer) {
+            (self.clocks[at].at(self.now + takes).as_nanos(), span)
+        } else {
+            (sent, span)
+        }
     }
 
     fn on_authority(&mut self, node: u8, life: u32, until: u64) {

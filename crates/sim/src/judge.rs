@@ -1,22 +1,24 @@
 //! The judge: sees the tables of all nodes after each of their steps, every message, and what every program believes, and
 //! asks the invariants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstead_client_core::Ending;
 use lockstead_cluster::{Command, EndWhy};
 use lockstead_node::{Output, Record};
+use lockstead_table::Seen;
 use lockstead_types::{
-    LockId, Mode, ModeTable, SessionId, Time, Token,
+    LockId, Mode, ModeTable, RequestId, SessionId, Time, Token,
     message::{ClientMessage, Rejection, ServerMessage},
-    reply::{Grant, Value},
+    reply::{Grant, Reply, Value},
     request::Claim,
 };
 
 use crate::{
     group::id_of,
     invariants::{
-        Code, i01, i02, i03, i05::Generations, i06, i07, i08::Renewals, i10, i14::Answers, i17, i18, i21, i23,
+        Code, i01, i02, i03, i05::Generations, i06, i07, i08::Renewals, i09::Leases, i10, i11, i12::Deadlocks,
+        i13::Notices, i14::Answers, i17, i18, i19::Watchers, i20, i21, i23,
     },
     options::Options,
     resource::{name_of, number_of},
@@ -32,6 +34,9 @@ pub(crate) struct Row {
     pub(crate) held: Option<Mode>,
     pub(crate) wanted: Option<Mode>,
     pub(crate) token: Token,
+    /// Its place among those that wait.
+    pub(crate) ticket: u64,
+    pub(crate) alone: bool,
 }
 
 /// What is wrong.
@@ -88,10 +93,18 @@ pub(crate) struct Judge {
     /// The table of each node.
     pub(crate) rows: Vec<Vec<Row>>,
     scratch: Vec<Row>,
+    /// Whether each node granted everything it could before its step.
+    ready: Vec<bool>,
     renewals: Renewals,
+    pub(crate) leases: Leases,
+    pub(crate) notices: Notices,
+    pub(crate) deadlocks: Deadlocks,
+    pub(crate) watchers: Watchers,
     answers: Answers,
     generations: Generations,
     conns: BTreeMap<u32, Conn>,
+    /// Ends of sessions that a node proposed because their leases had run out.
+    pub(crate) expiries: BTreeSet<(usize, SessionId, u32)>,
     /// When faults stopped, true time.
     pub(crate) healed: u64,
     pub(crate) now: u64,
@@ -113,10 +126,16 @@ impl Judge {
             truth: Truth { names: (0..options.names).map(|_| NameTruth::default()).collect(), decided: 0 },
             rows: vec![Vec::new(); options.nodes as usize],
             scratch: Vec::new(),
+            ready: vec![false; options.nodes as usize],
             renewals: Renewals::default(),
+            leases: Leases::default(),
+            notices: Notices::default(),
+            deadlocks: Deadlocks::default(),
+            watchers: Watchers::default(),
             answers: Answers::default(),
             generations: Generations::default(),
             conns: BTreeMap::new(),
+            expiries: BTreeSet::new(),
             healed: u64::MAX,
             now: 0,
             audits: 0,
@@ -135,7 +154,7 @@ impl Judge {
         }
     }
 
-    fn must(&mut self, code: Code, outcome: Result<(), String>) {
+    pub(crate) fn must(&mut self, code: Code, outcome: Result<(), String>) {
         if let Err(what) = outcome {
             self.fail(code, &what);
         }
@@ -162,8 +181,6 @@ impl Judge {
             }
         }
     }
-
-    pub(crate) fn on_client_start(&mut self, _at: usize, _session: SessionId) {}
 
     pub(crate) fn on_conn(&mut self, conn: u32, _node: usize, _client: usize, local: bool) {
         self.conns.insert(conn, Conn { local, session: None, opened: Time::ZERO });
@@ -198,6 +215,11 @@ impl Judge {
             Output::Send { conn, message } => {
                 let Some(known) = self.conns.get(&(conn.0 as u32)) else { return };
                 let (Some(session), opened) = (known.session, known.opened) else { return };
+                if let ServerMessage::Renewed { .. } | ServerMessage::Opened { .. } | ServerMessage::Attached(_) =
+                    message
+                {
+                    self.leases.renewed(session, self.now);
+                }
                 match message {
                     ServerMessage::Renewed { .. } => self.renewals.renewed(at, session, now, None),
                     ServerMessage::Opened { ttl } => self.renewals.renewed(at, session, opened, Some(*ttl)),
@@ -257,16 +279,19 @@ impl World {
             };
             let (held, wanted) = (mode(seen.held), mode(seen.wanted));
             let name = number_of(seen.name);
-            rows.push(Row { lock: seen.lock, session, name, held, wanted, token: seen.token });
+            let Seen { lock, token, ticket, alone, .. } = seen;
+            rows.push(Row { lock, session, name, held, wanted, token, ticket, alone });
         });
         let ready = node.is_ready();
         let before = core::mem::take(&mut self.judge.rows[at]);
         if ready {
             self.judge.settle_doubts(&rows);
         }
+        self.judge_deadlocks(at, &before, &rows);
         if rows != before {
             self.compare(at, &before, &rows);
         }
+        self.judge.ready[at] = ready;
         self.judge.rows[at] = rows;
         self.judge.scratch = before;
     }
@@ -289,7 +314,7 @@ impl World {
             if row.held.is_some() && news {
                 let outcome = i01::granted(&self.modes, rows, row);
                 self.judge.must(Code::I1, outcome);
-                self.on_held(at, row, same);
+                self.on_held(at, row, same, (before, rows));
             }
         }
         for (name, truth) in self.judge.truth.names.iter_mut().enumerate() {
@@ -304,7 +329,7 @@ impl World {
     }
 
     /// A lock is held that was not, or not so.
-    fn on_held(&mut self, at: usize, row: &Row, before: Option<&Row>) {
+    fn on_held(&mut self, at: usize, row: &Row, before: Option<&Row>, all: (&[Row], &[Row])) {
         let Some(mode) = row.held else { return };
         let name = &mut self.judge.truth.names[usize::from(row.name)];
         self.trace.mix(row.token.as_u64());
@@ -343,6 +368,10 @@ impl World {
         }
         name.untold.push(row.token);
         self.judge.must(Code::I3, fresh);
+        // [SLOT-3] A thaw serves what came during the freeze in another order.
+        if self.judge.ready[at] {
+            self.judge.must(Code::I11, i11::granted(row, before, all));
+        }
         self.judge_master(at, row);
         i07::decided(self, row, before);
     }
@@ -357,6 +386,7 @@ impl World {
             let outcome = self.judge.generations.decided(state, id_of(at), &name_of(row.name));
             self.judge.must(Code::I5, outcome);
         }
+        self.judge_in(at, "decided");
     }
 
     /// A program was told of a grant that it does not want any more.
@@ -411,6 +441,12 @@ impl World {
         self.judge.must(Code::I18, outcome);
     }
 
+    /// A client that claimed what is not its own has its answer.
+    pub(crate) fn judge_lie(&mut self, id: RequestId, reply: &Reply) {
+        let outcome = i20::answered(id, reply);
+        self.judge.must(Code::I20, outcome);
+    }
+
     pub(crate) fn judge_client(&mut self, at: usize, now: Time) {
         self.judge.now = self.now;
         let outcome = i23::told(&self.clients[at].session, now);
@@ -453,6 +489,9 @@ impl World {
     pub(crate) fn audit(&mut self) {
         self.judge.now = self.now;
         self.judge.audits += 1;
+        self.judge_leases();
+        self.judge_notices();
+        self.judge_cycles();
         for at in 0..self.nodes.len() {
             let outcome = i18::waiters(&self.judge.rows[at], self.options.waiters);
             self.judge.must(Code::I18, outcome);

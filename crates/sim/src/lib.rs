@@ -22,10 +22,14 @@ mod random;
 mod trace;
 
 mod app;
+mod calm;
 mod clients;
 mod faults;
+mod forge;
 mod group;
+mod history;
 mod judge;
+mod model;
 mod net;
 mod nodes;
 mod resource;
@@ -34,7 +38,7 @@ mod world;
 pub use invariants::Code;
 pub use judge::Violation;
 #[cfg(feature = "planted")]
-pub use mutations::mutations;
+pub use mutations::{Hunt, mutations};
 pub use options::{Fault, Mix, Options};
 pub use run::{Outcome, catch_panics, run};
 pub use shrink::shrink;

@@ -20,6 +20,7 @@ cargo xtask sim [OPTION ...]
   --set O=N      change an option of every seed, as they are printed: --set clients=2 --set cut=0
   --twice        run every seed twice and compare the traces
   --mutations    plant one bug after the other and say after how many seeds each is caught
+  --bug NAME     with --mutations: those alone whose names contain this
   --keep-going   do not stop at the first violation
 ";
 
@@ -34,6 +35,7 @@ struct Args {
     twice: bool,
     keep_going: bool,
     mutations: bool,
+    bug: String,
     set: Vec<String>,
 }
 
@@ -91,6 +93,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
             "--twice" => args.twice = true,
             "--mutations" => args.mutations = true,
             "--keep-going" => args.keep_going = true,
+            "--bug" => args.bug = words.next().ok_or("--bug: a name is wanted")?,
             "--set" => args.set.push(words.next().ok_or("--set: an option is wanted")?),
             "--help" | "-h" => return Err(String::new()),
             other => return Err(format!("there is no option {other}")),
@@ -122,15 +125,12 @@ fn one(seed: u64, args: &Args) -> Result<bool, String> {
     Ok(outcome.violation.is_none())
 }
 
-/// Bugs of a node alone: what it takes to catch them does not depend on others.
 #[cfg(feature = "planted")]
 fn planted(args: &Args) -> Result<bool, String> {
     options(0, args)?;
-    let change = |seed| {
-        let drawn = options(args.from + seed, args).unwrap_or_else(|_| Options::of(seed));
-        Options { alone: true, nodes: 1, witness: false, ..drawn }
-    };
-    Ok(lockstead_sim::mutations(args.seeds.unwrap_or(500), &change))
+    let draw = |seed| options(seed, args).unwrap_or_else(|_| Options::of(seed));
+    let hunt = lockstead_sim::Hunt { from: args.from, most: args.seeds, name: args.bug.clone() };
+    Ok(lockstead_sim::mutations(&hunt, &draw))
 }
 
 #[cfg(not(feature = "planted"))]

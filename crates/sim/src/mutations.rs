@@ -1,27 +1,80 @@
-//! Bugs planted one after the other, and after how many seeds each is caught.
+//! Bugs planted one after the other, and after how many seeds each is caught. A bug that is not caught within the number of
+//! seeds stated beside it says that a checker has gone blind, or that the world does not drive the code to it any more.
 
-use lockstead_types::planted::{Bug, plant};
+use lockstead_types::planted::{Bug, Scope, plant};
 
-use crate::{options::Options, run::run};
+use crate::{invariants::Code, options::Options, run::run};
 
-/// Tries every planted bug on up to `most` seeds, as `change` makes them, and prints a table. Whether all were caught.
-pub fn mutations(most: u64, change: &dyn Fn(u64) -> Options) -> bool {
-    let mut missed = 0;
-    println!("{:<19} {:>5}  {:<6} what it does", "planted bug", "seeds", "by");
-    for bug in Bug::ALL {
-        plant(*bug);
-        let caught = (0..most).find_map(|seed| run(&change(seed), false).violation.map(|v| (seed + 1, v.code)));
+/// Which bugs, and how long each is looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Hunt {
+    /// The first seed.
+    pub from: u64,
+    /// Seeds for each bug; where it is not said, as many as are stated beside it.
+    pub most: Option<u64>,
+    /// Part of the name of the bugs wanted; empty for all.
+    pub name: String,
+}
+
+/// Tries every planted bug on seeds as `draw` makes them, and prints a table. Whether all were caught.
+pub fn mutations(hunt: &Hunt, draw: &(dyn Fn(u64) -> Options + Sync)) -> bool {
+    let (mut tried, mut missed) = (0, 0);
+    println!("{:<21} {:>5} {:>6}  {:<5} what it does", "planted bug", "seeds", "within", "by");
+    for bug in Bug::ALL.iter().filter(|bug| format!("{bug:?}").contains(&hunt.name)) {
+        let within = hunt.most.unwrap_or(bug.within());
+        let caught = seek(*bug, hunt.from, within, draw);
         plant(Bug::None);
-        match caught {
-            Some((seeds, code)) => {
-                println!("{:<19} {seeds:>5}  {:<6} {}", format!("{bug:?}"), format!("{code:?}"), bug.text())
-            }
-            None => {
-                missed += 1;
-                println!("{:<19} {:>5}  {:<6} {}", format!("{bug:?}"), "-", "MISSED", bug.text());
+        let (seeds, code) = match caught {
+            Some((seeds, code)) => (seeds.to_string(), format!("{code:?}")),
+            None => ("-".into(), "MISS".into()),
+        };
+        tried += 1;
+        missed += u32::from(caught.is_none());
+        println!("{:<21} {seeds:>5} {within:>6}  {code:<5} {}", format!("{bug:?}"), bug.text());
+    }
+    println!("{tried} planted, {missed} missed");
+    missed == 0
+}
+
+/// How many seeds it took, and what caught it. Only seeds count in which the bug can be seen, and only violations that are not
+/// there without it.
+fn seek(bug: Bug, from: u64, within: u64, draw: &(dyn Fn(u64) -> Options + Sync)) -> Option<(u64, Code)> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut seeds = (from..).map(|seed| suited(bug, draw(seed))).filter(|options| fits(bug, options));
+    let mut tried = 0;
+    while tried < within {
+        let batch: Vec<Options> = seeds.by_ref().take(cores.min((within - tried) as usize)).collect();
+        plant(bug);
+        let found = all_of(&batch);
+        plant(Bug::None);
+        for (options, code) in batch.iter().zip(found) {
+            tried += 1;
+            if let Some(code) = code
+                && run(options, false).violation.is_none()
+            {
+                return Some((tried, code));
             }
         }
     }
-    println!("{} planted, {missed} missed", Bug::ALL.len());
-    missed == 0
+    None
+}
+
+/// Runs them side by side.
+fn all_of(batch: &[Options]) -> Vec<Option<Code>> {
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = batch.iter().map(|o| scope.spawn(|| run(o, false).violation.map(|v| v.code))).collect();
+        runs.into_iter().map(|run| run.join().unwrap_or(Some(Code::Panic))).collect()
+    })
+}
+
+/// Bugs of a node alone are sought there: what it takes to catch them does not depend on others.
+fn suited(bug: Bug, drawn: Options) -> Options {
+    match bug.scope() {
+        Scope::Alone => Options { alone: true, nodes: 1, witness: false, ..drawn },
+        Scope::Cluster => drawn,
+    }
+}
+
+fn fits(bug: Bug, options: &Options) -> bool {
+    bug.scope() == Scope::Alone || options.nodes > 1
 }

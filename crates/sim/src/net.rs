@@ -109,6 +109,11 @@ impl Net {
         from != to && self.cut[from * self.hosts + to] > now
     }
 
+    /// Whether anything is cut or slow now.
+    pub(crate) fn is_troubled(&self, now: u64) -> bool {
+        self.cut.iter().chain(&self.slow).any(|until| *until > now)
+    }
+
     pub(crate) fn cut(&mut self, from: usize, to: usize, until: u64) {
         let place = &mut self.cut[from * self.hosts + to];
         *place = (*place).max(until);

@@ -39,6 +39,8 @@ pub(crate) struct Host {
     pub(crate) identity: u128,
     /// Of this start.
     pub(crate) nonce: u64,
+    /// What it does now it does because of the time.
+    pub(crate) ticking: bool,
     pub(crate) incarnation: Option<Incarnation>,
     /// Whom it is dialling, a bit each.
     pub(crate) dialing: u32,
@@ -89,6 +91,7 @@ impl Host {
             applied: 0,
             identity,
             nonce: 0,
+            ticking: false,
             incarnation: None,
             dialing: 0,
             lags_until: 0,
@@ -279,7 +282,9 @@ impl World {
 
     pub(crate) fn tell_node(&mut self, at: usize, input: Input<'_>) {
         let now = self.clocks[at].at(self.now);
-        let Some(node) = &mut self.nodes[at].node else { return };
+        let host = &mut self.nodes[at];
+        let Some(node) = &mut host.node else { return };
+        host.ticking = matches!(input, Input::Tick);
         node.handle(now, input);
         self.after_node(at);
     }
@@ -348,6 +353,7 @@ impl World {
             }
             let now = self.clocks[at].at(self.now);
             self.judge.on_node_output(at, now, &output);
+            self.judge_expiry(at, now, &output);
             self.carry_out(at, output);
         }
         self.plan_wake_node(at);

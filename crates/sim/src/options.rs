@@ -90,6 +90,8 @@ faults! {
     Leader "leader" 10 Cluster;
     /// A node learns late of what was committed.
     Lag "lag" 8 Cluster;
+    /// Clients claim, beside what they hold, what nobody granted them.
+    Forge "forge" 5 Cluster;
     /// Every node dies at once.
     KillAll "kill-all" 45 Cluster;
 }
@@ -133,6 +135,10 @@ pub struct Options {
     pub convert: u32,
     /// Of a thousand locks and releases, those that read and write the value block.
     pub values: u32,
+    /// How many of the clients watch all resources.
+    pub watchers: u32,
+    /// Milliseconds a bounded wait may take, about.
+    pub patience: u32,
     /// Which modes are asked for: all six, mostly shared, only exclusive.
     pub mix: Mix,
     /// Of a thousand runs of a fault's mean time, how many strikes; 0 for never.
@@ -175,6 +181,8 @@ impl Options {
             lazy: random.pick(&[0, 0, 300, 900]),
             convert: random.pick(&[0, 100, 400]),
             values: random.pick(&[0, 200, 800]),
+            watchers: random.pick(&[0, 0, 1, 2]),
+            patience: random.pick(&[300, 500, 1_500]),
             mix: random.pick(&[Mix::Six, Mix::Six, Mix::Shared, Mix::Exclusive]),
             rates: [0; Fault::ALL.len()],
         };
@@ -244,6 +252,8 @@ impl Options {
             "lazy" => &mut self.lazy,
             "convert" => &mut self.convert,
             "values" => &mut self.values,
+            "watchers" => &mut self.watchers,
+            "patience" => &mut self.patience,
             "alone" => {
                 self.alone = number > 0;
                 return Ok(());
@@ -264,9 +274,9 @@ impl fmt::Display for Options {
         let Options { alone, nodes, witness, clients, locals, names, ttl, fire, delay, .. } = self;
         write!(f, "nodes={nodes} alone={} witness={} clients={clients}", u8::from(*alone), u8::from(*witness))?;
         write!(f, " locals={locals} names={names} ttl={ttl} fire={fire} delay={delay}")?;
-        let Options { think, hold, depth, credit, waiters, lazy, convert, values, mix, .. } = self;
+        let Options { think, hold, depth, credit, waiters, lazy, convert, values, watchers, patience, mix, .. } = self;
         write!(f, " think={think} hold={hold} depth={depth} credit={credit} waiters={waiters} lazy={lazy}")?;
-        write!(f, " convert={convert} values={values} mix={mix:?}")?;
+        write!(f, " convert={convert} values={values} watchers={watchers} patience={patience} mix={mix:?}")?;
         for fault in Fault::ALL.iter().filter(|fault| self.has(**fault)) {
             write!(f, " {}={}", fault.text(), self.rates[*fault as usize])?;
         }

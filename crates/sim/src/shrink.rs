@@ -41,6 +41,7 @@ fn candidates(options: &Options) -> Vec<Options> {
     add(&|o| o.convert = 0);
     add(&|o| o.values = 0);
     add(&|o| o.lazy = 0);
+    add(&|o| o.watchers = 0);
     add(&|o| o.depth = 1);
     add(&|o| o.fire = (o.fire / 2).max(1));
     all

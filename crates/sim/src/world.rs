@@ -3,10 +3,14 @@
 use lockstead_types::{ModeTable, tables::built_in};
 
 use crate::{
+    calm::Calm,
     clients::Client,
     clock::Clock,
     group::Group,
+    history::History,
+    invariants::Code,
     judge::Judge,
+    model,
     net::{End, Net},
     nodes::Host,
     options::{Fault, Options},
@@ -58,6 +62,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) resources: Resources,
     pub(crate) judge: Judge,
+    pub(crate) calm: Calm,
+    pub(crate) history: History,
     /// For each kind of fault.
     pub(crate) dice: Vec<Random>,
     /// For what hosts do by themselves.
@@ -81,6 +87,8 @@ impl World {
         let mut world = World {
             resources: Resources::new(&modes, options.names as usize),
             judge: Judge::new(&options, &modes),
+            calm: Calm::default(),
+            history: History::new(options.names as usize),
             now: BEGIN,
             phase: Phase::Fire,
             until: BEGIN + u64::from(options.fire) * SEC,
@@ -144,6 +152,19 @@ impl World {
             self.trace.mix(self.now);
             self.dispatch(event);
         }
+        self.judge_history();
+    }
+
+    /// Whether one lock manager that does one thing after the other could have answered like this.
+    fn judge_history(&mut self) {
+        if self.judge.violation().is_some() || !self.options.clocks_keep() {
+            return;
+        }
+        for (name, holds) in self.history.names.iter().enumerate() {
+            if let Err(what) = model::check(&self.modes, holds) {
+                return self.judge.fail(Code::Model, &format!("resource {name}: {what}"));
+            }
+        }
     }
 
     fn dispatch(&mut self, event: Event) {
@@ -166,6 +187,7 @@ impl World {
     }
 
     fn on_audit(&mut self) {
+        self.look_for_calm();
         self.audit();
         if self.now >= self.until {
             self.on_phase_end();
@@ -186,6 +208,7 @@ impl World {
             }
             Phase::Heal => {
                 self.judge_progress();
+                self.judge_starving();
                 self.phase = Phase::Drain;
                 self.until = self.now + patience;
             }
@@ -204,6 +227,7 @@ impl World {
 
     /// Every clock gets a rate within what is promised, often at the edge of it.
     pub(crate) fn set_rates(&mut self) {
+        self.note_lapses();
         let (now, rho) = (self.now, i64::from(RHO_PPM));
         let nodes = self.nodes.len();
         let out = self.options.has(Fault::DriftOut);

@@ -39,6 +39,10 @@ pub struct Seen<'a> {
     pub wanted: Option<Claim>,
     /// The token held, [`Token::NONE`] where none is.
     pub token: Token,
+    /// Its place among those that wait: lower ones came before.
+    pub ticket: u64,
+    /// Whether it stands alone.
+    pub alone: bool,
 }
 
 impl Table {
@@ -58,6 +62,8 @@ impl Table {
                 held: lock.is_held().then(|| self.claim(place, lock.mode)),
                 wanted: self.wait(place).map(|w| self.claim(place, w.want)),
                 token: self.token(place),
+                ticket: self.wait(place).map_or(0, |w| w.ticket),
+                alone: lock.traits.has(Traits::ALONE),
             });
         }
     }

@@ -221,6 +221,10 @@ impl Table {
     /// Goes on in a later epoch: every token from here on is of it. An epoch that is not later changes nothing. The
     /// sequence goes on, so tokens rise whoever looks at them ([TOKEN-1]).
     pub fn set_epoch(&mut self, epoch: u32) {
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::TokenEpochStays) {
+            return;
+        }
         self.epoch = self.epoch.max(epoch.min(Token::EPOCH_MAX));
         // [SLOT-6] What comes from now on comes after all that ever waited under a master of an earlier epoch.
         self.tickets = self.tickets.max(first_ticket(self.epoch));

@@ -6,8 +6,17 @@ use core::sync::atomic::{AtomicU32, Ordering};
 /// The bug that is planted now; 0 for none.
 static PLANTED: AtomicU32 = AtomicU32::new(0);
 
+/// Where a bug can be seen.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Scope {
+    /// At a node that knows of no cluster.
+    Alone,
+    /// Among members.
+    Cluster,
+}
+
 macro_rules! bugs {
-    ($($name:ident $text:literal;)*) => {
+    ($($name:ident $scope:ident $within:literal $text:literal;)*) => {
         /// A bug.
         #[derive(Copy, Clone, PartialEq, Eq, Debug)]
         #[repr(u32)]
@@ -32,31 +41,73 @@ macro_rules! bugs {
                     $(Bug::$name => $text,)*
                 }
             }
+
+            /// Where it can be seen.
+            #[must_use]
+            pub const fn scope(self) -> Scope {
+                match self {
+                    Bug::None => Scope::Alone,
+                    $(Bug::$name => Scope::$scope,)*
+                }
+            }
+
+            /// After so many seeds it must have been caught.
+            #[must_use]
+            pub const fn within(self) -> u64 {
+                match self {
+                    Bug::None => 0,
+                    $(Bug::$name => $within,)*
+                }
+            }
         }
     };
 }
 
 bugs! {
-    Compatible "the table takes PW for compatible with PR";
-    OldModeFirst "a conversion that waits lets go of its old mode";
-    SameToken "a conversion up keeps its token";
-    TokenReuse "tokens start again from the same number after a restart";
-    NoBlocking "a holder is not told that somebody waits";
-    NoPromote "a release serves nobody who waits";
-    NoWaiterLimit "the bound on waiters is not looked at";
-    CancelFrees "a conversion that ends without its grant frees the lock";
-    LostValue "a value that is written is dropped";
-    NoFreeze "a node that restarts grants at once";
-    ShortFreeze "the freeze ends with the first session that is back";
-    NotJournaled "a session that opens is not written to the journal";
-    ExpireEarly "a lease ends a quarter before its time";
-    NeverExpire "the locks of a session whose lease ran out stay";
-    ConnectionIsLease "the end of a remote connection ends its session";
-    AnswerLost "an answer is not kept until it is acknowledged";
-    LateDeadline "the client counts on more than its lease";
-    FromAnswer "the client counts its lease from the answer";
-    NotRepeated "the client does not ask again what has no answer";
-    GateSharedOnly "the gate looks at writers alone";
+    Compatible Alone 50 "the table takes PW for compatible with PR";
+    OldModeFirst Alone 50 "a conversion that waits lets go of its old mode";
+    SameToken Alone 50 "a conversion up keeps its token";
+    TokenReuse Alone 50 "tokens start again from the same number after a restart";
+    NoBlocking Alone 50 "a holder is not told that somebody waits";
+    NoPromote Alone 50 "a release serves nobody who waits";
+    NoWaiterLimit Alone 50 "the bound on waiters is not looked at";
+    CancelFrees Alone 50 "a conversion that ends without its grant frees the lock";
+    LostValue Alone 50 "a value that is written is dropped";
+    NoFreeze Alone 50 "a node that restarts grants at once";
+    ShortFreeze Alone 50 "the freeze ends with the first session that is back";
+    NotJournaled Alone 50 "a session that opens is not written to the journal";
+    ExpireEarly Alone 50 "a lease ends a quarter before its time";
+    NeverExpire Alone 50 "the locks of a session whose lease ran out stay";
+    ConnectionIsLease Alone 50 "the end of a remote connection ends its session";
+    AnswerLost Alone 50 "an answer is not kept until it is acknowledged";
+    LateDeadline Alone 50 "the client counts on more than its lease";
+    FromAnswer Alone 50 "the client counts its lease from the answer";
+    NotRepeated Alone 50 "the client does not ask again what has no answer";
+    GateSharedOnly Alone 50 "the gate looks at writers alone";
+    InheritedUnfrozen Cluster 50 "a master grants at once in slots it inherits";
+    ThawAtFirst Cluster 50 "the freeze of inherited slots ends with the first home that has reported";
+    HomelessForgotten Cluster 50 "a new master does not wait for sessions whose home is gone";
+    SilentHomeForgotten Cluster 50 "nobody waits for the sessions of a home that dies before its report";
+    ActsOn Cluster 50 "a member goes on when its authority has run out";
+    DeposedExpires Cluster 50 "a member without authority ends sessions";
+    AuthorityUndiscounted Cluster 50 "authority is not discounted for clocks that differ";
+    AuthorityFromAnswer Cluster 50 "authority counts from the answer to a renewal, not from its sending";
+    EvictEarly Cluster 50 "the steward evicts after half an authority";
+    CondemnedRenewed Cluster 50 "a member whose eviction was proposed is renewed";
+    HomelessEndedEarly Cluster 50 "the steward ends a session without a home before its lease is over";
+    HomelessStay Cluster 50 "the steward never ends a session without a home";
+    TokenEpochStays Cluster 50 "a master's tokens stay in the epoch in which it started";
+    CopyLoweredFirst Cluster 50 "the home forgets the old mode when a conversion is sent";
+    NoticeNotRelayed Cluster 50 "a blocking notice for a session of another home is lost";
+    WaiterDropped Cluster 50 "who waits is left out of the report to a new master";
+    LinkRepeats Cluster 50 "a link hands messages on again after it was broken";
+    EpochNotAwaited Cluster 50 "a message of a later epoch is handled before that is reached";
+    AnyGeneration Cluster 50 "a node decides for whatever slot it is asked about";
+    OldMasterHeard Cluster 50 "an answer of the former master counts after the report to the new one";
+    OlderHomeHeard Cluster 50 "what an earlier home of a session says counts";
+    OldHomeStays Cluster 50 "the home a session has left goes on for it";
+    SealUnread Cluster 50 "a claim needs no seal";
+    DoubtForgotten Cluster 50 "a value block that may have been written is taken for valid";
 }
 
 /// Plants a bug, and takes the one before out.

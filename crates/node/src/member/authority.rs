@@ -28,6 +28,11 @@ impl Node {
         let Some(member) = &mut self.member else { return };
         // [CLUSTER-1]
         let acting = now < member.authority && member.state.is_up(member.me, member.incarnation);
+        #[cfg(feature = "planted")]
+        let acting = acting
+            || (member.acting
+                && member.state.is_up(member.me, member.incarnation)
+                && lockstead_types::planted::is(lockstead_types::planted::Bug::ActsOn));
         let before = core::mem::replace(&mut member.acting, acting);
         if before && !acting {
             self.rest();

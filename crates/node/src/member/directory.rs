@@ -139,6 +139,10 @@ impl Node {
         let (ttl, home, local) = (entry.ttl, entry.generation, entry.local);
         let principal = Principal::parse(&entry.principal);
         // An older one of it, from when this node was its home before, or is no longer.
+        #[cfg(feature = "planted")]
+        if !here && lockstead_types::planted::is(lockstead_types::planted::Bug::OldHomeStays) {
+            return;
+        }
         if let Some(at) = self.sessions.find(id) {
             self.forget_session(now, at);
         }

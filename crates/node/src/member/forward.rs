@@ -453,6 +453,12 @@ impl Node {
         if let Some(Claim::Mode(held)) = found.held
             && let Some(left) = space.modes.while_converting(held, mode, flags)
         {
+            #[cfg(feature = "planted")]
+            let left = if lockstead_types::planted::is(lockstead_types::planted::Bug::CopyLoweredFirst) {
+                Mode(0)
+            } else {
+                left
+            };
             found.held = Some(Claim::Mode(left));
         }
     }

@@ -283,6 +283,12 @@ impl Node {
     pub(crate) fn notify_guest(&mut self, now: Time, at: u32, notice: Notice) {
         let Some(guest) = self.member.as_ref().and_then(|m| m.guests.get(at)) else { return };
         let (session, home, to) = (guest.session, guest.generation, guest.home);
+        #[cfg(feature = "planted")]
+        if matches!(notice, Notice::Blocking { .. })
+            && lockstead_types::planted::is(lockstead_types::planted::Bug::NoticeNotRelayed)
+        {
+            return;
+        }
         self.send_peer(now, to, PeerMessage::Notice { session, home, notice });
     }
 
@@ -402,6 +408,10 @@ impl Node {
     pub(crate) fn guest_of(&self, session: SessionId, home: HomeGeneration) -> Option<u32> {
         let member = self.member.as_ref()?;
         let at = member.guests.find(session)?;
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::OlderHomeHeard) {
+            return Some(at);
+        }
         // [CLUSTER-8] An older home is not heard.
         member.guests.get(at).is_some_and(|g| g.generation == home).then_some(at)
     }

@@ -86,6 +86,12 @@ impl Link {
 
     /// Both sides have greeted each other over `conn`: what the other side has not received is sent again.
     pub(crate) fn connect(&mut self, now: Time, conn: ConnId, received_there: u64) -> Vec<Envelope> {
+        #[cfg(feature = "planted")]
+        let received_there = if lockstead_types::planted::is(lockstead_types::planted::Bug::LinkRepeats) {
+            received_there.saturating_sub(2)
+        } else {
+            received_there
+        };
         self.forget_acknowledged(received_there);
         self.conn = Some(Connection { conn, heard: now, spoke: now, ack_since: None });
         self.acknowledged = self.received;
@@ -130,6 +136,14 @@ impl Link {
         if let Some(conn) = &mut self.conn {
             conn.heard = now;
         }
+        #[cfg(feature = "planted")]
+        if envelope.seq > 0
+            && envelope.seq <= self.received
+            && lockstead_types::planted::is(lockstead_types::planted::Bug::LinkRepeats)
+        {
+            self.inbox.push_back(envelope);
+            return Ok(false);
+        }
         if envelope.seq == 0 || envelope.seq <= self.received {
             return Ok(false);
         }
@@ -147,6 +161,10 @@ impl Link {
 
     /// [CLUSTER-3] The next message to handle, if the receiver has reached its epoch.
     pub(crate) fn next(&mut self, epoch: u32) -> Option<Envelope> {
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::EpochNotAwaited) {
+            return self.inbox.pop_front();
+        }
         if self.inbox.front()?.epoch > epoch {
             return None;
         }

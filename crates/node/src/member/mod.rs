@@ -155,6 +155,10 @@ impl Node {
     pub(crate) fn masters(&self, slot: Slot, generation: SlotGeneration) -> bool {
         let Some(member) = &self.member else { return false };
         let entry = member.state.slots.get(usize::from(slot.0));
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::AnyGeneration) {
+            return true;
+        }
         entry
             .is_some_and(|e| e.master == member.me && e.incarnation == member.incarnation && e.generation == generation)
     }

@@ -71,9 +71,21 @@ impl Node {
             return;
         }
         // [CLUSTER-7] Nothing new before everybody has reported: s holds x, its home is slow to report; another is granted x.
+        #[cfg(feature = "planted")]
+        let slots = if lockstead_types::planted::is(lockstead_types::planted::Bug::InheritedUnfrozen) {
+            SlotSet::EMPTY
+        } else {
+            slots
+        };
         self.table.freeze_slots(&slots);
         let homes = member.state.up().collect();
         let sessions = member.state.homeless().map(|(id, _)| id).collect();
+        #[cfg(feature = "planted")]
+        let sessions = if lockstead_types::planted::is(lockstead_types::planted::Bug::HomelessForgotten) {
+            BTreeSet::new()
+        } else {
+            sessions
+        };
         let former = moved.iter().filter(|(slot, ..)| slots.has(*slot)).map(|(s, node, i)| (*s, (*node, *i))).collect();
         let (complete, doubtful) = (SlotSet::EMPTY, Vec::new());
         let recovery = Recovery { slots, homes, sessions, former, complete, doubtful, began: now };
@@ -92,6 +104,8 @@ impl Node {
             let silent = recovery.homes.iter().any(|home| !up.contains(home));
             recovery.homes.retain(|home| up.contains(home));
             // [CLUSTER-7] What a home that died did not report, its sessions must.
+            #[cfg(feature = "planted")]
+            let silent = silent && !lockstead_types::planted::is(lockstead_types::planted::Bug::SilentHomeForgotten);
             if silent {
                 recovery.sessions.extend(&homeless);
             }
@@ -194,6 +208,10 @@ impl Node {
         let known = &member.state.sessions;
         if let Some(recovery) = member.recoveries.map.get_mut(&epoch) {
             recovery.homes.remove(&(from, incarnation));
+            #[cfg(feature = "planted")]
+            if lockstead_types::planted::is(lockstead_types::planted::Bug::ThawAtFirst) {
+                recovery.homes.clear();
+            }
             let settled = |slot: &Slot| !unsettled.contains(slot);
             let its = recovery.former.iter().filter(|(s, former)| **former == (from, incarnation) && settled(s));
             recovery.complete.insert_all(&its.map(|(slot, _)| *slot).collect());
@@ -238,6 +256,10 @@ impl Node {
             self.counters.recovery_times.add(now.since(recovery.began));
             self.table.finish_values(&recovery.complete);
             for (space, name) in &recovery.doubtful {
+                #[cfg(feature = "planted")]
+                if lockstead_types::planted::is(lockstead_types::planted::Bug::DoubtForgotten) {
+                    continue;
+                }
                 self.table.distrust_value(*space, name);
             }
             // Otherwise they are thawed with all others when it may act again.

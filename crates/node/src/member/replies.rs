@@ -32,6 +32,10 @@ impl Node {
         // [CLUSTER-6] Only of who is master now as far as this node knows: what an old one did after this node's report to the new
         // one is undone.
         let valid = member.forwards.map.get(&key).is_some_and(|f| f.sent == Some(generation));
+        #[cfg(feature = "planted")]
+        let valid = valid
+            || (lockstead_types::planted::is(lockstead_types::planted::Bug::OldMasterHeard)
+                && member.forwards.map.contains_key(&key));
         if !valid {
             return;
         }

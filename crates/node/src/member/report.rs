@@ -91,6 +91,12 @@ impl Node {
         let Some(member) = &mut self.member else { return };
         let epoch = member.state.epoch;
         let copies: Vec<u32> = member.copies.iter().filter(|(_, c)| moved.has(c.slot)).map(|(at, _)| at).collect();
+        #[cfg(feature = "planted")]
+        let copies: Vec<u32> = {
+            let dropped = lockstead_types::planted::is(lockstead_types::planted::Bug::WaiterDropped);
+            let waits = |at: &u32| member.copies.get(*at).is_some_and(|c| c.held.is_none());
+            copies.into_iter().filter(|at| !dropped || !waits(at)).collect()
+        };
         let mut seen: BTreeSet<(u32, NodeId)> = BTreeSet::new();
         for at in copies {
             let Some(member) = &mut self.member else { return };

@@ -1,7 +1,10 @@
-//! I17, at each decision and each end of a session.
+//! I17, at each decision, each end of a session, and each eviction: whoever is put out must have stopped before.
 
-use lockstead_node::Node;
-use lockstead_types::Time;
+use lockstead_cluster::{Command, EndWhy};
+use lockstead_node::{Node, Output};
+use lockstead_types::{NodeId, Time, peer::Incarnation};
+
+use crate::{invariants::Code, world::World};
 
 pub(crate) const STATEMENT: &str =
     "a node without a valid authority lease neither grants, converts, expires nor answers as master";
@@ -13,4 +16,39 @@ pub(crate) fn decided(node: &Node, now: Time) -> Result<(), String> {
         return Err(format!("decided {late} ms after its authority had run out"));
     }
     Ok(())
+}
+
+impl World {
+    /// The group has put a member out because it fell silent: by its own clock its authority must be over.
+    pub(crate) fn judge_evicted(&mut self, node: NodeId, incarnation: Incarnation) {
+        let at = usize::from(node.0) - 1;
+        let now = self.clocks[at].at(self.now);
+        let host = &self.nodes[at];
+        let Some(known) = host.node.as_ref().filter(|_| host.incarnation == Some(incarnation)) else { return };
+        if now < known.authority() {
+            let left = known.authority().since(now).as_millis();
+            self.judge.fail(Code::I17, &format!("node {at} was put out with {left} ms of its authority left"));
+        }
+    }
+
+    /// A node has made up its mind that a lease has run out. What it proposes again, or because of what the members agreed on, it
+    /// decided before.
+    pub(crate) fn judge_expiry(&mut self, at: usize, now: Time, output: &Output) {
+        let Output::Propose(Command::EndSession { session, home, why: EndWhy::Expired }) = output else { return };
+        let first = self.judge.expiries.insert((at, *session, home.0));
+        if first && self.nodes[at].ticking {
+            let outcome = self.nodes[at].node.as_ref().map_or(Ok(()), |node| decided(node, now));
+            self.judge.must(Code::I17, outcome.map_err(|what| format!("node {at}: the end of a session was {what}")));
+            self.judge_in(at, "ended a session");
+        }
+    }
+
+    /// A node decides, or ends a session because its lease ran out: the members must not have put it out.
+    pub(crate) fn judge_in(&mut self, at: usize, what: &str) {
+        let host = &self.nodes[at];
+        let Some(incarnation) = host.incarnation else { return };
+        if !self.group.state.is_up(crate::group::id_of(at), incarnation) {
+            self.judge.fail(Code::I17, &format!("node {at} {what} after the members had put it out"));
+        }
+    }
 }

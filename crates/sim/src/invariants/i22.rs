@@ -27,7 +27,7 @@ impl World {
     }
 
     /// The locks of all tables, with the clients whose they are.
-    fn whose_rows(&self) -> String {
+    pub(crate) fn whose_rows(&self) -> String {
         let mut text = String::new();
         for (at, rows) in self.judge.rows.iter().enumerate() {
             for row in rows {

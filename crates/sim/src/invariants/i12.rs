@@ -1,0 +1,167 @@
+//! I12, of cycles at one master: the true graph of who waits for whom there, after each look; and at each victim, the cycle it is
+//! said to have been in, edge by edge against the tables of before and after.
+//!
+//! Left out: cycles over several masters. Nobody searches for those yet; they end by the deadlines of the waits, and the
+//! programs here make none that have no deadline.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstead_types::{LockId, ModeTable, SessionId, report::WaitEdge};
+
+use crate::{
+    invariants::Code,
+    judge::Row,
+    world::{MS, World},
+};
+
+pub(crate) const STATEMENT: &str = "every real cycle of waits at one master is broken in time, its victim was in a real cycle, and there is one victim each";
+
+/// A search begins whenever an edge comes to be, so two looks must never see the same cycle.
+const WITHIN: u64 = 250 * MS;
+
+/// Who waits as one: a session with what it owns as one, or a lock that stands alone.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Thread {
+    Session(SessionId),
+    Lock(LockId),
+}
+
+/// See above.
+#[derive(Default)]
+pub(crate) struct Deadlocks {
+    /// Cycles seen, by their locks that wait, and since when.
+    cycles: BTreeMap<(usize, Vec<LockId>), u64>,
+    /// The newest report looked at of each node's life.
+    reported: BTreeMap<(usize, u32), u64>,
+}
+
+fn thread(row: &Row) -> Option<Thread> {
+    if row.alone { Some(Thread::Lock(row.lock)) } else { row.session.map(Thread::Session) }
+}
+
+/// Whether one that waits waits for the other: it holds what is in the way, or waits before.
+fn waits_for(modes: &ModeTable, waiter: &Row, blocker: &Row) -> bool {
+    let Some(wanted) = waiter.wanted.filter(|_| waiter.name == blocker.name && waiter.lock != blocker.lock) else {
+        return false;
+    };
+    let hard = blocker.held.is_some_and(|held| !modes.compatible(wanted, held) || !modes.compatible(held, wanted));
+    let before = blocker.wanted.is_some()
+        && match (waiter.held.is_some(), blocker.held.is_some()) {
+            (false, true) => true,
+            (true, false) => false,
+            _ => blocker.ticket < waiter.ticket,
+        };
+    hard || before
+}
+
+/// The locks that wait and whose threads wait for themselves in the end.
+fn in_cycles(modes: &ModeTable, rows: &[Row]) -> Vec<LockId> {
+    let mut edges: BTreeMap<Thread, BTreeSet<Thread>> = BTreeMap::new();
+    for waiter in rows.iter().filter(|row| row.wanted.is_some()) {
+        let Some(from) = thread(waiter) else { continue };
+        for blocker in rows.iter().filter(|row| waits_for(modes, waiter, row)) {
+            if let Some(to) = thread(blocker).filter(|to| *to != from) {
+                edges.entry(from).or_default().insert(to);
+            }
+        }
+    }
+    // Whoever waits for nobody, or only for such, is in no cycle.
+    loop {
+        let ends: Vec<Thread> =
+            edges.iter().filter(|(_, to)| !to.iter().any(|t| edges.contains_key(t))).map(|(from, _)| *from).collect();
+        if ends.is_empty() {
+            break;
+        }
+        ends.iter().for_each(|from| drop(edges.remove(from)));
+    }
+    let stuck = |row: &&Row| row.wanted.is_some() && thread(row).is_some_and(|t| edges.contains_key(&t));
+    rows.iter().filter(stuck).map(|row| row.lock).collect()
+}
+
+impl World {
+    pub(crate) fn judge_cycles(&mut self) {
+        let mut seen = BTreeMap::new();
+        for (at, rows) in self.judge.rows.iter().enumerate() {
+            // [SLOT-2] Nothing is concluded during a freeze.
+            let host = &self.nodes[at];
+            let ready = host.node.as_ref().is_some_and(lockstead_node::Node::is_ready) && host.paused_until <= self.now;
+            if !ready || rows.iter().filter(|row| row.wanted.is_some()).nth(1).is_none() {
+                continue;
+            }
+            let stuck = in_cycles(&self.modes, rows);
+            if stuck.is_empty() {
+                continue;
+            }
+            let key = (at, stuck);
+            let since = self.judge.deadlocks.cycles.get(&key).copied().unwrap_or(self.now);
+            if self.now > since + WITHIN {
+                let what = format!("node {at}: {:?} wait for each other; {}", key.1, self.whose_rows());
+                return self.judge.fail(Code::I12, &what);
+            }
+            seen.insert(key, since);
+        }
+        self.judge.deadlocks.cycles = seen;
+    }
+
+    /// Looks at the cycles a node says it has broken in this step.
+    pub(crate) fn judge_deadlocks(&mut self, at: usize, before: &[Row], after: &[Row]) {
+        let Some(node) = &self.nodes[at].node else { return };
+        let newest = self.judge.deadlocks.reported.entry((at, self.nodes[at].life)).or_default();
+        let mut victims: Vec<LockId> = Vec::new();
+        let mut wrong = None;
+        let mut reports: Vec<_> = node.deadlocks().rev().take_while(|report| report.number > *newest).collect();
+        reports.reverse();
+        for report in reports {
+            *newest = report.number;
+            let edges = &report.cycle;
+            let closed =
+                edges.iter().zip(edges.iter().cycle().skip(1)).all(|(one, next)| is_same(one, next, before, after));
+            let unreal = edges.iter().find(|edge| !is_real(&self.modes, edge, report.victim, (before, after)));
+            let within = edges.iter().any(|edge| edge.waiter.lock == report.victim);
+            let again = edges.iter().any(|edge| victims.contains(&edge.waiter.lock));
+            if !closed || unreal.is_some() || !within || again {
+                let rows: Vec<_> = unreal.into_iter().flat_map(|edge| ends_of(edge, before, after)).collect();
+                let number = report.number;
+                wrong = Some(format!(
+                    "node {at}, report {number}: closed {closed}, victim in it {within}, a second victim {again}, not waiting: {rows:?}"
+                ));
+            }
+            victims.push(report.victim);
+        }
+        if let Some(what) = wrong {
+            self.judge.fail(Code::I12, &what);
+        }
+    }
+}
+
+/// The rows of a lock before and after the step.
+fn rows_of<'a>(lock: LockId, before: &'a [Row], after: &'a [Row]) -> impl Iterator<Item = &'a Row> {
+    before.iter().chain(after).filter(move |row| row.lock == lock)
+}
+
+/// What is known of the two ends of an edge.
+fn ends_of<'a>(edge: &WaitEdge, before: &'a [Row], after: &'a [Row]) -> Vec<&'a Row> {
+    rows_of(edge.waiter.lock, before, after).chain(rows_of(edge.blocker.lock, before, after)).collect()
+}
+
+/// Whether the one an edge leads to is the one that the next edge starts from.
+fn is_same(edge: &WaitEdge, next: &WaitEdge, before: &[Row], after: &[Row]) -> bool {
+    let (from, to) = (edge.blocker.lock, next.waiter.lock);
+    let threads = |lock| rows_of(lock, before, after).filter_map(thread).collect::<BTreeSet<_>>();
+    let (from_threads, to_threads) = (threads(from), threads(to));
+    // A request that came in this step, and went again as the victim, is in neither table.
+    from == to || to_threads.is_empty() || from_threads.is_empty() || !from_threads.is_disjoint(&to_threads)
+}
+
+/// Whether an edge was there in one of the tables, as far as its ends are. One that came in this step, and went again as the
+/// victim, waits in neither.
+fn is_real(modes: &ModeTable, edge: &WaitEdge, victim: LockId, (before, after): (&[Row], &[Row])) -> bool {
+    let waits = |lock| rows_of(lock, before, after).any(|row| row.wanted.is_some());
+    if [edge.waiter.lock, edge.blocker.lock].contains(&victim) && !waits(victim) {
+        return true;
+    }
+    let waiters = || rows_of(edge.waiter.lock, before, after);
+    let blockers = || rows_of(edge.blocker.lock, before, after);
+    let unknown = waiters().next().is_none() || blockers().next().is_none();
+    unknown || waiters().any(|waiter| blockers().any(|blocker| waits_for(modes, waiter, blocker)))
+}

@@ -1,0 +1,70 @@
+//! I13, in calm: whoever holds what another waits for has been told, and its program knows.
+
+use std::collections::BTreeMap;
+
+use lockstead_types::LockId;
+
+use crate::{
+    calm::millis,
+    invariants::Code,
+    world::{SEC, World},
+};
+
+pub(crate) const STATEMENT: &str = "a blocking notice is delivered at least once while it matters";
+
+/// Over a home, and again after a moment without it.
+const WITHIN: u64 = 2 * SEC;
+
+/// Pairs of a holder and one that waits for it, and since when they have been.
+#[derive(Default)]
+pub(crate) struct Notices {
+    since: BTreeMap<(usize, LockId, LockId), u64>,
+}
+
+impl World {
+    pub(crate) fn judge_notices(&mut self) {
+        let mut seen = BTreeMap::new();
+        let calm = self.calm_since();
+        let mut late = None;
+        for (at, rows) in self.judge.rows.iter().enumerate() {
+            let ready = self.nodes[at].node.as_ref().is_some_and(lockstead_node::Node::is_ready);
+            for waiter in rows.iter().filter(|row| ready && row.wanted.is_some()) {
+                let Some(wanted) = waiter.wanted else { continue };
+                // [BLOCK-4] Who converts is not told.
+                for holder in rows.iter().filter(|row| row.name == waiter.name && row.wanted.is_none()) {
+                    let Some(held) = holder.held else { continue };
+                    if self.modes.compatible(wanted, held) || holder.lock == waiter.lock {
+                        continue;
+                    }
+                    let key = (at, holder.lock, waiter.lock);
+                    let since = self.judge.notices.since.get(&key).copied().unwrap_or(self.now);
+                    seen.insert(key, since);
+                    if self.now > since.max(calm) + WITHIN
+                        && self.is_ignorant(holder.session, holder.token, calm + WITHIN)
+                    {
+                        late = Some((at, *holder, *waiter, since));
+                    }
+                }
+            }
+        }
+        self.judge.notices.since = seen;
+        if let Some((at, holder, waiter, since)) = late {
+            let ago = millis(since, self.now);
+            let what = format!("node {at}: the program of {holder:?} has not heard of {waiter:?} for {ago} ms");
+            self.judge.fail(Code::I13, &what);
+        }
+    }
+
+    /// Whether a program counts on a lock and has not been told that somebody waits for it, though it was always connected.
+    fn is_ignorant(
+        &self,
+        session: Option<lockstead_types::SessionId>,
+        token: lockstead_types::Token,
+        calm: u64,
+    ) -> bool {
+        let Some(client) = self.clients.iter().find(|c| c.alive && Some(c.id) == session) else { return false };
+        let connected = client.conn.is_some() && self.now > client.conn_since + WITHIN && self.now > calm;
+        let held = client.app.held.values().find(|held| held.token == token && !held.converting);
+        connected && held.is_some_and(|held| !held.blocking)
+    }
+}
