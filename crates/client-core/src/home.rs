@@ -119,7 +119,11 @@ impl Session {
                 self.end(now, Ending::Rejected(why));
             }
             // [HOME-5] The node closes the connection, and keeps the session, also a local one. Another node may not turn it away.
-            _ => self.leave(now),
+            _ => {
+                // [HOME-4] It may have asked the others for the session by then.
+                self.note_abandoned();
+                self.leave(now);
+            }
         }
     }
 

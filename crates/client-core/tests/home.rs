@@ -248,6 +248,20 @@ fn an_attach_of_our_own_that_comes_late_is_no_other_process() {
 }
 
 #[test]
+fn an_attach_that_was_turned_away_may_come_late_too() {
+    let mut rig = Rig::open(NodeId(1), 5);
+    rig.lock(b"a", EX, token(5, 1));
+    rig.cut();
+    // That node has asked the others for the session before it lost its authority.
+    rig.greet(NodeId(2), 5);
+    rig.tell(Input::Message(ServerMessage::Rejected { why: Rejection::NoAuthority }));
+    rig.back_off();
+    rig.attach(NodeId(1), 5, 0, false);
+    rig.tell(Input::Message(ServerMessage::Rejected { why: Rejection::Superseded }));
+    assert_eq!(rig.session.ending(), None);
+}
+
+#[test]
 fn to_another_node_at_will() {
     let mut rig = Rig::open(NodeId(1), 5);
     rig.lock(b"a", EX, token(5, 1));

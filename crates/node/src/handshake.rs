@@ -216,13 +216,14 @@ impl Node {
             return self.reject(conn, Rejection::Protocol);
         }
         let Some(at) = self.sessions.find(id) else {
-            if !self.try_arrive(now, conn, id, meta) {
-                self.tell_ended(now, conn);
-            }
-            return;
+            return self.on_unknown_attach(now, conn, id, meta);
         };
-        if self.sessions.get(at).is_some_and(|s| matches!(s.stage, Stage::Ending(_))) {
-            return self.tell_ended(now, conn);
+        if let Some(Stage::Ending(cause)) = self.sessions.get(at).map(|s| s.stage) {
+            // A goodbye is its client's own word. What this node alone holds to be over may be elsewhere by now.
+            return match cause {
+                Cause::Goodbye => self.tell_ended(now, conn),
+                _ => self.on_unknown_attach(now, conn, id, meta),
+            };
         }
         // A count of answers from before a restart says nothing here, where none were given yet.
         let none_given = self.sessions.get(at).is_none_or(|s| s.ledger.answered() == 0);
@@ -242,6 +243,15 @@ impl Node {
             }
         }
         self.stand_within(now, at);
+    }
+
+    /// An attach with a session that nobody is here for.
+    fn on_unknown_attach(&mut self, now: Time, conn: ConnId, id: SessionId, meta: Meta) {
+        if self.is_member() {
+            self.look_for_arrival(now, conn, id, meta);
+        } else {
+            self.tell_ended(now, conn);
+        }
     }
 
     /// [DEAD-13] Tells the table which session this one runs within, where that is one of this node. Another server's is

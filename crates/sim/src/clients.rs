@@ -168,9 +168,12 @@ impl World {
         }
         known.wake_at = 0;
         if known.paused_until > self.now {
-            known.wake_at = known.paused_until;
-            return self.queue.push(known.paused_until, Event::WakeClient { client, life });
+            let paused = known.paused_until;
+            let again = self.look_again(paused);
+            self.clients[at].wake_at = again;
+            return self.queue.push(again, Event::WakeClient { client, life });
         }
+        let known = &mut self.clients[at];
         let now = self.clocks[known.host].at(self.now);
         if known.session.poll_deadline().is_some_and(|deadline| now >= deadline) {
             self.tell_client(at, Input::Tick);
@@ -308,7 +311,7 @@ impl World {
             return;
         }
         if known.paused_until > self.now {
-            return self.queue.push(known.paused_until, Event::Connect { client, attempt, node });
+            return self.queue.push(self.look_again(known.paused_until), Event::Connect { client, attempt, node });
         }
         let host = known.host;
         if node == NOBODY || self.nodes[usize::from(node)].node.is_none() {
@@ -339,8 +342,7 @@ impl World {
             return;
         }
         if known.paused_until > self.now {
-            let later = known.paused_until.min(self.now + 500 * MS);
-            return self.queue.push(later, Event::Work { client, life });
+            return self.queue.push(self.look_again(known.paused_until), Event::Work { client, life });
         }
         self.work(at);
         if self.clients[at].life == life {

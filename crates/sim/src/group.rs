@@ -226,7 +226,7 @@ impl World {
             return;
         }
         if host.paused_until > self.now {
-            let wait = host.paused_until - self.now;
+            let wait = self.look_again(host.paused_until) - self.now;
             return self.plan_group(wait, GroupEvent::Apply { node, life });
         }
         let heard = self.leads().is_some_and(|leader| self.reach(at, leader));
@@ -326,7 +326,7 @@ impl World {
             return;
         }
         if host.paused_until > self.now {
-            let wait = host.paused_until - self.now;
+            let wait = self.look_again(host.paused_until) - self.now;
             return self.plan_group(wait, GroupEvent::Renew { node, life });
         }
         self.plan_group(RENEW_EVERY, GroupEvent::Renew { node, life });
@@ -391,7 +391,7 @@ impl World {
             return;
         }
         if host.paused_until > self.now {
-            let wait = host.paused_until - self.now;
+            let wait = self.look_again(host.paused_until) - self.now;
             return self.plan_group(wait, GroupEvent::Authority { node, life, until });
         }
         self.tell_node(at, lockstead_node::Input::Authority { until: Time::from_nanos(until) });
@@ -464,7 +464,7 @@ impl World {
             return;
         }
         if self.nodes[at].paused_until > self.now {
-            let wait = self.nodes[at].paused_until - self.now;
+            let wait = self.look_again(self.nodes[at].paused_until) - self.now;
             return self.plan_group(wait, GroupEvent::Dialed { from, to, life });
         }
         self.nodes[at].dialing &= !(1 << there);

@@ -8,7 +8,7 @@ use lockstead_cluster::{Command, EndWhy};
 use lockstead_node::{Output, Record};
 use lockstead_table::Seen;
 use lockstead_types::{
-    LockId, Mode, ModeTable, RequestId, SessionId, Time, Token,
+    LockId, Mode, ModeTable, RequestId, SessionId, Slot, SpaceId, Time, Token,
     message::{ClientMessage, Rejection, ServerMessage},
     reply::{Grant, Reply, Value},
     request::Claim,
@@ -289,6 +289,7 @@ impl World {
         }
         self.judge_deadlocks(at, &before, &rows);
         if rows != before {
+            self.say_rows(at, &before, &rows);
             self.compare(at, &before, &rows);
         }
         self.judge.ready[at] = ready;
@@ -296,16 +297,42 @@ impl World {
         self.judge.scratch = before;
     }
 
+    /// What has changed in a table, for who reads the trace.
+    fn say_rows(&mut self, at: usize, before: &[Row], rows: &[Row]) {
+        if !self.trace.wants_text() {
+            return;
+        }
+        for name in 0..self.judge.truth.names.len() {
+            let of = |rows: &[Row]| rows.iter().filter(|r| usize::from(r.name) == name).copied().collect::<Vec<Row>>();
+            let (was, is) = (of(before), of(rows));
+            if was == is {
+                continue;
+            }
+            let mut text = String::new();
+            for Row { lock, session, held, wanted, token, .. } in is {
+                let session = session.map(|s| s.0 as u64);
+                text += &format!(" [{lock:?} of {session:?}: {held:?} wants {wanted:?}, {token}]");
+            }
+            self.trace.say(self.now, format_args!("node {at}: resource {name}:{text}"));
+        }
+    }
+
     /// Both are in the order of the places in the table.
     fn compare(&mut self, at: usize, before: &[Row], rows: &[Row]) {
         let place = |row: &Row| row.lock.0 & 0xffff_ffff;
         let mut old = before.iter().peekable();
+        let mut changed = Vec::new();
         for row in rows {
             while old.next_if(|o| place(o) < place(row)).is_some() {}
             let same = old.next_if(|o| place(o) == place(row)).filter(|o| o.lock == row.lock);
-            if same == Some(row) {
-                continue;
+            if same != Some(row) {
+                changed.push((row, same));
             }
+        }
+        // What was granted before first: in one step it may have been lowered, and so something else been granted.
+        let known = |row: &Row| self.judge.truth.names[usize::from(row.name)].tokens.contains_key(&row.token);
+        let (known, fresh): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(row, _)| known(row));
+        for (row, same) in known.into_iter().chain(fresh) {
             if let Some(same) = same {
                 let outcome = i10::step(&self.modes, same, row);
                 self.judge.must(Code::I10, outcome);
@@ -317,13 +344,19 @@ impl World {
                 self.on_held(at, row, same, (before, rows));
             }
         }
-        for (name, truth) in self.judge.truth.names.iter_mut().enumerate() {
-            let had = before.iter().any(|row| usize::from(row.name) == name);
-            let has = rows.iter().any(|row| usize::from(row.name) == name);
-            // Where it goes, or comes back, there was a moment without any: the rows of this node are not among the others.
-            let elsewhere = || self.judge.rows.iter().flatten().any(|row| usize::from(row.name) == name);
-            if had != has && (had || !elsewhere()) {
-                truth.emptied = self.now;
+        for name in 0..self.judge.truth.names.len() {
+            let of = |row: &Row| usize::from(row.name) == name;
+            let (had, has) = (before.iter().any(of), rows.iter().any(of));
+            // Where it goes, or comes back, there was a moment without any: the rows of this node are not among the others, and
+            // what another has whose time as master is over is void.
+            let elsewhere = || {
+                let masters = self.judge.rows.iter().enumerate().filter(|(node, _)| self.is_master(*node, name as u8));
+                masters.flat_map(|(_, rows)| rows).any(of)
+            };
+            // Between two messages of one step, where nothing stays.
+            let between = || !rows.iter().filter(|r| of(r)).any(|r| before.iter().any(|b| b.lock == r.lock));
+            if had != has && (had || !elsewhere()) || had && between() {
+                self.judge.truth.names[name].emptied = self.now;
             }
         }
     }
@@ -376,6 +409,16 @@ impl World {
         i07::decided(self, row, before);
     }
 
+    /// Whether a node is the master of a resource, as everybody agreed last; a node alone is.
+    fn is_master(&self, at: usize, name: u8) -> bool {
+        let state = &self.group.state;
+        if self.judge.alone {
+            return true;
+        }
+        let slot = Slot::of(state.seed, SpaceId(0), &name_of(name));
+        state.master(slot).is_some_and(|entry| entry.master == id_of(at))
+    }
+
     /// Something was decided at a node: it must have been its to decide.
     fn judge_master(&mut self, at: usize, row: &Row) {
         let now = self.clocks[at].at(self.now);
@@ -422,8 +465,6 @@ impl World {
 
     pub(crate) fn judge_over(&mut self, at: usize, ending: Ending) {
         match ending {
-            // An attach that was on its way over an older connection may overtake the newer one: known, and on record.
-            Ending::Ended if self.clients[at].superseded => {}
             Ending::Ended => self.judge_taken(at, &format!("client {at}: its session was ended before its time")),
             Ending::Rejected(why) => {
                 self.judge.fail(Code::I18, &format!("client {at} was turned away: {}", why.text()))

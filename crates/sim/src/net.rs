@@ -242,7 +242,7 @@ impl World {
         let (from, host) = (self.host_of(known.ends[1 - side]), self.host_of(to));
         let paused = self.paused_until(to);
         if paused > self.now {
-            return self.queue.push(paused, Event::Deliver { conn, side: side as u8 });
+            return self.queue.push(self.look_again(paused), Event::Deliver { conn, side: side as u8 });
         }
         if !local && self.net.is_cut(self.now, from, host) {
             return self.on_stuck(conn, side, self.net.cut[from * self.net.hosts + host]);
@@ -302,7 +302,7 @@ impl World {
         let end = known.ends[side];
         let paused = self.paused_until(end);
         if paused > self.now {
-            return self.queue.push(paused, Event::Broken { conn, side: side as u8 });
+            return self.queue.push(self.look_again(paused), Event::Broken { conn, side: side as u8 });
         }
         let late = self.net.random.below(3_000 * MS);
         self.put(conn, 1 - side, self.now + late, Payload::End);

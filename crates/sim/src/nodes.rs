@@ -258,9 +258,12 @@ impl World {
         }
         host.wake_at = 0;
         if host.paused_until > self.now {
-            host.wake_at = host.paused_until;
-            return self.queue.push(host.paused_until, Event::WakeNode { node, life });
+            let paused = host.paused_until;
+            let again = self.look_again(paused);
+            self.nodes[at].wake_at = again;
+            return self.queue.push(again, Event::WakeNode { node, life });
         }
+        let host = &mut self.nodes[at];
         let Some(known) = &host.node else { return };
         if known.poll_deadline().is_some_and(|deadline| now >= deadline) {
             self.tell_node(at, Input::Tick);

@@ -225,6 +225,11 @@ impl World {
         }
     }
 
+    /// When to look again at whoever stands still: healing ends that sooner than was said.
+    pub(crate) fn look_again(&self, paused_until: u64) -> u64 {
+        paused_until.min(self.now + 500 * MS)
+    }
+
     /// Every clock gets a rate within what is promised, often at the edge of it.
     pub(crate) fn set_rates(&mut self) {
         self.note_lapses();

@@ -32,6 +32,13 @@ pub(crate) struct Arrival {
     meta: Meta,
 }
 
+impl Arrival {
+    /// Over which its client waits.
+    pub(crate) fn conn(&self) -> ConnId {
+        self.conn
+    }
+}
+
 impl Node {
     /// [CLUSTER-13] A session opens at this node: it is open when it is in the directory.
     pub(crate) fn propose_open(&mut self, now: Time, at: u32) {
@@ -48,26 +55,42 @@ impl Node {
         self.propose(now, subject, command);
     }
 
-    /// A client attaches with a session this node does not have. `false` where nobody has it.
+    /// A client attaches with a session this node does not have. `false` where nobody has it, as far as this node knows.
     pub(crate) fn try_arrive(&mut self, now: Time, conn: ConnId, id: SessionId, meta: Meta) -> bool {
-        let (Some(member), Some(known)) = (&mut self.member, self.conns.get(conn)) else { return false };
+        let (Some(member), Some(known)) = (&self.member, self.conns.get(conn)) else { return false };
         let Some(entry) = member.state.sessions.get(&id) else { return false };
         if authorize::decide_attach(&known.principal, &Principal::parse(&entry.principal)) == Decision::Deny {
             self.reject(conn, Rejection::Denied);
             return true;
         }
-        let command = Command::RehomeSession {
-            session: id,
-            from: entry.generation,
-            home: member.me,
-            incarnation: member.incarnation,
-        };
+        let from = entry.generation;
+        self.propose_arrival(now, conn, id, meta, from);
+        true
+    }
+
+    /// A client attaches with a session that is not in the directory as far as this node knows, or that it has ended without
+    /// knowing yet whether that counts.
+    ///
+    /// [CLUSTER-20] That is no proof: the session may be newer than what this node has applied, or elsewhere by now. A command that
+    /// compares with a home no session ever had changes nothing, and when it is applied this node knows all that was agreed on
+    /// before the client asked.
+    pub(crate) fn look_for_arrival(&mut self, now: Time, conn: ConnId, id: SessionId, meta: Meta) {
+        if !self.try_arrive(now, conn, id, meta.clone()) {
+            self.propose_arrival(now, conn, id, meta, HomeGeneration(0));
+        }
+    }
+
+    fn propose_arrival(&mut self, now: Time, conn: ConnId, id: SessionId, meta: Meta, from: HomeGeneration) {
+        let Some(member) = &mut self.member else { return };
+        let (home, incarnation) = (member.me, member.incarnation);
         let older = member.arrivals.insert(id, Arrival { conn, meta });
-        self.propose(now, Subject::Session(id), command);
+        // Its end that is under way here comes first: what becomes of it decides about who comes, too.
+        if !member.proposals.ends(id) {
+            self.propose(now, Subject::Session(id), Command::RehomeSession { session: id, from, home, incarnation });
+        }
         if let Some(older) = older.filter(|o| o.conn != conn) {
             self.reject(older.conn, Rejection::Superseded);
         }
-        true
     }
 
     /// A session of this node ends: nobody may go on with it, and its locks go when all have heard.
@@ -251,10 +274,12 @@ impl Node {
             {
                 self.on_rehome_refused(now, *session);
             }
-            // It ended already, or another home has it; or it is not open yet: then it is ended when it opens.
-            Command::EndSession { session, .. } => {
+            // It ended already, or another home has it; or it is not open yet: then it is ended when it opens. A late one of an earlier
+            // home says nothing about what this node has proposed since.
+            Command::EndSession { session, .. } if member.proposals.is(Subject::Session(*session), command) => {
                 member.proposals.settled(Subject::Session(*session));
                 self.agree_with_directory(now, *session);
+                self.look_again_for_arrival(now, *session);
             }
             _ => {}
         }
@@ -290,6 +315,11 @@ impl Node {
     fn on_rehome_refused(&mut self, now: Time, session: SessionId) {
         let Some(member) = &mut self.member else { return };
         member.proposals.settled(Subject::Session(session));
+        self.look_again_for_arrival(now, session);
+    }
+
+    fn look_again_for_arrival(&mut self, now: Time, session: SessionId) {
+        let Some(member) = &mut self.member else { return };
         let here = self.sessions.find(session).is_some();
         let Some(Arrival { conn, meta }) = member.arrivals.remove(&session).filter(|_| !here) else { return };
         if self.conns.get(conn).is_some() && !self.try_arrive(now, conn, session, meta) {

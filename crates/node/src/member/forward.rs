@@ -11,7 +11,7 @@ use alloc::{
 };
 
 use lockstead_types::{
-    Flags, LockId, Mode, RequestId, Slot, Time,
+    Flags, LockId, Mode, RequestId, Slot, Span, Time,
     peer::{OwnedClaim, PeerLock, PeerMessage, PeerOp, SlotGeneration},
     refusal::Refusal,
     reply::Reply,
@@ -100,7 +100,7 @@ pub(crate) enum What {
 /// Set in the numbers of requests that no client made.
 const SILENT_BIT: u64 = 1 << 62;
 /// So much longer than asked a wait goes on before the home ends it in its master's stead.
-const GRACE: lockstead_types::Span = lockstead_types::Span::from_millis(500);
+const GRACE: Span = Span::from_millis(500);
 
 impl Forwards {
     pub(crate) fn new() -> Forwards {
@@ -559,6 +559,8 @@ impl What {
         let lock = place.unwrap_or(LockId(0));
         let left = |wait: Wait| match (wait, until) {
             (Wait::For(_), Some(until)) => Wait::For(until.since(now)),
+            // Its time was over already.
+            (Wait::For(_), None) => Wait::For(Span::ZERO),
             _ => wait,
         };
         match self {

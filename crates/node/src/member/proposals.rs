@@ -33,6 +33,17 @@ impl Proposals {
         self.map.remove(&subject).map(|(command, _)| command)
     }
 
+    /// Whether this is what was proposed about a subject.
+    pub(crate) fn is(&self, subject: Subject, command: &Command) -> bool {
+        self.map.get(&subject).is_some_and(|(proposed, _)| proposed == command)
+    }
+
+    /// Whether the end of a session is proposed.
+    pub(crate) fn ends(&self, session: SessionId) -> bool {
+        let proposed = self.map.get(&Subject::Session(session));
+        proposed.is_some_and(|(command, _)| matches!(command, Command::EndSession { .. }))
+    }
+
     pub(crate) fn subjects(&self) -> Vec<(Subject, Command)> {
         self.map.iter().map(|(subject, (command, _))| (*subject, command.clone())).collect()
     }
@@ -51,10 +62,20 @@ impl Node {
     }
 
     pub(crate) fn propose_again(&mut self, now: Time) {
+        self.forget_arrivals();
         let Some(member) = &mut self.member else { return };
         for (command, again) in member.proposals.map.values_mut().filter(|(_, again)| *again <= now) {
             *again = now.after(AGAIN);
             self.outputs.push_back(Output::Propose(command.clone()));
         }
+    }
+
+    /// Nobody comes any more whose connection has gone: to take its session from where it is by now would only harm.
+    fn forget_arrivals(&mut self) {
+        let Some(member) = &mut self.member else { return };
+        member.arrivals.retain(|_, arrival| self.conns.get(arrival.conn()).is_some());
+        let arrives = |subject: &Subject| matches!(subject, Subject::Session(id) if member.arrivals.contains_key(id));
+        let vain = |command: &Command| matches!(command, Command::RehomeSession { .. });
+        member.proposals.map.retain(|subject, (command, _)| !vain(command) || arrives(subject));
     }
 }

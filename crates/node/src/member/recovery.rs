@@ -22,6 +22,7 @@ use lockstead_types::{
     refusal::Refusal,
 };
 
+use super::Member;
 use crate::node::Node;
 
 /// All recoveries of this node, by the epoch in which each began.
@@ -60,6 +61,15 @@ impl Recoveries {
     /// Since when the oldest has waited.
     pub(crate) fn since(&self) -> Option<Time> {
         self.map.values().map(|r| r.began).min()
+    }
+}
+
+impl Member {
+    /// Whether a session is still to say that it has claimed all at the newest home known of it.
+    fn must_claim(&self, session: SessionId) -> bool {
+        let Some(entry) = self.state.sessions.get(&session) else { return false };
+        let guest = self.guests.find(session).and_then(|at| self.guests.get(at));
+        guest.is_none_or(|g| !g.has_claimed() || g.generation < entry.generation)
     }
 }
 
@@ -135,11 +145,12 @@ impl Node {
                 self.restore_value_report(from, epoch, value);
             }
         }
-        self.tell_effects(now);
+        // First what the locks are called here: what their home is told of one it could not place it would not believe.
         if !locks.is_empty() {
             self.counters.locks_recovered += locks.len() as u64;
             self.send_peer(now, from, PeerMessage::Restored { epoch, locks });
         }
+        self.tell_effects(now);
     }
 
     /// Takes one lock back; `None` where it is not this recovery's.
@@ -205,7 +216,8 @@ impl Node {
     ) {
         let Some(member) = &mut self.member else { return };
         let Some(incarnation) = member.state.members.get(&from).map(|m| m.incarnation) else { return };
-        let known = &member.state.sessions;
+        // [CLUSTER-7] One that has claimed all at a newer home meanwhile will not say so again: nobody would ever end the wait for it.
+        let waited: Vec<SessionId> = returning.iter().filter(|s| member.must_claim(**s)).copied().collect();
         if let Some(recovery) = member.recoveries.map.get_mut(&epoch) {
             recovery.homes.remove(&(from, incarnation));
             #[cfg(feature = "planted")]
@@ -215,7 +227,7 @@ impl Node {
             let settled = |slot: &Slot| !unsettled.contains(slot);
             let its = recovery.former.iter().filter(|(s, former)| **former == (from, incarnation) && settled(s));
             recovery.complete.insert_all(&its.map(|(slot, _)| *slot).collect());
-            recovery.sessions.extend(returning.iter().filter(|s| known.contains_key(s)));
+            recovery.sessions.extend(waited);
         }
         self.try_thaw(now);
     }
@@ -226,9 +238,7 @@ impl Node {
     /// to another before.
     pub(crate) fn await_rehomed(&mut self, session: SessionId, from: NodeId) {
         let Some(member) = &mut self.member else { return };
-        let now_at = member.state.sessions.get(&session).map(|s| s.generation);
-        let guest = member.guests.find(session).and_then(|at| member.guests.get(at));
-        if guest.is_some_and(|g| g.has_claimed() && Some(g.generation) >= now_at) {
+        if !member.must_claim(session) {
             return;
         }
         for recovery in member.recoveries.map.values_mut() {

@@ -147,8 +147,14 @@ impl Node {
             }
             let Some(forward) = member.forwards.map.get(&key) else { continue };
             if let Some(doubtful) = doubtful_write(forward, &member.copies) {
+                let written = forward.what.copy().and_then(|copy| member.copies.get_mut(copy));
+                // Nor is what the copy knew from before: its new master must not take that for certain until the thaw.
+                if let Some(copy) = written {
+                    copy.value = Some(doubtful.value.clone());
+                }
                 manifests.entry(master).or_default().values.push(doubtful);
             }
+            let Some(forward) = member.forwards.map.get(&key) else { continue };
             match &forward.what {
                 // Its master is gone, and what it was about before.
                 What::Answer => self.end_plain(key),

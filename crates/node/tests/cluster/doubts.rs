@@ -167,6 +167,33 @@ fn f6_a_value_block_that_passes_a_master_in_recovery() {
 }
 
 #[test]
+fn f11_a_write_nobody_heard_of_is_not_missed_before_the_thaw() {
+    let mut cluster = Cluster::of(4);
+    let name = inherited(&cluster, 2, 3);
+    let mut a = cluster.open(1, 1);
+    let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
+    let held = granted(&cluster.ask(&mut a, Op::Lock(lock))).expect("granted");
+    let write = |value| ConvertRequest {
+        lock: held.lock,
+        mode: PR,
+        wait: Wait::Forever,
+        flags: Flags::VALBLK,
+        value: Some(value),
+    };
+    let first = ConvertRequest { mode: EX, ..write(b"u") };
+    assert!(granted(&cluster.ask(&mut a, Op::Convert(first))).is_some());
+    cluster.kill(2);
+    assert_eq!(granted(&cluster.ask(&mut a, Op::Convert(write(b"w")))), None);
+    // Another home keeps the slot from its thaw.
+    cluster.cut.insert((4, 3));
+    cluster.evict(2);
+    assert!(granted(&cluster.told(a.conn)).is_some(), "a conversion down goes on in a freeze");
+    let told = cluster.ask(&mut a, Op::ReadValue(held.lock));
+    let [ServerMessage::Reply { reply: Reply::Value(read), .. }] = &told[..] else { panic!("{told:?}") };
+    assert!(read.invalid || &read.bytes[..] == b"w", "acknowledged, and not there: {read:?}");
+}
+
+#[test]
 fn f7_homes_of_a_session_are_numbered_upwards() {
     let mut cluster = Cluster::of(3);
     let mut a = cluster.open(1, 1);
@@ -285,4 +312,20 @@ fn r3_a_home_that_applies_late_brings_no_session_back() {
     cluster.locked(&mut b, &name, EX);
     cluster.catch_up(3);
     assert_eq!(cluster.told(a.conn).last(), Some(&ServerMessage::Ended));
+}
+
+#[test]
+fn f12_a_late_report_names_a_session_that_has_claimed_elsewhere() {
+    let mut cluster = Cluster::of(4);
+    let name = inherited(&cluster, 2, 3);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(3, 2));
+    cluster.attach(&mut a, 4);
+    // Node 4 says that a is about to claim; before that is heard a has claimed all it has at another home.
+    cluster.cut.insert((4, 3));
+    cluster.kill(2);
+    cluster.evict(2);
+    cluster.attach(&mut a, 1);
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    cluster.join(4, 3);
+    assert!(granted(&cluster.lock(&mut b, &name, EX)).is_some(), "nobody will say again that a has claimed");
 }

@@ -30,6 +30,8 @@ pub(crate) struct Cluster {
     held: Vec<(u16, ConnId, lockstead_types::peer::Envelope)>,
     /// Nodes that apply nothing for now, with what they miss.
     behind: BTreeMap<u16, Vec<Command>>,
+    /// What is proposed gets lost for now.
+    pub(crate) losing: bool,
     /// What each client was told and has not looked at.
     inbox: BTreeMap<ConnId, VecDeque<ServerMessage>>,
     /// The audit logs of all nodes.
@@ -58,6 +60,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             held: Vec::new(),
             behind: BTreeMap::new(),
+            losing: false,
             inbox: BTreeMap::new(),
             audit: Vec::new(),
         };
@@ -199,6 +202,7 @@ impl Cluster {
                 Output::Send { conn, message } => self.inbox.entry(conn).or_default().push_back(message),
                 Output::Record(Record::Audit { text }) => self.audit.push(text),
                 Output::Close { .. } | Output::Record(_) => {}
+                Output::Propose(_) if self.losing => {}
                 Output::Propose(command) => self.apply(&command),
                 Output::SendPeer { conn, envelope } => {
                     let Some((to, there)) = self.wires.get(&(node, conn)).copied() else { continue };

@@ -1,8 +1,9 @@
 //! One test for each rule of CLUSTER in `docs/semantics.md` that no story of the other files shows.
 
 use lockstead_cluster::{Command, EndWhy};
+use lockstead_node::Input;
 use lockstead_types::{
-    Flags, NodeId, Slot, SpaceId, Span,
+    Flags, NodeId, SessionId, Slot, SpaceId, Span,
     message::{ClientMessage, ServerMessage},
     refusal::Refusal,
     reply::{Notice, Reply},
@@ -245,4 +246,62 @@ fn watchers_hear_of_masters_that_apply_late() {
     cluster.say(&a, ClientMessage::Goodbye);
     cluster.locked(&mut b, &name, EX);
     assert!(!cluster.told(a.conn).iter().any(changed), "nobody watches any more");
+}
+
+#[test]
+fn a_member_that_does_not_know_a_session_asks_the_others_before_it_calls_it_over() {
+    let mut cluster = Cluster::of(3);
+    cluster.fall_behind(2);
+    let mut a = cluster.open(1, 1);
+    assert_eq!(cluster.attach(&mut a, 2), [], "not in its directory, which says nothing");
+    cluster.catch_up(2);
+    let told = cluster.told(a.conn);
+    assert!(matches!(told[..], [ServerMessage::Attached(_)]), "{told:?}");
+    let mut nobody = a.clone();
+    nobody.session = SessionId(77);
+    assert_eq!(cluster.attach(&mut nobody, 3), [ServerMessage::Ended]);
+}
+
+#[test]
+fn a_home_that_holds_a_session_to_be_over_hears_first_where_it_is() {
+    let mut cluster = Cluster::of(3);
+    let mut a = cluster.open(1, 1);
+    cluster.fall_behind(1);
+    cluster.pass(TTL.scaled(1, 2));
+    assert!(matches!(cluster.attach(&mut a, 2)[..], [ServerMessage::Attached(_)]));
+    // Node 1 has not heard of it, and ends the session by its own clock.
+    cluster.pass(TTL.scaled(3, 4));
+    assert_eq!(cluster.attach(&mut a, 1), []);
+    cluster.catch_up(1);
+    cluster.pass(Span::from_millis(1_100));
+    let told = cluster.told(a.conn);
+    assert!(matches!(told[..], [ServerMessage::Attached(_)]), "{told:?}");
+}
+
+#[test]
+fn an_end_that_was_refused_to_an_earlier_home_stops_no_other() {
+    let mut cluster = Cluster::of(3);
+    let mut a = cluster.open(1, 1);
+    let session = a.session;
+    let earlier = cluster.state.sessions[&session].generation;
+    cluster.attach(&mut a, 2);
+    cluster.losing = true;
+    cluster.pass(TTL.scaled(3, 2));
+    cluster.apply(&Command::EndSession { session, home: earlier, why: EndWhy::Expired });
+    cluster.losing = false;
+    cluster.pass(Span::from_millis(1_100));
+    assert!(!cluster.state.sessions.contains_key(&session), "its home has proposed it again");
+}
+
+#[test]
+fn nobody_is_brought_here_who_has_given_up_coming() {
+    let mut cluster = Cluster::of(3);
+    let mut a = cluster.open(1, 1);
+    let before = a.clone();
+    cluster.losing = true;
+    assert_eq!(cluster.attach(&mut a, 2), []);
+    cluster.handle(2, Input::Disconnected { conn: a.conn });
+    cluster.losing = false;
+    cluster.pass(Span::from_millis(1_100));
+    assert_eq!(cluster.told(before.conn), [], "its client is still at node 1");
 }

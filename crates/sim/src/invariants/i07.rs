@@ -18,7 +18,10 @@ pub(crate) fn decided(world: &mut World, row: &Row, before: Option<&Row>) {
         }
         for held in world.clients[client].app.held.values() {
             let same = held.token == row.token || before.is_some_and(|b| b.token == held.token);
-            if same || held.name != row.name || world.modes.compatible(mode, held.mode) {
+            // Its own lock, converted: at a new master, or after a conversion of which it has not heard, by another token than
+            // before. Two locks of one session are compared in the tables and when it is told.
+            let own = held.converting && row.session == Some(world.clients[client].id);
+            if same || own || held.name != row.name || world.modes.compatible(mode, held.mode) {
                 continue;
             }
             let what = format!("{row:?} was decided while client {client} counts on {held:?}");
