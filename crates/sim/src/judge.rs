@@ -8,7 +8,7 @@ use lockstead_cluster::{Command, EndWhy};
 use lockstead_node::{Output, Record};
 use lockstead_table::Seen;
 use lockstead_types::{
-    LockId, Mode, ModeTable, RequestId, SessionId, Slot, SpaceId, Time, Token,
+    LockId, Mode, ModeTable, RequestId, SessionId, Time, Token,
     message::{ClientMessage, Rejection, ServerMessage},
     reply::{Grant, Reply, Value},
     request::Claim,
@@ -407,16 +407,6 @@ impl World {
         }
         self.judge_master(at, row);
         i07::decided(self, row, before);
-    }
-
-    /// Whether a node is the master of a resource, as everybody agreed last; a node alone is.
-    fn is_master(&self, at: usize, name: u8) -> bool {
-        let state = &self.group.state;
-        if self.judge.alone {
-            return true;
-        }
-        let slot = Slot::of(state.seed, SpaceId(0), &name_of(name));
-        state.master(slot).is_some_and(|entry| entry.master == id_of(at))
     }
 
     /// Something was decided at a node: it must have been its to decide.
