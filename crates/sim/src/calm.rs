@@ -48,7 +48,7 @@ impl World {
     fn is_disturbed(&self) -> bool {
         let now = self.clocks.iter().enumerate().map(|(host, clock)| (host, clock.at(self.now)));
         let away = now.zip(&self.nodes).any(|((_, now), host)| match &host.node {
-            None => true,
+            None => !host.abandoned,
             Some(node) => {
                 let member = !self.options.alone;
                 host.paused_until > self.now || host.lags_until > self.now || (member && node.authority() <= now)

@@ -52,7 +52,10 @@ impl World {
             Fault::Cut | Fault::CutOneWay | Fault::Slow => self.cut_some(fault, span),
             Fault::Drift | Fault::DriftOut => self.set_rates(),
             Fault::SlowDisk => self.nodes[node].disk.slow_until = self.now + span,
-            Fault::LateWrites | Fault::Forge => {}
+            Fault::LateWrites | Fault::Forge | Fault::CrashRecovery => {}
+            Fault::Remove => self.remove_node(node),
+            Fault::Leave => self.leave_node(node),
+            Fault::Lose => self.lose_majority(),
             Fault::Isolate | Fault::Split => self.part_hosts(fault, node, span),
             Fault::Wipe => self.wipe_node(node),
             Fault::Churn => self.drain_node(node),
@@ -136,6 +139,7 @@ impl World {
         self.trace.say(self.now, format_args!("all faults stop"));
         self.note_fault(Fault::KillAll, 0);
         self.net.heal();
+        self.settle_losses();
         (self.group.down_until, self.group.slow_until, self.group.loss_until) = (0, 0, 0);
         for node in 0..self.nodes.len() {
             let host = &mut self.nodes[node];

@@ -9,7 +9,7 @@ use lockstead_cluster::{Change, Command, Seat, State, Steward, StewardConfig};
 use lockstead_types::{NodeId, Time, peer::Incarnation};
 
 use crate::{
-    options::Fault,
+    options::{Fault, Options},
     queue::{Event, GroupEvent},
     random::Random,
     world::{MS, Phase, RHO_PPM, SEC, World},
@@ -29,6 +29,8 @@ pub(crate) struct Group {
     pub(crate) slow_until: u64,
     pub(crate) loss_until: u64,
     pub(crate) random: Random,
+    /// An operator has given up a majority, or is about to.
+    pub(crate) forced: bool,
     /// What each epoch is, as the first node that came to it had it.
     pub(crate) epochs: BTreeMap<u32, u64>,
 }
@@ -53,8 +55,10 @@ const RENEW_EVERY: u64 = 500 * MS;
 const LEAD_EVERY: u64 = 100 * MS;
 
 impl Group {
-    pub(crate) fn new(seed: u64, nodes: usize, witness: bool) -> Group {
-        let seats = (0..nodes).map(|node| seat(node, node as u128, witness && node + 1 == nodes)).collect();
+    pub(crate) fn new(options: &Options) -> Group {
+        let seed = options.seed;
+        let first = options.nodes.saturating_sub(options.late).max(1) as usize;
+        let seats = (0..first).map(|node| seat(options, node, node as u128)).collect();
         let form = Command::Form { seed, key: [7; 32], seats, spaces: Vec::new() };
         let mut state = State::default();
         let formed = state.apply(&form);
@@ -67,6 +71,7 @@ impl Group {
             term: 0,
             leaderless: 0,
             down_until: 0,
+            forced: false,
             slow_until: 0,
             loss_until: 0,
             random: Random::new(seed, 3),
@@ -78,6 +83,17 @@ impl Group {
         self.term
     }
 
+    /// Only the first commands ever were.
+    pub(crate) fn rewind(&mut self, known: usize) {
+        self.log.truncate(known);
+        self.state = State::default();
+        for command in &self.log {
+            let _refused_is_an_answer_too = self.state.apply(command);
+        }
+        self.leader = None;
+        self.term += 1;
+    }
+
     /// Turns the leader out; the next one is another, where there is one.
     pub(crate) fn depose(&mut self) {
         self.leader = None;
@@ -85,13 +101,15 @@ impl Group {
 }
 
 /// The seat of a node.
-pub(crate) fn seat(node: usize, identity: u128, witness: bool) -> Seat {
+pub(crate) fn seat(options: &Options, node: usize, identity: u128) -> Seat {
+    let witness = options.witness && options.nodes > 1 && node + 1 == options.nodes as usize;
+    let weight = if options.weights { [100, 50, 300, 100, 200][node % 5] } else { 100 };
     Seat {
         node: id_of(node),
         identity,
         peer_address: format!("node-{node}:1"),
         client_address: format!("node-{node}:0"),
-        weight: if witness { 0 } else { 100 },
+        weight: if witness { 0 } else { weight },
     }
 }
 
@@ -132,8 +150,12 @@ impl World {
     /// Whether a node could get something committed: it and enough voters are awake and reach each other.
     fn has_majority(&self, node: usize) -> bool {
         let voters = self.group.state.voters_wanted();
-        let voters: Vec<usize> = voters.iter().map(|id| usize::from(id.0) - 1).collect();
-        let voters = if voters.is_empty() { (0..self.nodes.len()).collect() } else { voters };
+        // Before anybody has started: those that formed it.
+        let first = || self.group.state.members.keys().copied().collect();
+        let voters = if voters.is_empty() { first() } else { voters };
+        let voters = voters.iter().map(|id| usize::from(id.0) - 1);
+        // Those that an operator has given up are out of the group's configuration.
+        let voters: Vec<usize> = voters.filter(|node| !self.nodes[*node].outside).collect();
         let there = voters.iter().filter(|v| self.awake(**v) && self.reach(node, **v)).count();
         self.awake(node) && voters.contains(&node) && 2 * there > voters.len() && self.group.down_until <= self.now
     }
@@ -158,6 +180,13 @@ impl World {
         let number = self.group.proposals.len() as u32 - 1;
         let later = self.takes() / 2;
         self.plan_group(later, GroupEvent::Proposed { number });
+    }
+
+    /// What an operator writes into a stopped node's data.
+    pub(crate) fn propose_at_once(&mut self, command: Command) {
+        let applied = self.group.state.apply(&command);
+        debug_assert!(applied.is_ok(), "{applied:?}");
+        self.group.log.push(command);
     }
 
     fn on_proposed(&mut self, number: u32) {
@@ -309,8 +338,7 @@ impl World {
             let known = self.group.state.members.get(&id_of(at)).map(|m| m.identity);
             if known != Some(host.identity) {
                 // Its data was lost: an operator lets it in again, once the former one is out.
-                let witness = self.options.witness && at + 1 == self.nodes.len();
-                let seat = seat(at, host.identity, witness);
+                let seat = seat(&self.options, at, host.identity);
                 self.propose(None, Command::Admit { seat });
             }
             self.propose(Some(at), command);

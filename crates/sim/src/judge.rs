@@ -164,6 +164,11 @@ impl Judge {
         self.healed = self.now;
     }
 
+    /// An operator gave up the majority: what was agreed on last may not have been, and generations begin again from before.
+    pub(crate) fn on_forced(&mut self) {
+        self.generations = Generations::default();
+    }
+
     pub(crate) fn on_node_start(&mut self, at: usize, now: Time, recorded: impl Iterator<Item = SessionId>) {
         for session in recorded {
             self.renewals.renewed(at, session, now, None);
@@ -336,6 +341,12 @@ impl World {
             if let Some(same) = same {
                 let outcome = i10::step(&self.modes, same, row);
                 self.judge.must(Code::I10, outcome);
+            }
+            let waits = row.wanted.is_some() && same.is_none_or(|s| s.wanted.is_none());
+            // What is restored was let in elsewhere, and limits are not asked again.
+            if waits && self.judge.ready[at] {
+                let outcome = i18::waiters(rows, row.name, self.options.waiters);
+                self.judge.must(Code::I18, outcome);
             }
             let news = same.is_none_or(|s| s.held != row.held || s.token != row.token);
             if row.held.is_some() && news {
@@ -524,8 +535,6 @@ impl World {
         self.judge_notices();
         self.judge_cycles();
         for at in 0..self.nodes.len() {
-            let outcome = i18::waiters(&self.judge.rows[at], self.options.waiters);
-            self.judge.must(Code::I18, outcome);
             let Some(node) = &self.nodes[at].node else { continue };
             if self.judge.audits.is_multiple_of(8)
                 && let Err(what) = node.check()

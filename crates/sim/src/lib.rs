@@ -32,6 +32,7 @@ mod judge;
 mod model;
 mod net;
 mod nodes;
+mod operator;
 mod resource;
 mod world;
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use lockstead_cluster::State;
 use lockstead_node::{Input, MemberConfig, Node, NodeConfig, Output, Principal, Record, SessionRecord};
-use lockstead_types::{ConnId, Limits, NodeId, SessionId, Span, peer::Incarnation};
+use lockstead_types::{
+    ConnId, Limits, NodeId, SessionId, Span,
+    peer::{Incarnation, PeerMessage},
+};
 use lockstead_wire::{DecodeLimits, client_messages};
 
 use crate::{
@@ -41,6 +44,14 @@ pub(crate) struct Host {
     pub(crate) nonce: u64,
     /// What it does now it does because of the time.
     pub(crate) ticking: bool,
+    /// It does not start before.
+    pub(crate) away_until: u64,
+    /// It is gone for good; what comes in its place comes once the operator has given it up.
+    pub(crate) lost: bool,
+    /// It has no vote and no say until it is let in again.
+    pub(crate) outside: bool,
+    /// It stays dead until the end of the run.
+    pub(crate) abandoned: bool,
     pub(crate) incarnation: Option<Incarnation>,
     /// Whom it is dialling, a bit each.
     pub(crate) dialing: u32,
@@ -72,6 +83,13 @@ pub(crate) enum Death {
     Power,
 }
 
+/// When a process dies, by what it was about to send.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Crash {
+    Before,
+    After,
+}
+
 impl Host {
     pub(crate) fn all(count: usize) -> Vec<Host> {
         (0..count).map(|node| Host::new(node as u128)).collect()
@@ -92,6 +110,10 @@ impl Host {
             identity,
             nonce: 0,
             ticking: false,
+            away_until: 0,
+            lost: false,
+            outside: false,
+            abandoned: false,
             incarnation: None,
             dialing: 0,
             lags_until: 0,
@@ -132,8 +154,11 @@ impl World {
         let at = usize::from(node);
         let now = self.clocks[at].at(self.now);
         let host = &mut self.nodes[at];
-        if host.life != life || host.running {
+        if host.life != life || host.running || host.lost || host.abandoned {
             return;
+        }
+        if host.away_until > self.now {
+            return self.queue.push(host.away_until, Event::StartNode { node, life });
         }
         host.running = true;
         if !self.options.alone {
@@ -169,6 +194,7 @@ impl World {
         let limits = self.options.limits();
         let host = &mut self.nodes[at];
         host.incarnation = Some(incarnation);
+        host.outside = false;
         let config = NodeConfig {
             node: id_of(at),
             epoch: 0,
@@ -231,7 +257,11 @@ impl World {
             let there: Vec<usize> = (0..self.clients.len()).filter(|c| self.clients[*c].host == at).collect();
             there.into_iter().for_each(|client| self.kill_client(client));
         }
-        let mean = if self.chance.chance(300) { 5 * SEC } else { 300 * MS };
+        let mean = match self.chance.below(20) {
+            0 => 40 * SEC,
+            1..=6 => 5 * SEC,
+            _ => 300 * MS,
+        };
         let down = if self.phase == Phase::Fire { self.chance.around(mean) } else { 100 * MS };
         self.queue.push(self.now + down, Event::StartNode { node: at as u8, life });
     }
@@ -357,9 +387,41 @@ impl World {
             let now = self.clocks[at].at(self.now);
             self.judge.on_node_output(at, now, &output);
             self.judge_expiry(at, now, &output);
+            let crashes = self.crashes_at(&output);
+            if crashes == Some(Crash::Before) {
+                return self.kill_node(at, Death::Killed);
+            }
             self.carry_out(at, output);
+            if crashes == Some(Crash::After) && self.nodes[at].node.is_some() {
+                return self.kill_node(at, Death::Killed);
+            }
         }
         self.plan_wake_node(at);
+    }
+
+    /// Whether the process dies at a step of a recovery.
+    fn crashes_at(&mut self, output: &Output) -> Option<Crash> {
+        let Output::SendPeer { envelope, .. } = output else { return None };
+        let fault = Fault::CrashRecovery;
+        let step = matches!(
+            envelope.message,
+            PeerMessage::Report { .. }
+                | PeerMessage::ReportDone { .. }
+                | PeerMessage::Restored { .. }
+                | PeerMessage::Claim { .. }
+                | PeerMessage::Claimed { .. }
+                | PeerMessage::ClaimsDone { .. }
+        );
+        if !step || !self.options.has(fault) || self.phase != Phase::Fire {
+            return None;
+        }
+        let dice = &mut self.dice[fault as usize];
+        let rate = self.options.rates[fault as usize];
+        if dice.below(1_000_000) >= 3 * u64::from(rate) {
+            return None;
+        }
+        self.faults += 1;
+        Some(if dice.chance(500) { Crash::Before } else { Crash::After })
     }
 
     fn carry_out(&mut self, at: usize, output: Output) {

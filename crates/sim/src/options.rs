@@ -90,6 +90,14 @@ faults! {
     Leader "leader" 10 Cluster;
     /// A node learns late of what was committed.
     Lag "lag" 8 Cluster;
+    /// A member is down for long, and an operator removes it; later it is let in again.
+    Remove "remove" 30 Cluster;
+    /// A member hands its slots over and leaves the cluster; later it is let in again.
+    Leave "leave" 25 Cluster;
+    /// More than half of the voters are lost, and an operator gives them up.
+    Lose "lose" 60 Cluster;
+    /// A node dies at a step of a recovery.
+    CrashRecovery "crash-recovery" 5 Cluster;
     /// Clients claim, beside what they hold, what nobody granted them.
     Forge "forge" 5 Cluster;
     /// Every node dies at once.
@@ -107,6 +115,12 @@ pub struct Options {
     pub nodes: u32,
     /// Whether the last of them is a witness.
     pub witness: bool,
+    /// How many of the nodes are no members at first.
+    pub late: u32,
+    /// Whether nodes master unequal shares.
+    pub weights: bool,
+    /// Whether a minority that is down when faults stop stays dead.
+    pub abandon: bool,
     /// How many clients.
     pub clients: u32,
     /// How many of them sit on the host of a node and reach it as local ones do.
@@ -167,6 +181,9 @@ impl Options {
             alone: nodes == 1 && random.chance(700),
             nodes,
             witness: nodes >= 3 && random.chance(250),
+            late: if nodes >= 2 && random.chance(250) { random.between(1, u64::from(nodes) - 1) as u32 } else { 0 },
+            weights: random.chance(250),
+            abandon: random.chance(300),
             clients: random.between(2, 7) as u32,
             locals: 0,
             names: random.between(1, 6) as u32,
@@ -254,6 +271,15 @@ impl Options {
             "values" => &mut self.values,
             "watchers" => &mut self.watchers,
             "patience" => &mut self.patience,
+            "late" => &mut self.late,
+            "weights" => {
+                self.weights = number > 0;
+                return Ok(());
+            }
+            "abandon" => {
+                self.abandon = number > 0;
+                return Ok(());
+            }
             "alone" => {
                 self.alone = number > 0;
                 return Ok(());
@@ -271,9 +297,11 @@ impl Options {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Options { alone, nodes, witness, clients, locals, names, ttl, fire, delay, .. } = self;
-        write!(f, "nodes={nodes} alone={} witness={} clients={clients}", u8::from(*alone), u8::from(*witness))?;
-        write!(f, " locals={locals} names={names} ttl={ttl} fire={fire} delay={delay}")?;
+        let Options { alone, nodes, witness, late, weights, abandon, .. } = self;
+        write!(f, "nodes={nodes} alone={} witness={} late={late}", u8::from(*alone), u8::from(*witness))?;
+        write!(f, " weights={} abandon={}", u8::from(*weights), u8::from(*abandon))?;
+        let Options { clients, locals, names, ttl, fire, delay, .. } = self;
+        write!(f, " clients={clients} locals={locals} names={names} ttl={ttl} fire={fire} delay={delay}")?;
         let Options { think, hold, depth, credit, waiters, lazy, convert, values, watchers, patience, mix, .. } = self;
         write!(f, " think={think} hold={hold} depth={depth} credit={credit} waiters={waiters} lazy={lazy}")?;
         write!(f, " convert={convert} values={values} watchers={watchers} patience={patience} mix={mix:?}")?;

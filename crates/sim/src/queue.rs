@@ -3,6 +3,8 @@
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::operator::Deed;
+
 /// Something to come.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Event {
@@ -22,6 +24,8 @@ pub(crate) enum Event {
     StartClient { client: u8, life: u32 },
     /// A guarded operation reaches the resource.
     Guarded { number: u32 },
+    /// An operator does something, or tries again; the process of the node is still the same.
+    Operator { deed: Deed, node: u8, life: u32 },
     /// A node's process ends.
     EndNode { node: u8, life: u32 },
     /// A node's process starts.

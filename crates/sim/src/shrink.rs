@@ -36,7 +36,10 @@ fn candidates(options: &Options) -> Vec<Options> {
     add(&|o| o.clients = (o.clients - 1).max(1));
     add(&|o| o.locals = 0);
     add(&|o| o.witness = false);
-    add(&|o| o.nodes = (o.nodes - 1).max(1));
+    add(&|o| o.late = 0);
+    add(&|o| o.weights = false);
+    add(&|o| o.abandon = false);
+    add(&|o| o.nodes = (o.nodes - 1).max(1 + o.late));
     add(&|o| o.names = (o.names - 1).max(1));
     add(&|o| o.convert = 0);
     add(&|o| o.values = 0);

@@ -95,8 +95,7 @@ impl World {
             queue: Queue::default(),
             trace: Trace::new(with_text),
             net,
-            // A witness alone is no cluster.
-            group: Group::new(seed, nodes, options.witness && nodes > 1),
+            group: Group::new(&options),
             clocks,
             nodes: Host::all(nodes),
             clients: Vec::new(),
@@ -118,7 +117,9 @@ impl World {
             self.set_rates();
         }
         for node in 0..self.nodes.len() {
-            self.queue.push(self.now, Event::StartNode { node: node as u8, life: 0 });
+            let late = !self.options.alone && node >= (self.options.nodes - self.options.late) as usize;
+            let after = if late { self.chance.between(2 * SEC, u64::from(self.options.fire) * SEC) } else { 0 };
+            self.queue.push(self.now + after, Event::StartNode { node: node as u8, life: 0 });
         }
         if !self.options.alone {
             for host in &mut self.nodes {
@@ -182,6 +183,7 @@ impl World {
             Event::Fault { kind } => self.on_fault(Fault::ALL[usize::from(kind)]),
             Event::Audit => self.on_audit(),
             Event::Group(event) => self.on_group(event),
+            Event::Operator { deed, node, life } => self.on_operator(deed, node, life),
             Event::EndNode { node, life } => self.on_end_node(node, life),
         }
     }

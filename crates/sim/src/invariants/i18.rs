@@ -7,15 +7,10 @@ use crate::judge::Row;
 pub(crate) const STATEMENT: &str =
     "every queue, buffer, table and count is bounded, and who keeps to the bounds is served";
 
-pub(crate) fn waiters(rows: &[Row], most: u32) -> Result<(), String> {
-    let mut counts = [0_u32; 16];
-    for row in rows.iter().filter(|row| row.wanted.is_some()) {
-        counts[usize::from(row.name)] += 1;
-    }
-    match counts.iter().position(|count| *count > most) {
-        Some(name) => Err(format!("{} wait for resource {name}, {most} may", counts[name])),
-        None => Ok(()),
-    }
+/// Somebody new waits.
+pub(crate) fn waiters(rows: &[Row], name: u8, most: u32) -> Result<(), String> {
+    let count = rows.iter().filter(|row| row.name == name && row.wanted.is_some()).count();
+    if count as u64 > u64::from(most) { Err(format!("{count} wait for resource {name}, {most} may")) } else { Ok(()) }
 }
 
 pub(crate) fn rejected(why: Rejection) -> Result<(), String> {
