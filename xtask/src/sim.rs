@@ -1,12 +1,27 @@
-//! `cargo xtask sim`: the simulator of `crates/sim`, built for speed. Options go to it as they are.
+//! `cargo xtask sim`: the simulator of `crates/sim`, built for speed. Options go to it as they are, but for one: `--stage` is
+//! the run that a whole test makes.
+
+use std::time::SystemTime;
 
 use crate::run::{cargo, show};
+
+/// The first seed of a stage, instead of one that the date gives.
+const FROM: &str = "LOCKSTEAD_SIM_FROM";
+/// Its minutes, instead of five.
+const MINUTES: &str = "LOCKSTEAD_SIM_MINUTES";
+/// Seeds it runs whatever they take.
+const LEAST: &str = "1000";
+/// Seeds that no day runs out of.
+const A_DAY: u64 = 1_000_000;
 
 /// Builds and runs the simulator.
 ///
 /// # Errors
 /// A violation, or options it does not know.
 pub(crate) fn run(options: &[&str]) -> Result<(), String> {
+    if options == ["--stage"] {
+        return stage();
+    }
     let mut command = cargo();
     command.args(["run", "--release", "--locked", "--quiet", "-p", "lockstead-sim"]);
     if options.contains(&"--mutations") {
@@ -15,4 +30,31 @@ pub(crate) fn run(options: &[&str]) -> Result<(), String> {
     }
     command.arg("--").args(options);
     show(&mut command)
+}
+
+/// As many seeds as fit into the time, other ones each day, and a thousand at least.
+///
+/// # Errors
+/// A violation.
+pub(crate) fn stage() -> Result<(), String> {
+    let from = std::env::var(FROM).unwrap_or_else(|_| today().to_string());
+    let minutes = std::env::var(MINUTES).unwrap_or_else(|_| "5".into());
+    println!("seeds from {from} on for {minutes} minutes ({FROM}, {MINUTES})");
+    run(&["--from", &from, "--minutes", &minutes, "--least", LEAST, "--keep-going"])
+}
+
+/// The first seed of this day.
+fn today() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.as_secs() / 86_400 * A_DAY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_day_has_seeds_of_its_own() {
+        assert!(today() > 0 && today().is_multiple_of(A_DAY));
+    }
 }

@@ -121,8 +121,9 @@ impl World {
 
     /// A node loses its data, and with it its vote: only where the others have a majority without it.
     fn wipe_node(&mut self, at: usize) {
-        let others = (0..self.nodes.len()).filter(|node| *node != at && self.nodes[*node].running).count();
-        if 2 * others <= self.nodes.len() + 1 || !self.nodes[at].running {
+        let voters = &self.group.voters;
+        let others = voters.iter().filter(|node| **node != at && self.nodes[**node].running).count();
+        if 2 * others <= voters.len() + 1 || !self.nodes[at].running {
             return;
         }
         self.trace.say(self.now, format_args!("node {at} loses its data"));

@@ -29,6 +29,8 @@ pub(crate) struct Group {
     pub(crate) slow_until: u64,
     pub(crate) loss_until: u64,
     pub(crate) random: Random,
+    /// Who votes now: those that should, once each of them follows.
+    pub(crate) voters: Vec<usize>,
     /// An operator has given up a majority, or is about to.
     pub(crate) forced: bool,
     /// What each epoch is, as the first node that came to it had it.
@@ -71,6 +73,7 @@ impl Group {
             term: 0,
             leaderless: 0,
             down_until: 0,
+            voters: (0..first).collect(),
             forced: false,
             slow_until: 0,
             loss_until: 0,
@@ -149,13 +152,7 @@ impl World {
 
     /// Whether a node could get something committed: it and enough voters are awake and reach each other.
     fn has_majority(&self, node: usize) -> bool {
-        let voters = self.group.state.voters_wanted();
-        // Before anybody has started: those that formed it.
-        let first = || self.group.state.members.keys().copied().collect();
-        let voters = if voters.is_empty() { first() } else { voters };
-        let voters = voters.iter().map(|id| usize::from(id.0) - 1);
-        // Those that an operator has given up are out of the group's configuration.
-        let voters: Vec<usize> = voters.filter(|node| !self.nodes[*node].outside).collect();
+        let voters = &self.group.voters;
         let there = voters.iter().filter(|v| self.awake(**v) && self.reach(node, **v)).count();
         self.awake(node) && voters.contains(&node) && 2 * there > voters.len() && self.group.down_until <= self.now
     }
@@ -430,6 +427,7 @@ impl World {
         self.plan_group(LEAD_EVERY, GroupEvent::Lead);
         let Some(leader) = self.leads() else { return self.elect() };
         self.group.leaderless = 0;
+        self.change_voters(leader);
         let now = self.clocks[leader].at(self.now);
         let Some(leading) = &mut self.group.leader else { return };
         let commands = leading.steward.poll(now, &self.group.state);
@@ -442,6 +440,17 @@ impl World {
             let number = self.group.proposals.len() as u32 - 1;
             let later = self.takes();
             self.plan_group(later, GroupEvent::Commit { number });
+        }
+    }
+
+    /// The leader brings the group's configuration to what it should be, where all who should vote follow it.
+    fn change_voters(&mut self, leader: usize) {
+        let wanted: Vec<usize> = self.group.state.voters_wanted().iter().map(|id| usize::from(id.0) - 1).collect();
+        let follows = |node: &usize| self.awake(*node) && self.reach(leader, *node) && !self.nodes[*node].outside;
+        let able = wanted.iter().all(|node| self.group.voters.contains(node) || follows(node));
+        if able && !wanted.is_empty() && wanted != self.group.voters {
+            self.trace.say(self.now, format_args!("group: {wanted:?} vote"));
+            self.group.voters = wanted;
         }
     }
 

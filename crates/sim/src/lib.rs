@@ -6,7 +6,8 @@
 //! same run, to the last event.
 //!
 //! Reading order: `options.rs` (what may go wrong), `world.rs` (time and the queue), `nodes.rs`, `clients.rs`, `app.rs`, `net.rs`,
-//! `faults.rs`; `judge.rs` and `invariants/` (what must hold).
+//! `group.rs`, `faults.rs`, `operator.rs`; `judge.rs` and `invariants/` (what must hold, by what is true), `history.rs` and `model.rs`
+//! (by what programs were told).
 #![forbid(unsafe_code)]
 
 mod invariants;

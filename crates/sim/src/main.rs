@@ -13,6 +13,7 @@ cargo xtask sim [OPTION ...]
 
   --seeds N      how many seeds (1000)
   --minutes M    stop after so many minutes, whatever is left
+  --least N      but not before so many seeds
   --from SEED    the first seed (0)
   --seed SEED    this one alone
   --trace        with --seed: every event as a line
@@ -28,6 +29,7 @@ cargo xtask sim [OPTION ...]
 struct Args {
     seeds: Option<u64>,
     minutes: Option<u64>,
+    least: u64,
     from: u64,
     seed: Option<u64>,
     trace: bool,
@@ -86,6 +88,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Args, String> {
         match word.as_str() {
             "--seeds" => args.seeds = Some(number()?),
             "--minutes" => args.minutes = Some(number()?),
+            "--least" => args.least = number()?,
             "--from" => args.from = number()?,
             "--seed" => args.seed = Some(number()?),
             "--trace" => args.trace = true,
@@ -156,9 +159,10 @@ fn many(args: &Args) -> Result<bool, String> {
     let (next, stop) = (AtomicU64::new(0), AtomicU64::new(0));
     let sum = Mutex::new(Sum::default());
     let work = || {
-        while stop.load(Ordering::Relaxed) == 0 && limit.is_none_or(|limit| begin.elapsed() < limit) {
+        while stop.load(Ordering::Relaxed) == 0 {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= seeds {
+            let late = number >= args.least && limit.is_some_and(|limit| begin.elapsed() >= limit);
+            if number >= seeds || late {
                 break;
             }
             let Ok(options) = options(args.from + number, args) else { break };
@@ -201,8 +205,9 @@ impl Sum {
         let Sum { seeds, bad, events, seconds, faults, grants, applied, refused } = self;
         let hours = seconds / 3_600;
         let took = took.as_secs_f64();
+        let each = *seeds as f64 / took;
         format!(
-            "{seeds} seeds, {bad} with violations, in {took:.1} s: {hours} simulated hours, {events} events, {faults} faults, \
+            "{seeds} seeds, {bad} with violations, in {took:.1} s, {each:.1} a second: {hours} simulated hours, {events} events, {faults} faults, \
              {grants} grants, {applied} guarded operations applied, {refused} stale ones refused, 0 stale ones applied"
         )
         .replace("0 stale ones applied", if *bad == 0 { "0 stale ones applied" } else { "see above" })

@@ -84,7 +84,7 @@ impl World {
 
     /// More than half of the voters are lost for good.
     pub(crate) fn lose_majority(&mut self) {
-        let voters: Vec<usize> = self.group.state.voters_wanted().iter().map(|id| usize::from(id.0) - 1).collect();
+        let voters = self.group.voters.clone();
         let more = self.dice[Fault::Lose as usize].below(2) as usize;
         let lost = (voters.len() / 2 + 1 + more).min(voters.len().saturating_sub(1));
         let survivor_masters =
@@ -112,10 +112,12 @@ impl World {
             return;
         }
         survivors.iter().for_each(|node| self.kill_node(*node, Death::Killed));
-        let known = survivors.iter().map(|node| self.nodes[*node].applied).max().unwrap_or(0);
+        let best = survivors.iter().copied().max_by_key(|node| self.nodes[*node].applied);
+        let known = best.map_or(0, |node| self.nodes[node].applied);
         let gone = self.group.log.len() - known;
         self.trace.say(self.now, format_args!("{survivors:?} are made the whole group; {gone} commands are lost"));
         self.group.rewind(known);
+        self.group.voters = best.into_iter().collect();
         self.judge.on_forced();
         self.propose_at_once(Command::RaiseEpoch { by: JUMP });
         for node in 0..self.nodes.len() {
@@ -140,8 +142,8 @@ impl World {
             self.force_quorum();
         }
         let down: Vec<usize> = (0..self.nodes.len()).filter(|node| !self.nodes[*node].running).collect();
-        let voters = self.group.state.voters_wanted();
-        let dead_voters = down.iter().filter(|node| voters.contains(&id_of(**node))).count();
+        let voters = &self.group.voters;
+        let dead_voters = down.iter().filter(|node| voters.contains(node)).count();
         let masters = self.group.state.masters().filter(|(id, _)| !down.contains(&(usize::from(id.0) - 1))).count();
         let enough = 2 * (voters.len() - dead_voters) > voters.len() && masters > 0;
         for node in down {
