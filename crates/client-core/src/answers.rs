@@ -21,6 +21,10 @@ impl Session {
         if !matches!(self.phase, Phase::Live(_) | Phase::Leaving | Phase::Returning(_)) {
             return self.on_nonsense(now);
         }
+        // [SESS-17] The node has released it by now, or will.
+        if matches!((&self.phase, &reply), (Phase::Leaving, Reply::Granted(_) | Reply::GrantedMany(_))) {
+            return;
+        }
         self.answers += 1;
         // Requests take effect in their order: whatever came before this one was seen.
         self.requests.confirm(id);

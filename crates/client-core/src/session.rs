@@ -255,7 +255,9 @@ impl Session {
             return Lease::Lost;
         }
         match self.phase {
-            Phase::Live(_) | Phase::Leaving if now < lease.unsure_from() => Lease::Held,
+            // [SESS-17] Whatever was held is being given back.
+            Phase::Leaving => Lease::Lost,
+            Phase::Live(_) if now < lease.unsure_from() => Lease::Held,
             _ => Lease::Unsure,
         }
     }

@@ -292,3 +292,19 @@ fn a_node_that_says_nothing_is_left_soon() {
     rig.pass(2);
     assert!(rig.hung_up());
 }
+
+#[test]
+fn after_its_goodbye_a_session_holds_nothing_and_is_granted_nothing() {
+    let mut rig = Rig::open(NodeId(1), 5);
+    rig.lock(b"a", EX, token(5, 1));
+    let id = rig.ask_lock(b"b", EX);
+    rig.granted();
+    rig.session.goodbye(rig.time());
+    rig.pump();
+    assert_eq!(rig.session.lease(rig.time()), Lease::Lost, "the node gives back whatever it has");
+    // It was granted before the goodbye arrived.
+    rig.reply(id, Reply::Granted(grant(LockId(21), EX, token(5, 2))));
+    rig.tell(Input::Message(ServerMessage::Bye));
+    assert_eq!(rig.granted(), []);
+    assert_eq!(rig.session.ending(), Some(Ending::Closed));
+}

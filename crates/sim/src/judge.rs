@@ -345,7 +345,7 @@ impl World {
             let waits = row.wanted.is_some() && same.is_none_or(|s| s.wanted.is_none());
             // What is restored was let in elsewhere, and limits are not asked again.
             if waits && self.judge.ready[at] {
-                let outcome = i18::waiters(rows, row.name, self.options.waiters);
+                let outcome = i18::waiters(before, rows, row.name, self.options.waiters);
                 self.judge.must(Code::I18, outcome);
             }
             let news = same.is_none_or(|s| s.held != row.held || s.token != row.token);
@@ -375,11 +375,14 @@ impl World {
     /// A lock is held that was not, or not so.
     fn on_held(&mut self, at: usize, row: &Row, before: Option<&Row>, all: (&[Row], &[Row])) {
         let Some(mode) = row.held else { return };
+        // A master whose time is over, and who has not heard of it, changes a table that is void.
+        let counts = self.is_master(at, row.name);
         let name = &mut self.judge.truth.names[usize::from(row.name)];
         self.trace.mix(row.token.as_u64());
         if let Some(grant) = name.tokens.get_mut(&row.token) {
             let other = grant.session != row.session && row.session.is_some();
-            let outcomes = [i06::restored(grant, row), i10::kept(&self.modes, grant, row)];
+            let restored = if counts { i06::restored(grant, row) } else { Ok(()) };
+            let outcomes = [restored, i10::kept(&self.modes, grant, row)];
             grant.mode = mode;
             if other {
                 self.judge.fail(Code::I3, &format!("{row:?} has a token of another session"));
