@@ -53,6 +53,9 @@ struct Open {
     hold: usize,
     /// A conversion is under way for which it may have given something up.
     lowered: bool,
+    /// Since when it may have had a grant of which its program has not heard: a conversion that was granted, lost on its way, claimed
+    /// at another home, asked again and then given up leaves its token to the next one.
+    unheard: Option<u64>,
 }
 
 impl History {
@@ -76,7 +79,7 @@ impl History {
 
     fn push(&mut self, key: (usize, LockId), name: usize, hold: Hold) {
         self.names[name].push(hold);
-        self.open.insert(key, Open { name, hold: self.names[name].len() - 1, lowered: false });
+        self.open.insert(key, Open { name, hold: self.names[name].len() - 1, lowered: false, unheard: None });
     }
 
     fn hold(&mut self, key: (usize, LockId)) -> Option<&mut Hold> {
@@ -86,6 +89,9 @@ impl History {
 
     /// A program asks for a conversion, and counts on `meanwhile` until it is answered.
     pub(crate) fn converting(&mut self, client: usize, lock: LockId, meanwhile: Mode, now: u64) {
+        if let Some(open) = self.open.get_mut(&(client, lock)) {
+            open.unheard.get_or_insert(now);
+        }
         let Some(hold) = self.hold((client, lock)) else { return };
         let Some(last) = hold.steps.last_mut().filter(|last| last.mode != meanwhile) else { return };
         last.until = Until::At(now);
@@ -106,13 +112,14 @@ impl History {
         if token != before {
             last.until = Until::Replaced(token);
             let steps = vec![Step { mode, until: Until::Held }];
+            let asked = open.unheard.map_or(asked, |since| since.min(asked));
             return self.push(key, open.name, Hold { client, token, before: Some(before), asked, told, steps });
         }
         if last.mode != mode {
             last.until = Until::At(asked);
             hold.steps.push(Step { mode, until: Until::Held });
         }
-        self.open.insert(key, Open { lowered: false, ..open });
+        self.open.insert(key, Open { lowered: false, unheard: None, ..open });
     }
 
     /// A conversion ended without its grant, and the lock is held in `mode`.

@@ -153,6 +153,18 @@ mod tests {
     }
 
     #[test]
+    fn a_conversion_may_have_been_granted_sooner_than_its_program_heard() {
+        let mut history = History::new(1);
+        history.granted(0, A, 0, (Mode(0), token(1)), (5, 10));
+        history.converting(0, A, Mode(0), 20);
+        history.kept(0, A, Mode(0));
+        history.granted(1, B, 0, (PR, token(3)), (25, 30));
+        history.converting(0, A, Mode(0), 40);
+        history.converted(0, A, (Mode(0), token(2)), (40, 50));
+        assert_eq!(judge(&history), Ok(()));
+    }
+
+    #[test]
     fn a_conversion_down_frees_from_its_asking_on_unless_it_is_refused() {
         let down = |answer: &dyn Fn(&mut History)| {
             let mut history = History::new(1);

@@ -136,11 +136,10 @@ impl World {
         }
     }
 
-    /// Faults stop: what is lost is given up now, and of those that are down a minority may stay so.
+    /// Faults stop: what was lost is found again, if it was not given up yet, since leases that only its data knew of must be over
+    /// before that is done; and of those that are down a minority may stay so.
     pub(crate) fn settle_losses(&mut self) {
-        if self.nodes.iter().any(|host| host.lost) {
-            self.force_quorum();
-        }
+        self.nodes.iter_mut().for_each(|host| host.lost = false);
         let down: Vec<usize> = (0..self.nodes.len()).filter(|node| !self.nodes[*node].running).collect();
         let voters = &self.group.voters;
         let dead_voters = down.iter().filter(|node| voters.contains(node)).count();
