@@ -42,8 +42,8 @@ impl State {
             Command::Form { seed, key, seats, spaces } => self.form(*seed, key, seats, spaces),
             _ if !self.is_formed() => Err(Refused::Formed),
             Command::Admit { seat } => self.admit(seat),
-            Command::Start { node, identity, nonce, peer_address, client_address } => {
-                self.start(*node, *identity, *nonce, [peer_address, client_address])
+            Command::Start { node, identity, nonce, after, peer_address, client_address } => {
+                self.start(*node, *identity, (*nonce, *after), [peer_address, client_address])
             }
             Command::Evict { node, incarnation } => self.evict(*node, *incarnation),
             Command::Drain { node, incarnation } => self.drain(*node, *incarnation),
@@ -124,7 +124,9 @@ impl State {
             Some(_) if seat.weight == 0 && self.slots.iter().any(|slot| slot.master == seat.node) => {
                 return Err(Refused::InUse);
             }
-            Some(member) => (member.incarnation, member.nonce),
+            Some(member) if member.identity == seat.identity => (member.incarnation, member.nonce),
+            // Other data: it knows of no start.
+            Some(member) => (member.incarnation, 0),
             None if self.members.len() >= MEMBERS => return Err(Refused::Full),
             // [MEMBER-3] A number that comes back goes on counting: an incarnation never comes back.
             None => (self.retired.get(&seat.node).copied().unwrap_or_default(), 0),
@@ -139,7 +141,7 @@ impl State {
         &mut self,
         node: NodeId,
         identity: u128,
-        nonce: u64,
+        (nonce, after): (u64, u64),
         [peer_address, client_address]: [&String; 2],
     ) -> Result<Vec<Change>, Refused> {
         let member = self.members.get(&node).ok_or(Refused::Unknown)?;
@@ -150,6 +152,10 @@ impl State {
         if member.incarnation != Incarnation(0) && member.nonce == nonce {
             // [MEMBER-3] A repeated command, perhaps of a start that was evicted meanwhile: it must not come back to life.
             return Ok(Vec::new());
+        }
+        // [MEMBER-4] Data from before the newest start has forgotten what the node promised since.
+        if member.nonce != after {
+            return Err(Refused::Outdated);
         }
         if peer_address.len().max(client_address.len()) > ADDRESS_BYTES {
             return Err(Refused::Invalid);

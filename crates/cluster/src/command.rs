@@ -50,6 +50,9 @@ pub enum Command {
         identity: u128,
         /// Drawn at random for this start, so that a repeated command is recognised.
         nonce: u64,
+        /// The nonce of its start before, 0 before its first: data that does not know of the newest is older than what this node
+        /// has promised since, and is refused.
+        after: u64,
         /// Where it now is; empty where as before.
         peer_address: String,
         /// Where clients now reach it; empty where as before.

@@ -10,11 +10,23 @@ use crate::state::{MemberState, State};
 pub const VOTERS: usize = 5;
 
 impl State {
-    /// [MEMBER-8] An odd number of members that are up, at most five, the lowest numbers first. Of an even number a witness makes an odd
-    /// one, or else one of them does not vote: an even group survives no more deaths than the odd one below it. Empty
-    /// where nobody is up: the voters stay as they are.
+    /// [MEMBER-8] Who should vote, where `now` do: an odd number of members that are up, at most five, the lowest numbers first; of an even
+    /// number a witness makes an odd one, or else one of them does not vote. But where these are fewer than now and would not
+    /// survive more deaths, those of now stay, dead ones among them: three of which one is dead need both others, and one alone
+    /// would need that one, with everything on its disk only. Who is no member any more goes in any case. Empty where nobody is
+    /// up: the voters stay as they are.
     #[must_use]
-    pub fn voters_wanted(&self) -> BTreeSet<NodeId> {
+    pub fn voters_wanted(&self, now: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let living = self.living_voters();
+        let stay: BTreeSet<NodeId> = now.iter().filter(|node| self.members.contains_key(node)).copied().collect();
+        if stay.is_empty() || living.len() >= stay.len() || self.survives(&living) > self.survives(&stay) {
+            living
+        } else {
+            stay
+        }
+    }
+
+    fn living_voters(&self) -> BTreeSet<NodeId> {
         let up = |witness: bool| {
             self.members
                 .iter()
@@ -29,5 +41,13 @@ impl State {
             }
         }
         voters.into_iter().collect()
+    }
+
+    /// How many deaths, of whomever, leave a majority of these voters: negative where there is none.
+    fn survives(&self, voters: &BTreeSet<NodeId>) -> isize {
+        let up = |node: &&NodeId| self.members.get(node).is_some_and(|member| member.state == MemberState::Up);
+        let (living, needed) = (voters.iter().filter(up).count(), voters.len() / 2 + 1);
+        // Of a thousand members at most.
+        living as isize - needed as isize
     }
 }

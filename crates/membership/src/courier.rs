@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use lockstead_cluster::Command;
+use lockstead_types::NodeId;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -13,6 +14,7 @@ use crate::{
     group::PeerNode,
     net::{Answer, Call, CallError, Dialer, PROPOSED_AT_ONCE, propose},
     shared::Core,
+    starts::{Known, Starts},
 };
 
 /// How long a proposal is held while there is no leader. Whoever proposed it proposes again when it is lost.
@@ -86,17 +88,48 @@ pub(crate) async fn carry_proposals(core: Arc<Core>, mut queue: mpsc::Receiver<V
     }
 }
 
-/// Proposes the node's start until it is in the log.
-pub(crate) async fn propose_start(core: Arc<Core>, queue: mpsc::Sender<Vec<u8>>, start: Command) {
-    let start = encode_command(&start);
-    while core.feed.started().is_none() {
-        // Until the cluster is formed there is nobody to take it.
-        let formed = core.book.with(lockstead_cluster::State::is_formed);
-        if formed && queue.send(start.clone()).await.is_err() {
-            return;
-        }
-        tokio::time::sleep(if formed { AGAIN } else { LOOK }).await;
+/// Proposes the node's start until it is in the log, after the newest one that this node knows of.
+pub(crate) async fn propose_start(
+    core: Arc<Core>,
+    queue: mpsc::Sender<Vec<u8>>,
+    mut start: Command,
+    mut starts: Starts,
+) {
+    // Before it is proposed: one that the group knows of and this node does not would tell of older data.
+    if starts.write(&core.disk).await.is_err() {
+        return;
     }
+    let mut proposed = None;
+    while core.feed.started().is_none() {
+        let newest = core.book.with(|state| {
+            let (node, identity) = core.book.own();
+            let known = state.members.get(&NodeId(node)).filter(|member| member.identity == identity);
+            // Until the cluster is formed there is nobody to take it.
+            state.is_formed().then(|| known.map_or(0, |member| member.nonce))
+        });
+        if let Some(newest) = newest {
+            let known = starts.know(newest);
+            if known == Known::Unknown {
+                return core.give_up_outdated("the members know of a later start of it").await;
+            }
+            if let Command::Start { after, .. } = &mut start {
+                *after = newest;
+            }
+            // At once where it has heard of another start since, and else now and then.
+            let again =
+                known == Known::Newest && proposed.is_none_or(|(of, at)| of != newest || Instant::now() >= at + AGAIN);
+            if again && queue.send(encode_command(&start)).await.is_err() {
+                return;
+            }
+            if again {
+                proposed = Some((newest, Instant::now()));
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    // What is left of the others is of no use; that it could not be written stops the node.
+    starts.settle();
+    let _ = starts.write(&core.disk).await;
 }
 
 /// Renews this start of the node, and tells it what is confirmed.
@@ -108,6 +141,10 @@ pub(crate) async fn renew(core: Arc<Core>, every: Duration) {
     loop {
         tick.tick().await;
         let Some(incarnation) = core.feed.started() else { continue };
+        // [MEMBER-9] A node that does nothing any more must not keep its slots.
+        if core.alive.get().is_some_and(|alive| !alive()) {
+            continue;
+        }
         // Before anything is sent: the node's authority counts from here.
         let sent = now();
         let confirmed = match way.find() {

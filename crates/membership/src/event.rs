@@ -1,5 +1,7 @@
 //! What the group tells its node.
 
+use std::sync::OnceLock;
+
 use lockstead_cluster::{Command, State};
 use lockstead_types::{NodeId, Time, peer::Incarnation};
 use parking_lot::Mutex;
@@ -33,16 +35,21 @@ pub(crate) type Handler = Box<dyn Fn(Event) + Send + Sync>;
 /// Tells the node what happens, from its start on.
 pub(crate) struct Feed {
     node: NodeId,
-    /// Of this start.
-    pub(crate) nonce: u64,
+    /// Of this start, once it is drawn.
+    nonce: OnceLock<u64>,
     handler: Handler,
     /// The start the node is in, once that is in the log.
     started: Mutex<Option<Incarnation>>,
 }
 
 impl Feed {
-    pub(crate) fn new(node: NodeId, nonce: u64, handler: Handler) -> Feed {
-        Feed { node, nonce, handler, started: Mutex::new(None) }
+    pub(crate) fn new(node: NodeId, handler: Handler) -> Feed {
+        Feed { node, nonce: OnceLock::new(), handler, started: Mutex::new(None) }
+    }
+
+    /// From now on this start is looked for. To be called once.
+    pub(crate) fn begin(&self, nonce: u64) {
+        let _ = self.nonce.set(nonce);
     }
 
     pub(crate) fn started(&self) -> Option<Incarnation> {
@@ -74,7 +81,7 @@ impl Feed {
     }
 
     fn try_start(&self, state: &State) {
-        let own = state.members.get(&self.node).filter(|member| member.nonce == self.nonce);
+        let own = state.members.get(&self.node).filter(|member| self.nonce.get() == Some(&member.nonce));
         if let Some(member) = own {
             *self.started.lock() = Some(member.incarnation);
             let (incarnation, state) = (member.incarnation, Box::new(state.clone()));

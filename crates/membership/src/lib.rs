@@ -16,6 +16,7 @@ mod leader;
 mod membership;
 mod net;
 mod shared;
+mod starts;
 mod store;
 mod voters;
 

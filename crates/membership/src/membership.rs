@@ -9,7 +9,7 @@ use std::{
     io,
     net::TcpStream,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::JoinHandle,
 };
 
@@ -28,6 +28,7 @@ use crate::{
     leader::Leader,
     net::{Network, serve},
     shared::Core,
+    starts::{Starts, kept_group},
     store::{Disk, LogStore, Machine},
 };
 
@@ -97,6 +98,8 @@ pub struct Status {
     pub voters: BTreeSet<NodeId>,
     /// Whether another set of voters is on its way: until it is agreed on, a majority of the former set is needed as well.
     pub voters_changing: bool,
+    /// How many more voters may die, whichever, and a majority is left; of those that are up as far as this node knows.
+    pub spare: usize,
     /// Who follows without a vote.
     pub learners: BTreeSet<NodeId>,
     /// The last entry of this node's log.
@@ -134,17 +137,22 @@ impl Membership {
     ///
     /// The data cannot be read, or another process has it.
     pub fn start(config: &Config, handler: impl Fn(Event) + Send + Sync + 'static) -> io::Result<Membership> {
-        let nonce = draw()?;
-        let feed = Arc::new(Feed::new(config.node, nonce, Box::new(handler)));
+        let feed = Arc::new(Feed::new(config.node, Box::new(handler)));
         let (told, failed) = (Arc::clone(&feed), AtomicBool::new(false));
         let (disk, mut kept, writer) = Disk::open(&config.folder, move |why| {
             if !failed.swap(true, Ordering::Relaxed) {
                 told.fatal(why);
             }
         })?;
+        if let Some(why) = kept.outdated.take() {
+            return Err(io::Error::other(why));
+        }
+        let kept_group = kept_group(&kept)?;
+        let starts = Starts::begin(core::mem::take(&mut kept.starts), draw()?);
+        feed.begin(starts.nonce());
         let log = LogStore::new(disk.clone(), &mut kept);
         let machine = Machine::new(disk.clone(), &mut kept, Arc::clone(&feed))?;
-        let book = Arc::new(Book::new(config.node, kept.identity, machine.applied()));
+        let book = Arc::new(Book::new(config.node, kept.identity, kept_group, machine.applied()));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("membership")
@@ -154,17 +162,19 @@ impl Membership {
         let raft_config = Arc::new(raft_config(&config.timing).validate().map_err(io::Error::other)?);
         let network = Network(Arc::clone(&book));
         let raft = runtime
-            .block_on(Raft::new(u64::from(config.node.0), raft_config, network, log, machine))
+            .block_on(Raft::new(u64::from(config.node.0), raft_config, network, log.clone(), machine))
             .map_err(io::Error::other)?;
         let begun = runtime.block_on(raft.is_initialized()).map_err(io::Error::other)?;
         let (leader, office) = Leader::new();
-        let core = Arc::new(Core { raft, book, feed, leader });
+        let alive = OnceLock::new();
+        let core = Arc::new(Core { raft, log, disk: disk.clone(), book, feed, leader, alive });
         let (proposals, queue) = mpsc::channel(PROPOSALS);
         {
             let _inside = runtime.enter();
             office.open(&core, config.timing.steward);
             tokio::spawn(courier::carry_proposals(Arc::clone(&core), queue));
-            tokio::spawn(courier::propose_start(Arc::clone(&core), proposals.clone(), start(config, &core, nonce)));
+            let start = start(config, &core, starts.nonce());
+            tokio::spawn(courier::propose_start(Arc::clone(&core), proposals.clone(), start, starts));
             tokio::spawn(courier::renew(Arc::clone(&core), config.timing.renewal));
             tokio::spawn(watch(Arc::clone(&core)));
         }
@@ -176,6 +186,12 @@ impl Membership {
     #[must_use]
     pub fn identity(&self) -> u128 {
         self.core.book.own().1
+    }
+
+    /// From now on this node's authority is renewed only while `alive` says so; it is asked before each renewal, and must not block.
+    /// To be called once.
+    pub fn renew_while(&self, alive: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.core.alive.set(Box::new(alive));
     }
 
     /// Takes over a connection that began with [`crate::RAFT_MAGIC`]; `rest` was read after that.
@@ -246,7 +262,7 @@ impl Membership {
     #[must_use]
     pub fn status(&self) -> Status {
         let metrics = self.core.raft.metrics().borrow_watched().clone();
-        let id = |id: u64| Some(NodeId(u16::try_from(id).ok()?));
+        let id = id_of;
         let last_log = metrics.last_log_index.unwrap_or(0);
         let lag = metrics
             .replication
@@ -254,6 +270,9 @@ impl Membership {
             .flatten()
             .filter_map(|(node, at)| Some((id(*node)?, last_log.saturating_sub(at.map_or(0, |at| at.index)))));
         let membership = metrics.membership_config.membership();
+        let up =
+            |id: u64| self.core.book.with(|state| id_of(id).is_some_and(|node| state.up().any(|(up, _)| up == node)));
+        let spare = |set: &BTreeSet<u64>| set.iter().filter(|id| up(**id)).count().saturating_sub(set.len() / 2 + 1);
         let agreed_on = metrics.membership_config.log_id().as_ref() <= metrics.last_applied.as_ref();
         let (version, epoch) = self.core.book.with(|state| (state.version, state.epoch));
         Status {
@@ -261,6 +280,7 @@ impl Membership {
             term: metrics.current_term,
             voters: membership.voter_ids().filter_map(id).collect(),
             voters_changing: membership.get_joint_config().len() > 1 || !agreed_on,
+            spare: membership.get_joint_config().iter().map(spare).min().unwrap_or(0),
             learners: membership.learner_ids().filter_map(id).collect(),
             last_log,
             applied: metrics.last_applied.map_or(0, |at| at.index),
@@ -293,6 +313,7 @@ fn start(config: &Config, core: &Core, nonce: u64) -> Command {
         node: config.node,
         identity: core.book.own().1,
         nonce,
+        after: 0,
         peer_address: config.peer_address.clone(),
         client_address: config.client_address.clone(),
     }
@@ -340,8 +361,12 @@ async fn watch(core: Arc<Core>) {
     }
 }
 
-fn draw() -> io::Result<u64> {
-    let mut bytes = [0; 8];
+fn id_of(id: u64) -> Option<NodeId> {
+    Some(NodeId(u16::try_from(id).ok()?))
+}
+
+fn draw() -> io::Result<u32> {
+    let mut bytes = [0; 4];
     io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
+    Ok(u32::from_le_bytes(bytes))
 }

@@ -47,9 +47,14 @@ pub(crate) async fn keep(core: Arc<Core>) {
 /// The configuration, as the leader has it.
 struct GroupView {
     nodes: BTreeMap<u64, PeerNode>,
+    /// All that vote now: while the voters change, those of before and those to come.
     voters: BTreeSet<u64>,
+    /// Those to come, or those there are.
+    newest: BTreeSet<u64>,
     /// Those whose log is nearly complete.
     current: BTreeSet<u64>,
+    /// Whether the newest of it is not agreed on yet.
+    open: bool,
 }
 
 fn look(raft: &Raft) -> GroupView {
@@ -62,23 +67,29 @@ fn look(raft: &Raft) -> GroupView {
     GroupView {
         nodes: membership.nodes().map(|(id, node)| (*id, node.clone())).collect(),
         voters: membership.voter_ids().collect(),
+        newest: membership.membership().get_joint_config().last().cloned().unwrap_or_default(),
         current: current.chain([metrics.id]).collect(),
+        open: membership.log_id().as_ref() > metrics.last_applied.as_ref(),
     }
 }
 
 type Step = ChangeMembers<u64, PeerNode>;
 
 fn next_step(state: &State, group: &GroupView) -> Option<Step> {
-    if !state.is_formed() {
+    if !state.is_formed() || group.open {
         return None;
     }
     let is_same = |id: &u64| {
         let member = member(state, *id);
         member.is_some_and(|member| group.nodes.get(id).is_some_and(|node| node.identity == member.identity))
     };
-    let wanted: BTreeSet<u64> = state.voters_wanted().iter().map(|node| u64::from(node.0)).collect();
+    // Who has other data now is another, and does not vote for the one it was.
+    let same = group.newest.iter().filter(|id| is_same(id));
+    let now = same.filter_map(|id| Some(NodeId(u16::try_from(*id).ok()?))).collect();
+    let wanted: BTreeSet<u64> = state.voters_wanted(&now).iter().map(|node| u64::from(node.0)).collect();
     let able = wanted.iter().all(|id| is_same(id) && (group.voters.contains(id) || group.current.contains(id)));
-    if !wanted.is_empty() && able && wanted != group.voters {
+    // A change that a leader left halfway has more voters than either set.
+    if !wanted.is_empty() && able && (wanted != group.newest || group.newest != group.voters) {
         return Some(ChangeMembers::ReplaceAllVoters(wanted));
     }
     // Who is no member, or has other data now, goes once it does not vote; with other data it comes again, as a learner.

@@ -68,7 +68,7 @@ impl World {
         let (identity, address) = (u128::from(node), String::new());
         let (peer_address, client_address) = (address.clone(), address);
         let nonce = u64::from(node);
-        self.apply(&Command::Start { node: NodeId(node), identity, nonce, peer_address, client_address });
+        self.apply(&Command::Start { node: NodeId(node), identity, nonce, after: 0, peer_address, client_address });
         let incarnation = self.state.members[&NodeId(node)].incarnation;
         let config = NodeConfig {
             node: NodeId(node),

@@ -144,7 +144,7 @@ impl Server {
         raise_file_limit();
         // Addresses before the data directory: a start that fails for a port in use costs no epoch. Nobody is let in yet.
         let tcp = config.client_tcp.map(Listener::tcp).transpose()?;
-        let admin = config.admin.map(Admin::bind).transpose()?;
+        let admin = config.admin.map(Admin::start).transpose()?;
         let client_tcp = tcp.as_ref().map(|(_, address)| *address);
         let parts = match &config.cluster {
             None => {
@@ -166,7 +166,7 @@ impl Server {
             shared,
             threads: Vec::new(),
             sync: None,
-            admin: None,
+            admin,
             client_tcp,
             client_unix: config.client_unix,
             epoch,
@@ -174,7 +174,7 @@ impl Server {
             directory,
         };
         let spin = Span::from_nanos(u64::from(config.spin_us) * 1_000);
-        running.start_threads(polls, listeners, spin, admin).map_err(StartError::System)?;
+        running.start_threads(polls, listeners, spin).map_err(StartError::System)?;
         Ok(running)
     }
 }
@@ -296,13 +296,7 @@ impl Running {
         }
     }
 
-    fn start_threads(
-        &mut self,
-        polls: Vec<Poll>,
-        listeners: Vec<Listener>,
-        spin: Span,
-        admin: Option<std::net::TcpListener>,
-    ) -> io::Result<()> {
+    fn start_threads(&mut self, polls: Vec<Poll>, listeners: Vec<Listener>, spin: Span) -> io::Result<()> {
         let mut listeners = Some(listeners);
         for (index, poll) in polls.into_iter().enumerate() {
             let listeners = listeners.take().unwrap_or_default();
@@ -319,8 +313,8 @@ impl Running {
             let _halt = HaltOnPanic(Arc::clone(&shared));
             sync::run(&shared);
         })?);
-        if let Some(listener) = admin {
-            self.admin = Some(Admin::start(listener, Arc::clone(&self.shared))?);
+        if let Some(admin) = &self.admin {
+            admin.open(&self.shared);
         }
         if let Some(member) = &mut self.member {
             member.open(&self.shared)?;

@@ -9,7 +9,7 @@ use core::sync::atomic::{
 };
 
 use lockstead_node::Input;
-use lockstead_types::{ConnId, Limits, Time, mode::ModeTableSpec};
+use lockstead_types::{ConnId, Limits, Span, Time, mode::ModeTableSpec};
 use lockstead_wire::DecodeLimits;
 use parking_lot::Mutex;
 
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     /// Whether an event loop is spinning: one is enough, and more would take the cores from the clients.
     pub(crate) spinning: AtomicBool,
+    /// Of the thread that tells the node what the members agreed on.
+    pub(crate) feed: Pulse,
     phase: AtomicU8,
     deadline: AtomicU64,
 }
@@ -48,8 +50,13 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct LoopHandle {
     waker: mio::Waker,
+    pulse: Pulse,
     commands: Mutex<Vec<Command>>,
 }
+
+/// When a thread was last seen to be about its work.
+#[derive(Debug)]
+pub(crate) struct Pulse(AtomicU64);
 
 /// What an event loop is told.
 #[derive(Debug)]
@@ -95,6 +102,7 @@ impl Shared {
             sync: SyncQueue::default(),
             connections: AtomicUsize::new(0),
             spinning: AtomicBool::new(false),
+            feed: Pulse::new(),
             phase: AtomicU8::new(Phase::Serving as u8),
             deadline: AtomicU64::new(u64::MAX),
         }
@@ -182,6 +190,22 @@ impl Shared {
         }
     }
 
+    /// An event loop is about its work.
+    pub(crate) fn beat(&self, index: usize) {
+        if let Some(handle) = self.loops.get(index) {
+            handle.pulse.beat();
+        }
+    }
+
+    /// A thread that is needed for decisions and has not been about its work for so long; nothing where all are.
+    pub(crate) fn stuck(&self, longer_than: Span) -> Option<&'static str> {
+        let now = clock::now();
+        if self.loops.iter().any(|handle| handle.pulse.is_older(now, longer_than)) {
+            return Some("an event loop");
+        }
+        self.feed.is_older(now, longer_than).then_some("the feed of the membership group")
+    }
+
     /// What an event loop was told.
     pub(crate) fn take_commands(&self, of: usize) -> Vec<Command> {
         self.loops.get(of).map(|handle| core::mem::take(&mut *handle.commands.lock())).unwrap_or_default()
@@ -234,9 +258,23 @@ impl Shared {
     }
 }
 
+impl Pulse {
+    fn new() -> Pulse {
+        Pulse(AtomicU64::new(clock::now().as_nanos()))
+    }
+
+    pub(crate) fn beat(&self) {
+        self.0.store(clock::now().as_nanos(), Relaxed);
+    }
+
+    fn is_older(&self, now: Time, than: Span) -> bool {
+        now.since(Time::from_nanos(self.0.load(Relaxed))) > than
+    }
+}
+
 impl LoopHandle {
     pub(crate) fn new(waker: mio::Waker) -> LoopHandle {
-        LoopHandle { waker, commands: Mutex::new(Vec::new()) }
+        LoopHandle { waker, pulse: Pulse::new(), commands: Mutex::new(Vec::new()) }
     }
 
     pub(crate) fn wake(&self) {

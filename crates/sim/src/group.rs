@@ -329,6 +329,7 @@ impl World {
                 node: id_of(at),
                 identity: host.identity,
                 nonce: host.nonce,
+                after: self.group.state.members.get(&id_of(at)).map_or(0, |member| member.nonce),
                 peer_address: String::new(),
                 client_address: String::new(),
             };
@@ -445,7 +446,8 @@ impl World {
 
     /// The leader brings the group's configuration to what it should be, where all who should vote follow it.
     fn change_voters(&mut self, leader: usize) {
-        let wanted: Vec<usize> = self.group.state.voters_wanted().iter().map(|id| usize::from(id.0) - 1).collect();
+        let now = self.group.voters.iter().map(|node| id_of(*node)).collect();
+        let wanted: Vec<usize> = self.group.state.voters_wanted(&now).iter().map(|id| usize::from(id.0) - 1).collect();
         let follows = |node: &usize| self.awake(*node) && self.reach(leader, *node) && !self.nodes[*node].outside;
         let able = wanted.iter().all(|node| self.group.voters.contains(node) || follows(node));
         if able && !wanted.is_empty() && wanted != self.group.voters {

@@ -14,7 +14,7 @@ const TTL: Span = Span::from_secs(10);
 #[test]
 fn before_it_is_formed_a_cluster_takes_nothing_else() {
     let mut group = Group::default();
-    assert_eq!(group.try_apply(&start(1, 1)), Err(Refused::Formed));
+    assert_eq!(group.try_apply(&start(1, 0, 1)), Err(Refused::Formed));
     let form = |seats| Command::Form { seed: 0, key: [0; 32], seats, spaces: Vec::new() };
     assert_eq!(group.try_apply(&form(vec![seat(1, 1), seat(1, 1)])), Err(Refused::Exists));
     assert_eq!(group.try_apply(&form(vec![seat(1, 0), seat(2, 0)])), Err(Refused::Last));
@@ -39,14 +39,14 @@ fn the_first_start_takes_the_seats_own_slots() {
 #[test]
 fn a_repeated_start_is_one_and_does_not_raise_the_dead() {
     let mut group = Group::formed(&[1, 1]);
-    group.must(&start(1, 77));
-    assert_eq!(group.must(&start(1, 77)), []);
+    group.must(&start(1, 0, 77));
+    assert_eq!(group.must(&start(1, 0, 77)), []);
     assert_eq!(group.incarnation(1), Incarnation(1));
     group.start(2);
     group.evict(1);
-    assert_eq!(group.must(&start(1, 77)), []);
+    assert_eq!(group.must(&start(1, 0, 77)), []);
     assert_eq!(group.state.members[&NodeId(1)].state, MemberState::Down);
-    group.must(&start(1, 78));
+    group.must(&start(1, 77, 78));
     assert!(group.state.is_up(NodeId(1), Incarnation(2)));
 }
 
@@ -57,6 +57,7 @@ fn a_node_whose_data_is_another_is_refused_until_it_is_admitted() {
         node: NodeId(2),
         identity: 5,
         nonce: 9,
+        after: 0,
         peer_address: String::new(),
         client_address: String::new(),
     };
@@ -68,7 +69,24 @@ fn a_node_whose_data_is_another_is_refused_until_it_is_admitted() {
     assert_eq!(group.must(&again), []);
     group.must(&wiped);
     assert_eq!(group.incarnation(2), Incarnation(2));
-    assert_eq!(group.try_apply(&start(2, 10)), Err(Refused::Outdated));
+    assert_eq!(group.try_apply(&start(2, 9, 10)), Err(Refused::Outdated));
+}
+
+#[test]
+fn data_from_before_the_newest_start_is_refused() {
+    let mut group = Group::formed(&[1, 1]);
+    group.must(&start(1, 0, 5));
+    group.must(&start(1, 5, 6));
+    // A copy that was made in the first start knows nothing of the second, one from before it of neither.
+    assert_eq!(group.try_apply(&start(1, 5, 7)), Err(Refused::Outdated));
+    assert_eq!(group.try_apply(&start(1, 0, 8)), Err(Refused::Outdated));
+    group.evict(1);
+    assert_eq!(group.try_apply(&start(1, 5, 9)), Err(Refused::Outdated));
+    // Let in again as it was it is still the same data.
+    group.must(&Command::Admit { seat: lockstead_cluster::Seat { weight: 2, ..seat(1, 1) } });
+    assert_eq!(group.try_apply(&start(1, 5, 9)), Err(Refused::Outdated));
+    group.must(&start(1, 6, 10));
+    assert_eq!(group.incarnation(1), Incarnation(3));
 }
 
 #[test]
@@ -247,6 +265,6 @@ fn the_epoch_ends_where_tokens_do() {
     let epoch = group.state.epoch;
     assert_eq!(group.try_apply(&Command::RaiseEpoch { by: Token::EPOCH_MAX }), Err(Refused::Full));
     group.must(&Command::RaiseEpoch { by: Token::EPOCH_MAX - epoch });
-    assert_eq!(group.try_apply(&start(1, 99)), Err(Refused::Full));
+    assert_eq!(group.try_apply(&start(1, 1, 99)), Err(Refused::Full));
     assert_eq!(group.state, State { version: group.state.version, ..group.state.clone() });
 }

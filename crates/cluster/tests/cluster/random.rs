@@ -64,7 +64,10 @@ fn draw(chance: &mut Chance, state: &State) -> Command {
     let known = state.sessions.get(&session).map_or(0, |entry| entry.generation.0);
     let home = HomeGeneration(chance.about(known));
     match chance.below(14) {
-        0..=2 => start(node.0, chance.below(1_000_000)),
+        0..=2 => {
+            let after = state.members.get(&node).map_or(0, |member| member.nonce);
+            start(node.0, chance.about(after as u32).into(), chance.below(1_000_000))
+        }
         3 => Command::Evict { node, incarnation },
         4 => Command::Drain { node, incarnation },
         5 => Command::Remove { node },

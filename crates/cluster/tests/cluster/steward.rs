@@ -211,21 +211,50 @@ fn slots_move_in_small_batches_one_after_another() {
     assert!(batches.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 250 && pair[1].1 <= 64), "{batches:?}");
 }
 
+/// Who is wanted where these vote.
+fn wanted(group: &Group, now: &[u16]) -> Vec<u16> {
+    let now = now.iter().map(|node| NodeId(*node)).collect();
+    group.state.voters_wanted(&now).iter().map(|node| node.0).collect()
+}
+
 #[test]
 fn voters_are_odd_and_a_witness_fills_in() {
-    let wanted = |group: &Group| group.state.voters_wanted().iter().map(|node| node.0).collect::<Vec<_>>();
     let mut group = Group::up(&[1; 7]);
-    assert_eq!(wanted(&group), [1, 2, 3, 4, 5]);
+    assert_eq!(wanted(&group, &[1]), [1, 2, 3, 4, 5]);
     group.evict(2);
-    assert_eq!(wanted(&group), [1, 3, 4, 5, 6]);
+    assert_eq!(wanted(&group, &[1, 2, 3, 4, 5]), [1, 3, 4, 5, 6]);
+    assert_eq!(wanted(&Group::up(&[1, 1]), &[1]), [1]);
+    assert_eq!(wanted(&Group::up(&[1, 1, 0]), &[1]), [1, 2, 3]);
+    assert_eq!(wanted(&Group::formed(&[1, 1]), &[]), []);
+}
+
+#[test]
+fn with_a_witness_the_last_of_those_who_die_one_after_another_has_a_majority() {
     let mut group = Group::up(&[1, 1, 1, 0]);
-    assert_eq!(wanted(&group), [1, 2, 3]);
+    assert_eq!(wanted(&group, &[1]), [1, 2, 3]);
     group.evict(1);
-    assert_eq!(wanted(&group), [2, 3, 4]);
+    assert_eq!(wanted(&group, &[1, 2, 3]), [2, 3, 4]);
     group.evict(3);
-    assert_eq!(wanted(&group), [2]);
+    // The last one and the witness are two of these three, and would be needed both as two of two.
+    assert_eq!(wanted(&group, &[2, 3, 4]), [2, 3, 4]);
+    group.start(1);
+    assert_eq!(wanted(&group, &[2, 3, 4]), [1, 2, 4]);
+    group.start(3);
+    assert_eq!(wanted(&group, &[1, 2, 4]), [1, 2, 3]);
+}
+
+#[test]
+fn voters_stay_where_fewer_would_survive_no_more() {
+    let mut group = Group::up(&[1; 3]);
+    group.evict(3);
+    assert_eq!(wanted(&group, &[1, 2, 3]), [1, 2, 3]);
+    group.must(&Command::Remove { node: NodeId(3) });
+    assert_eq!(wanted(&group, &[1, 2, 3]), [1, 2]);
+    let mut group = Group::up(&[1; 5]);
+    group.evict(5);
+    assert_eq!(wanted(&group, &[1, 2, 3, 4, 5]), [1, 2, 3, 4, 5]);
+    group.evict(4);
+    assert_eq!(wanted(&group, &[1, 2, 3, 4, 5]), [1, 2, 3]);
     group.evict(2);
-    assert_eq!(wanted(&group), [4]);
-    assert_eq!(wanted(&Group::up(&[1, 1])), [1]);
-    assert_eq!(wanted(&Group::formed(&[1, 1])), []);
+    assert_eq!(wanted(&group, &[1, 2, 3]), [1, 2, 3]);
 }

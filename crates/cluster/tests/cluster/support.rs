@@ -44,7 +44,7 @@ impl Group {
 
     pub(crate) fn start(&mut self, node: u16) {
         self.nonce += 1;
-        self.must(&start(node, self.nonce));
+        self.must(&start(node, self.state.members[&NodeId(node)].nonce, self.nonce));
     }
 
     pub(crate) fn evict(&mut self, node: u16) {
@@ -80,11 +80,12 @@ pub(crate) fn seat(node: u16, weight: u32) -> Seat {
     }
 }
 
-pub(crate) fn start(node: u16, nonce: u64) -> Command {
+pub(crate) fn start(node: u16, after: u64, nonce: u64) -> Command {
     Command::Start {
         node: NodeId(node),
         identity: u128::from(node) + 1_000,
         nonce,
+        after,
         peer_address: String::new(),
         client_address: String::new(),
     }

@@ -140,7 +140,7 @@ impl Code for ModeChoice {
 choice!(Command {
     0 Form { seed, key, seats, spaces }
     1 Admit { seat }
-    2 Start { node, identity, nonce, peer_address, client_address }
+    2 Start { node, identity, nonce, after, peer_address, client_address }
     3 Evict { node, incarnation }
     4 Drain { node, incarnation }
     5 Remove { node }
@@ -191,6 +191,7 @@ mod tests {
                 node,
                 identity: seat(2).identity,
                 nonce: 4,
+                after: 0,
                 peer_address: "a:1".into(),
                 client_address: "b:2".into(),
             },

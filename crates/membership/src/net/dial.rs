@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
 use super::{
     RAFT_MAGIC, frame,
-    message::{Answer, Call, Hello, VERSION, Welcome},
+    message::{Answer, Call, Hello, Promised, VERSION, Welcome},
 };
 use crate::{book::Book, group::PeerNode};
 
@@ -37,6 +37,13 @@ impl Dialer {
         self.to == to && self.node == *node
     }
 
+    /// Notes what the other has said of itself.
+    pub(crate) fn promised(&self, promised: Promised) {
+        if let Ok(to) = u16::try_from(self.to) {
+            self.book.note_promise(to, self.node.identity, promised);
+        }
+    }
+
     /// Calls and waits for the answer. A call that is given up midway takes its connection with it.
     pub(crate) async fn call(&mut self, call: &Call, patience: Duration) -> Result<Answer, CallError> {
         let mut stream = match self.stream.take() {
@@ -63,12 +70,16 @@ impl Dialer {
         stream.write_all(&RAFT_MAGIC).await?;
         let (from, from_identity) = self.book.own();
         let to = u16::try_from(self.to).map_err(io::Error::other)?;
-        let hello = Hello { version: VERSION, from, from_identity, to, to_identity: self.node.identity };
+        let to_identity = self.node.identity;
+        let (group, promised) = (self.book.group(), self.book.promised(to, to_identity));
+        let hello = Hello { version: VERSION, from, from_identity, to, to_identity, group, promised };
         frame::write(&mut stream, &hello).await?;
         match frame::read(&mut stream).await? {
             Welcome::Yes => Ok(stream),
             Welcome::OtherVersion => Err(io::Error::other("it speaks another version")),
             Welcome::OtherNode => Err(io::Error::other("another node is there, or its data was lost")),
+            Welcome::OtherGroup => Err(io::Error::other("it belongs to another cluster")),
+            Welcome::Outdated => Err(io::Error::other("its data is older than what it has promised")),
         }
     }
 }

@@ -6,7 +6,7 @@ use openraft::raft::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::group::{Group, SnapshotMeta, Vote};
+use crate::group::{Group, LogId, SnapshotMeta, Vote};
 
 /// The version of these messages.
 pub(crate) const VERSION: u16 = 1;
@@ -22,6 +22,19 @@ pub(crate) struct Hello {
     pub(crate) to: u16,
     /// Whom the caller believes to reach: a node that was wiped is another.
     pub(crate) to_identity: u128,
+    /// The group the caller is of, where it knows.
+    pub(crate) group: Option<u64>,
+    /// What the callee has said to the caller that it has.
+    pub(crate) promised: Option<Promised>,
+}
+
+/// What a node has told another that it has on its disk: after that it may not have less.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Promised {
+    /// The term it was in.
+    pub(crate) term: u64,
+    /// The last entry it had then, if that was said.
+    pub(crate) last: Option<LogId>,
 }
 
 /// The answer to it; where it is no, the connection ends.
@@ -30,6 +43,9 @@ pub(crate) enum Welcome {
     Yes,
     OtherVersion,
     OtherNode,
+    OtherGroup,
+    /// The callee has less than it had promised.
+    Outdated,
 }
 
 #[derive(Serialize, Deserialize)]

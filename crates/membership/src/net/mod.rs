@@ -9,6 +9,6 @@ mod serve;
 pub use frame::RAFT_MAGIC;
 
 pub(crate) use dial::{CallError, Dialer};
-pub(crate) use message::{Answer, Call, PROPOSED_AT_ONCE};
+pub(crate) use message::{Answer, Call, PROPOSED_AT_ONCE, Promised};
 pub(crate) use raft::Network;
 pub(crate) use serve::{propose, serve};

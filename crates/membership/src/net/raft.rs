@@ -15,7 +15,7 @@ use openraft::{
 
 use super::{
     dial::{CallError, Dialer},
-    message::{Answer, Call},
+    message::{Answer, Call, Promised},
 };
 use crate::{
     book::Book,
@@ -63,8 +63,15 @@ impl RaftNetworkV2<Group> for Line {
         rpc: AppendEntriesRequest<Group>,
         _option: RPCOption,
     ) -> Result<AppendEntriesResponse<Group>, RPCError<Group>> {
+        let last = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
+        let term = rpc.vote.leader_id().term;
         match self.ask(Call::Append(rpc), APPEND).await? {
-            Answer::Append(answer) => Ok(answer),
+            Answer::Append(answer) => {
+                if matches!(answer, AppendEntriesResponse::Success) {
+                    self.0.promised(Promised { term, last });
+                }
+                Ok(answer)
+            }
             _ => Err(odd()),
         }
     }
@@ -74,8 +81,14 @@ impl RaftNetworkV2<Group> for Line {
         rpc: VoteRequest<Group>,
         option: RPCOption,
     ) -> Result<VoteResponse<Group>, RPCError<Group>> {
+        let term = rpc.vote.leader_id().term;
         match self.ask(Call::Vote(rpc), option.hard_ttl()).await? {
-            Answer::Vote(answer) => Ok(answer),
+            Answer::Vote(answer) => {
+                if answer.vote_granted {
+                    self.0.promised(Promised { term, last: None });
+                }
+                Ok(answer)
+            }
             _ => Err(odd()),
         }
     }
@@ -123,12 +136,18 @@ impl Line {
         snapshot: Snapshot,
     ) -> Result<SnapshotResponse<Group>, RPCError<Group>> {
         let bytes = snapshot.snapshot;
+        let promised = Promised { term: vote.leader_id().term, last: snapshot.meta.last_log_id };
         let mut answer = self.ask(Call::Snapshot(vote, snapshot.meta, bytes.len() as u64), PART).await?;
         for part in bytes.chunks(PART_BYTES) {
             answer = self.ask(Call::SnapshotPart(part.to_vec()), PART).await?;
         }
         match answer {
-            Answer::Snapshot(answer) => Ok(answer),
+            Answer::Snapshot(answer) => {
+                if answer.vote == vote {
+                    self.0.promised(promised);
+                }
+                Ok(answer)
+            }
             _ => Err(odd()),
         }
     }

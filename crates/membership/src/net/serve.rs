@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     frame,
-    message::{Answer, Call, Hello, PROPOSED_AT_ONCE, VERSION, Welcome},
+    message::{Answer, Call, Hello, PROPOSED_AT_ONCE, Promised, VERSION, Welcome},
 };
 use crate::{
     group::{LogCommand, Raft, Snapshot, SnapshotMeta, Vote},
@@ -30,9 +30,14 @@ pub(crate) async fn serve(core: Arc<Core>, mut stream: impl AsyncRead + AsyncWri
     let welcome = match core.book.own() {
         _ if hello.version != VERSION => Welcome::OtherVersion,
         own if own != (hello.to, hello.to_identity) => Welcome::OtherNode,
+        _ if core.book.group().zip(hello.group).is_some_and(|(own, other)| own != other) => Welcome::OtherGroup,
+        _ if hello.promised.is_some_and(|promised| core.has_less(promised)) => Welcome::Outdated,
         _ => Welcome::Yes,
     };
     frame::write(&mut stream, &welcome).await?;
+    if matches!(welcome, Welcome::Outdated) {
+        core.give_up_outdated(&format!("node {} has heard from it of later ones", hello.from)).await;
+    }
     if !matches!(welcome, Welcome::Yes) {
         return Ok(());
     }
@@ -64,7 +69,12 @@ impl Caller {
         let raft = &self.core.raft;
         Ok(match call {
             // Appends and snapshots come from leaders, who are right about who they are even where this node is behind.
-            Call::Append(rpc) => raft.append_entries(rpc).await.map_or_else(failed, Answer::Append),
+            Call::Append(rpc) => {
+                // Who leads has written down that it does.
+                let promised = Promised { term: rpc.vote.leader_id().term, last: None };
+                self.core.book.note_promise(self.hello.from, self.hello.from_identity, promised);
+                raft.append_entries(rpc).await.map_or_else(failed, Answer::Append)
+            }
             // A node whose data was lost must not be elected by those who have heard that it is another now.
             Call::Vote(_) | Call::PreVote(_) if self.core.book.is_other(self.hello.from, self.hello.from_identity) => {
                 Answer::Failed("its data is not what was admitted".into())

@@ -26,6 +26,8 @@ const VOTE: &str = "vote";
 const PURGED: &str = "purged";
 const SNAPSHOT_META: &str = "snapshot-meta";
 const SNAPSHOT: &str = "snapshot";
+const STARTS: &str = "starts";
+const OUTDATED: &str = "outdated";
 
 /// The version of the file.
 const VERSION: u8 = 1;
@@ -40,6 +42,10 @@ const TOGETHER: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) identity: u128,
+    /// Nonces of starts that may be the newest that the group knows of.
+    pub(crate) starts: Vec<u64>,
+    /// Why it must not be used any more.
+    pub(crate) outdated: Option<String>,
     pub(crate) vote: Option<Vote>,
     pub(crate) purged: Option<LogId>,
     pub(crate) entries: Vec<Entry>,
@@ -55,6 +61,8 @@ pub(crate) enum Write {
     /// Entries up to the index go; the log id says where the log now begins.
     Purge(u64, Vec<u8>),
     Snapshot(Vec<u8>, Vec<u8>),
+    Starts(Vec<u8>),
+    Outdated(String),
 }
 
 enum Done {
@@ -177,6 +185,8 @@ fn read(database: &Database) -> io::Result<Kept> {
     };
     Ok(Kept {
         identity: u128::from_le_bytes(identity),
+        starts: get(STARTS)?.map_or(Ok(Vec::new()), |bytes| unpack(&bytes))?,
+        outdated: get(OUTDATED)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
         vote: get(VOTE)?.map(|bytes| unpack(&bytes)).transpose()?,
         purged: get(PURGED)?.map(|bytes| unpack(&bytes)).transpose()?,
         entries,
@@ -240,6 +250,8 @@ fn commit(database: &Database, writes: &[Write]) -> Result<(), redb::Error> {
                     meta.insert(SNAPSHOT_META, about.as_slice())?;
                     meta.insert(SNAPSHOT, bytes.as_slice())?;
                 }
+                Write::Starts(bytes) => drop(meta.insert(STARTS, bytes.as_slice())?),
+                Write::Outdated(why) => drop(meta.insert(OUTDATED, why.as_bytes())?),
             }
         }
     }

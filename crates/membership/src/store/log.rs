@@ -26,6 +26,13 @@ struct Log {
 }
 
 impl LogStore {
+    /// The newest vote and the last entry there is.
+    pub(crate) fn reaches(&self) -> (Option<Vote>, Option<LogId>) {
+        let log = self.log.lock();
+        let last = log.entries.values().next_back().map(|entry| entry.log_id);
+        (log.vote, last.or(log.purged))
+    }
+
     pub(crate) fn new(disk: Disk, kept: &mut Kept) -> LogStore {
         let entries = core::mem::take(&mut kept.entries).into_iter().map(|entry| (entry.log_id.index, entry)).collect();
         LogStore { disk, log: Arc::new(Mutex::new(Log { entries, vote: kept.vote, purged: kept.purged })) }

@@ -21,7 +21,7 @@ impl StoreBuilder<Group, LogStore, Machine, TempDir> for Builder {
         let opened = Disk::open(folder.path(), |why| panic!("{why}"));
         let (disk, mut kept, _thread) = opened.map_err(failed)?;
         let log = LogStore::new(disk.clone(), &mut kept);
-        let feed = Arc::new(Feed::new(NodeId(1), 1, Box::new(|_| ())));
+        let feed = Arc::new(Feed::new(NodeId(1), Box::new(|_| ())));
         let machine = Machine::new(disk, &mut kept, feed).map_err(failed)?;
         Ok((folder, log, machine))
     }

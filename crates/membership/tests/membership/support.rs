@@ -175,6 +175,10 @@ impl Group {
     }
 
     pub(crate) fn start(&mut self, node: usize) {
+        self.try_start(node).unwrap();
+    }
+
+    pub(crate) fn try_start(&mut self, node: usize) -> std::io::Result<()> {
         let config = Config {
             node: NodeId(node as u16),
             folder: self.folder(node),
@@ -188,9 +192,10 @@ impl Group {
             told.heard.lock().hear(event);
             told.news.notify_all();
         });
-        let membership = Arc::new(membership.unwrap());
+        let membership = Arc::new(membership?);
         let door = Door::open(self.ports[node - 1], Arc::clone(&membership));
         self.nodes[node - 1] = Some(Node { membership, ear, door });
+        Ok(())
     }
 
     /// Stops a node: its connections break, its port refuses.

@@ -77,6 +77,7 @@ impl Cluster {
             node: NodeId(node),
             identity: u128::from(node),
             nonce: self.nonces,
+            after: self.state.members[&NodeId(node)].nonce,
             peer_address: String::new(),
             client_address: String::new(),
         };

@@ -81,6 +81,7 @@ struct Member {
     leader: Option<u16>,
     voters: usize,
     voters_changing: bool,
+    spare: usize,
 }
 
 impl Member {
@@ -100,6 +101,7 @@ impl Member {
             leader: group.leader.map(|node| node.0),
             voters: group.voters.len(),
             voters_changing: group.voters_changing,
+            spare: group.spare,
         })
     }
 
@@ -118,6 +120,7 @@ impl Member {
         gauge(out, "group_voters", "Members that vote; more than half of them must be there.", n(self.voters));
         let changing = "Whether the former voters are needed as well, since others are about to vote.";
         gauge(out, "group_voters_changing", changing, self.voters_changing.into());
+        gauge(out, "group_spare", "How many more voters may die, and a majority of them is left.", n(self.spare));
     }
 }
 

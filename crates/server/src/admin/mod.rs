@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 use std::{
     io,
     net::TcpListener,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
 };
 
@@ -32,9 +32,16 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Admin {
     address: SocketAddr,
+    server: Whole,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// The server, once it is whole: a member of a cluster waits until a majority has agreed on its start.
+type Whole = Arc<OnceLock<Arc<Shared>>>;
+
+const STARTING: &str =
+    "starting: a majority of the members has not agreed on this start yet, the log says what is waited for\n";
 
 const INDEX: &str = "lockstead node, admin endpoints (GET only)\n\
     /livez    200 while the node can make decisions\n\
@@ -42,8 +49,12 @@ const INDEX: &str = "lockstead node, admin endpoints (GET only)\n\
     /metrics  Prometheus text\n";
 
 impl Admin {
-    /// Takes the address.
-    pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    /// Takes the address, and serves though there is no node yet.
+    pub(crate) fn start(address: SocketAddr) -> Result<Admin, StartError> {
+        Admin::serve(Admin::bind(address)?).map_err(StartError::System)
+    }
+
+    fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
         let bound = TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             Ok(listener)
@@ -51,15 +62,16 @@ impl Admin {
         bound.map_err(|error| StartError::Listen { at: address.to_string(), error })
     }
 
-    /// Serves.
-    pub(crate) fn start(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Admin> {
+    fn serve(listener: TcpListener) -> io::Result<Admin> {
+        let server = Whole::default();
+        let whole = Arc::clone(&server);
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             let served = runtime.block_on(async {
                 let listener = bounded::Bounded::new(tokio::net::TcpListener::from_std(listener)?);
-                let serve = axum::serve(listener, router(shared));
+                let serve = axum::serve(listener, router(whole));
                 tokio::select! {
                     done = async move { serve.await } => done,
                     _ = stopped => Ok(()),
@@ -70,7 +82,12 @@ impl Admin {
             }
         };
         let thread = thread::Builder::new().name("admin".into()).spawn(serve)?;
-        Ok(Admin { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Admin { address, server, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// From here on they tell of this server.
+    pub(crate) fn open(&self, server: &Arc<Shared>) {
+        let _ = self.server.set(Arc::clone(server));
     }
 
     /// Where they are.
@@ -88,16 +105,17 @@ impl Drop for Admin {
     }
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+fn router(server: Whole) -> Router {
     Router::new()
         .route("/", get(|| async { INDEX }))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(shared)
+        .with_state(server)
 }
 
-async fn livez(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+async fn livez(State(server): State<Whole>) -> impl IntoResponse {
+    let Some(shared) = server.get() else { return (StatusCode::OK, "ok, starting\n".to_owned()) };
     let core = shared.core.lock();
     match core.halted() {
         None => (StatusCode::OK, "ok\n".to_owned()),
@@ -105,8 +123,9 @@ async fn livez(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     }
 }
 
-async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+async fn readyz(State(server): State<Whole>) -> impl IntoResponse {
     let unready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why);
+    let Some(shared) = server.get() else { return unready(STARTING.to_owned()) };
     if shared.phase() != Phase::Serving {
         return unready("stopping\n".to_owned());
     }
@@ -131,6 +150,7 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     ))
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::text(&shared))
+async fn metrics(State(server): State<Whole>) -> impl IntoResponse {
+    let text = server.get().map_or_else(|| "lockstead_ready 0\n".to_owned(), |shared| metrics::text(shared));
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -21,6 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(crate) fn run(shared: &Arc<Shared>, events: &Receiver<Event>) {
     let t_auth = Timing::default().steward.t_auth;
     loop {
+        shared.feed.beat();
         let first = match events.recv_timeout(LOOK_EVERY) {
             Ok(first) => first,
             Err(RecvTimeoutError::Timeout) if shared.phase() == Phase::Halted => return,

@@ -33,6 +33,8 @@ use lockstead_types::{NodeId, Span, Time};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{
+    clock,
+    logging::LogBound,
     net::conn::Accepted,
     shared::{self, Shared},
 };
@@ -47,6 +49,23 @@ const GUARD: Span = Span::from_millis(50);
 pub(crate) fn authority(t_auth: Span, sent: Time) -> Time {
     let discounted = Span::from_nanos(t_auth.as_nanos() / (1_000 + RHO) * (1_000 - RHO));
     sent.after(discounted.less(GUARD))
+}
+
+/// A thread that decides turns at least once a second, also where nothing happens. One that has not for so long is stuck.
+const STUCK: Span = Span::from_secs(2);
+
+static STUCK_LOG: LogBound = LogBound::new();
+
+/// [MEMBER-9] Whether the threads that decide go about their work. Where one does not, others must take this node's place: its
+/// renewals come from yet other threads, and would keep its slots for as long as the process is there.
+fn works(server: &Shared) -> bool {
+    let stuck = server.stuck(STUCK);
+    if let Some(what) = stuck
+        && STUCK_LOG.allows(clock::now())
+    {
+        tracing::error!("{what} of this node is stuck: its authority is not renewed");
+    }
+    stuck.is_none()
 }
 
 /// Who this node is in the cluster.
@@ -101,6 +120,9 @@ impl Cluster {
     /// From here on links are taken in.
     pub(crate) fn open(&self, server: &Arc<Shared>) {
         *self.server.lock() = Arc::downgrade(server);
+        let server = Arc::downgrade(server);
+        let works = move || server.upgrade().is_some_and(|server| works(&server));
+        self.with_membership(|group| group.renew_while(works));
     }
 
     /// The server, once the node is there.

@@ -128,6 +128,7 @@ impl EventLoop {
                 self.shared.halt(format!("an event loop cannot wait: {error}"));
                 return;
             }
+            self.shared.beat(self.index);
             match self.shared.phase() {
                 Phase::Serving => {}
                 Phase::Stopping => {
