@@ -5,7 +5,7 @@ use core::time::Duration;
 use rustix::process::Signal;
 
 use crate::{
-    common::{Chance, pass},
+    common::{Chance, LONG, pass, until},
     nodes::Cluster,
     work::Work,
 };
@@ -36,6 +36,24 @@ fn f32_members_that_come_and_go_every_second_break_nothing() {
     }
     work.go_on(3);
     work.finish();
+}
+
+/// A node that waits for a majority says so, and that it is not ready, to whoever asks.
+#[test]
+fn a_node_that_waits_for_the_others_answers_that_it_is_not_ready() {
+    let mut cluster = Cluster::of(3);
+    for node in cluster.all() {
+        cluster.kill(node);
+    }
+    cluster.start(1);
+    let page = until("its page", LONG, || cluster.page(1, "/readyz").ok());
+    assert!(page.starts_with("HTTP/1.1 503") && page.contains("majority"), "{page}");
+    let page = cluster.page(1, "/livez").expect("it answers");
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+    assert_eq!(cluster.figure(1, "ready"), Some(0));
+    cluster.start(2);
+    cluster.wait_ready(1);
+    cluster.wait_figure(1, "ready", |ready| ready == 1);
 }
 
 /// Nodes that hand their slots over before they go: nobody loses anything, and no slot waits for a death to be noticed.

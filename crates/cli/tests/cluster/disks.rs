@@ -96,7 +96,12 @@ fn write_until_stopped(cluster: &mut Cluster, node: u16) -> ExitStatus {
     })
 }
 
-fn skipped(why: &str) {
+/// Whether other processes may be traced here.
+pub(crate) fn may_trace() -> bool {
+    Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success())
+}
+
+pub(crate) fn skipped(why: &str) {
     // Past the test's own capture: a test that was not run must be seen.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
@@ -137,7 +142,7 @@ fn f21_a_failed_sync_stops_one_node_alone() {
     let inject = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO:when=1"];
     let mut strace = Command::new("strace");
     strace.args(["-f", "-o", "/dev/null"]).args(inject).args(["-p", &pid]).stdin(Stdio::null()).stderr(Stdio::null());
-    if Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
+    if may_trace() {
         let _strace = Process::spawn(&mut strace);
         let ended = write_until_stopped(&mut cluster, failing);
         assert!(!ended.success(), "{ended}");

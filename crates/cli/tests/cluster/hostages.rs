@@ -54,18 +54,18 @@ impl Hostages {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let holder = {
             let (world, role, ready) = (Arc::clone(&world), role.clone(), ready.clone());
-            std::thread::spawn(move || run(&role, |client| hold(world, client, released, ready)))
+            std::thread::spawn(move || run(&role, async move |client| hold(world, client, released, ready).await))
         };
         is_ready.recv_timeout(LONG).expect("the holder has them all");
         let waiter = {
             let (world, role) = (Arc::clone(&world), role.clone());
-            std::thread::spawn(move || run(&role, |client| wait(world, client, ready)))
+            std::thread::spawn(move || run(&role, async move |client| wait(world, client, ready).await))
         };
         is_ready.recv_timeout(LONG).expect("the other has asked for them all");
         Hostages { world, release, threads: vec![holder, waiter] }
     }
 
-    /// Lets go of them; the other gets each of them now, and did not before. Gives what is wrong, and how many the holder had lost.
+    /// Lets go of them; the other gets each of them now, and did not before. Gives what is wrong, and how many sessions the holder has lost.
     pub(crate) fn finish(self) -> (Vec<String>, u64) {
         let _ = self.release.send(true);
         for thread in self.threads {
@@ -78,7 +78,7 @@ impl Hostages {
         if kept_back > 0 {
             wrong.push(format!("{kept_back} hostages were not passed on"));
         }
-        (wrong, held.iter().filter(|held| held.lost).count() as u64)
+        (wrong, held.iter().any(|held| held.lost).into())
     }
 }
 
@@ -153,17 +153,19 @@ impl World {
     }
 }
 
-fn run<F: Future<Output = ()>>(role: &Role, act: impl FnOnce(Rc<Client>) -> F) {
+/// Does something with a client of this role, on this thread.
+pub(crate) fn run<T>(role: &Role, act: impl AsyncFnOnce(Rc<Client>) -> T) -> T {
     (role.first)();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
         let client = Client::builder().endpoints(&role.endpoints).ttl(role.ttl).connect().await.expect("connects");
         let client = Rc::new(client);
-        act(Rc::clone(&client)).await;
+        let done = act(Rc::clone(&client)).await;
         if let Some(client) = Rc::into_inner(client) {
             let _ = client.close().await;
         }
-    });
+        done
+    })
 }
 
 fn name(number: usize) -> String {

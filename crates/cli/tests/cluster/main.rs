@@ -7,14 +7,21 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod backups;
+mod bare;
 mod churn;
 mod clients;
+mod clocks;
 mod crowds;
 mod disks;
 mod hostages;
 mod kills;
+mod last;
+mod late;
 mod net;
 mod nodes;
 mod partitions;
+mod rebuilds;
 mod stops;
+mod wires;
 mod work;

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::{
+    collections::BTreeMap,
     fs::{self, OpenOptions},
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
@@ -16,11 +17,14 @@ use rustix::process::{Pid, Signal};
 use crate::{
     common::{Chance, LONG, Process, lockstead, now_nanos, until},
     net::Net,
+    wires::Wires,
 };
 
 /// Ports of a node: clients, and from there its peers and its admin page.
 const PEER: u16 = 1;
 const ADMIN: u16 = 2;
+/// Where a wire to its peer port begins.
+const WIRE: u16 = 3;
 /// The port of a node that has an address of its own.
 const PORT: u16 = 7_600;
 /// From one node to the next, as `lockstead dev` has them.
@@ -31,13 +35,24 @@ pub(crate) struct Cluster {
     folder: tempfile::TempDir,
     place: Place,
     seats: u16,
+    /// What a node's environment has besides, and its command line.
+    extra: BTreeMap<u16, Extra>,
     nodes: Vec<Option<Running>>,
+}
+
+/// How a node differs from the others.
+#[derive(Clone, Default)]
+struct Extra {
+    environment: Vec<(&'static str, PathBuf)>,
+    words: Vec<&'static str>,
 }
 
 /// Where the nodes are.
 enum Place {
     /// On loopback, the ports from here on.
     Loopback(u16),
+    /// The same, and the ports at which they reach each other are those of wires.
+    Wired(u16),
     /// Each in a network of its own.
     Apart(Net),
 }
@@ -66,11 +81,49 @@ impl Cluster {
         Cluster::at_place(count, Place::Loopback(free_base(count)), prepare)
     }
 
-    fn at_place(count: u16, place: Place, prepare: impl Fn(&Path)) -> Cluster {
+    /// The same as [`Cluster::of`], with wires between the nodes.
+    pub(crate) fn wired(count: u16) -> (Cluster, Wires) {
+        let (base, wires) = (free_base(count), Wires::default());
+        for node in 0..count {
+            let port = base + node * STRIDE;
+            wires.lay(port + WIRE, port + PEER);
+        }
+        (Cluster::at_place(count, Place::Wired(base), |_| ()), wires)
+    }
+
+    /// So many nodes of which the last is a witness: it votes and masters nothing.
+    pub(crate) fn with_witness(count: u16) -> Cluster {
+        let mut cluster = Cluster::waiting(count);
+        cluster.extra.entry(count).or_default().words = vec!["--weight", "0"];
+        for node in cluster.all() {
+            cluster.start(node);
+        }
+        for node in cluster.all() {
+            cluster.wait_ready(node);
+        }
+        cluster.wait_figure(1, "members_up", |up| up == count.into());
+        cluster
+    }
+
+    /// So many nodes that are not started yet.
+    pub(crate) fn waiting(count: u16) -> Cluster {
+        Cluster::at(count, Place::Loopback(free_base(count)))
+    }
+
+    fn at(count: u16, place: Place) -> Cluster {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut cluster = Cluster { folder, place, seats: count, nodes: Vec::new() };
+        let nodes = (0..count).map(|_| None).collect();
+        Cluster { folder, place, seats: count, extra: BTreeMap::new(), nodes }
+    }
+
+    /// A node has this in its environment from its next start on.
+    pub(crate) fn with_environment(&mut self, node: u16, environment: &[(&'static str, PathBuf)]) {
+        self.extra.entry(node).or_default().environment = environment.to_vec();
+    }
+
+    fn at_place(count: u16, place: Place, prepare: impl Fn(&Path)) -> Cluster {
+        let mut cluster = Cluster::at(count, place);
         for node in 1..=count {
-            cluster.nodes.push(None);
             prepare(&cluster.data(node));
             cluster.start(node);
         }
@@ -85,7 +138,7 @@ impl Cluster {
     pub(crate) fn net(&self) -> &Net {
         match &self.place {
             Place::Apart(net) => net,
-            Place::Loopback(_) => panic!("they share loopback"),
+            Place::Loopback(_) | Place::Wired(_) => panic!("they share loopback"),
         }
     }
 
@@ -103,12 +156,18 @@ impl Cluster {
     /// Starts a node with these words of its command line besides the usual ones.
     pub(crate) fn start_with(&mut self, node: u16, words: &[&str]) {
         let mut command = match &self.place {
-            Place::Loopback(_) => lockstead(),
+            Place::Loopback(_) | Place::Wired(_) => lockstead(),
             Place::Apart(net) => net.command(node, lockstead().get_program()),
         };
         command.args(["server", "--insecure-plaintext", "--log", "info", "--node", &node.to_string()]).args(words);
         command.args(["--client-tcp", &self.address(node), "--admin", &self.admin(node)]);
-        command.args(["--peer-listen", &self.peer(node), "--data"]).arg(self.data(node));
+        command.args(["--peer-listen", &self.at_port(node, PEER), "--data"]).arg(self.data(node));
+        if let Place::Wired(_) = self.place {
+            command.args(["--peer-address", &self.peer(node)]);
+        }
+        if let Some(extra) = self.extra.get(&node) {
+            command.args(&extra.words).envs(extra.environment.iter().cloned());
+        }
         let log = OpenOptions::new().create(true).append(true).open(self.log_file(node)).expect("a log");
         command.env("LOCKSTEAD_RUN_DIR", self.file(&format!("run-{node}"))).stdin(Stdio::null());
         let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(log));
@@ -154,6 +213,16 @@ impl Cluster {
         self.running(node).process.pid()
     }
 
+    /// The id of the thread of this name.
+    pub(crate) fn thread(&mut self, node: u16, name: &str) -> String {
+        let tasks = format!("/proc/{}/task", self.pid(node).as_raw_nonzero());
+        let tasks = fs::read_dir(tasks).expect("it runs").map_while(Result::ok);
+        let named =
+            |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).is_ok_and(|is| is.trim() == name);
+        let task = tasks.into_iter().find(named).unwrap_or_else(|| panic!("no thread {name}"));
+        task.file_name().into_string().expect("a number")
+    }
+
     /// The memory it has now, bytes.
     pub(crate) fn memory(&self, node: u16) -> u64 {
         self.nodes[index(node)].as_ref().map_or(0, |running| running.process.memory())
@@ -174,7 +243,7 @@ impl Cluster {
         until(&format!("{name} of node {node}"), LONG, || self.figure(node, name).filter(|value| wanted(*value)))
     }
 
-    /// Waits until a node sees so many members, all of them voting: then one may die.
+    /// Waits until a node sees so many members up, all of them voting: then one may die.
     pub(crate) fn wait_whole(&self, node: u16, members: u64) {
         self.wait_figure(node, "members_up", |up| up == members);
         until(&format!("node {node} sees all vote"), LONG, || {
@@ -192,28 +261,33 @@ impl Cluster {
 
     /// Where clients reach it.
     pub(crate) fn address(&self, node: u16) -> String {
-        self.at(node, 0)
+        self.at_port(node, 0)
     }
 
     /// Where other nodes reach it.
     pub(crate) fn peer(&self, node: u16) -> String {
-        self.at(node, PEER)
+        self.at_port(node, if let Place::Wired(_) = self.place { WIRE } else { PEER })
     }
 
     fn admin(&self, node: u16) -> String {
-        self.at(node, ADMIN)
+        self.at_port(node, ADMIN)
     }
 
-    fn at(&self, node: u16, offset: u16) -> String {
+    fn at_port(&self, node: u16, offset: u16) -> String {
         match &self.place {
-            Place::Loopback(base) => format!("127.0.0.1:{}", base + (node - 1) * STRIDE + offset),
+            Place::Loopback(base) | Place::Wired(base) => format!("127.0.0.1:{}", base + (node - 1) * STRIDE + offset),
             Place::Apart(net) => format!("{}:{}", net.address(node), PORT + offset),
         }
     }
 
     /// Where clients reach all of them.
     pub(crate) fn endpoints(&self) -> String {
-        self.all().into_iter().map(|node| self.address(node)).collect::<Vec<_>>().join(",")
+        self.endpoints_of(&self.all())
+    }
+
+    /// Where clients reach some of them.
+    pub(crate) fn endpoints_of(&self, nodes: &[u16]) -> String {
+        nodes.iter().map(|node| self.address(*node)).collect::<Vec<_>>().join(",")
     }
 
     /// The folder for the files of the test; commands run in it.
@@ -257,11 +331,12 @@ impl Cluster {
         self.nodes[index(node)].as_mut().unwrap_or_else(|| panic!("node {node} does not run"))
     }
 
-    fn page(&self, node: u16, path: &str) -> std::io::Result<String> {
+    /// A page of its admin port.
+    pub(crate) fn page(&self, node: u16, path: &str) -> std::io::Result<String> {
         let address = self.admin(node).parse().expect("an address");
         let connect = || TcpStream::connect_timeout(&address, Duration::from_secs(1));
         let mut stream = match &self.place {
-            Place::Loopback(_) => connect()?,
+            Place::Loopback(_) | Place::Wired(_) => connect()?,
             // A node's own network is always there.
             Place::Apart(net) => net.within(node, connect)?,
         };
@@ -290,12 +365,13 @@ impl Drop for Cluster {
 }
 
 /// What is worth knowing of a node when a test has failed.
-const FIGURES: [&str; 12] = [
+const FIGURES: [&str; 13] = [
     "epoch",
     "group_leader",
     "members_up",
     "group_voters",
     "group_voters_changing",
+    "group_spare",
     "slots_mastered",
     "slots_taking_over",
     "taking_over_ms",
@@ -334,8 +410,9 @@ fn free_base(count: u16) -> u16 {
     let mut chance = Chance::of(u64::from(std::process::id()) ^ now_nanos());
     let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
     // Room for some that join.
-    let ports =
-        |base: u16| (0..count + 4).flat_map(move |node| [0, PEER, ADMIN].map(|offset| base + node * STRIDE + offset));
+    let ports = |base: u16| {
+        (0..count + 4).flat_map(move |node| [0, PEER, ADMIN, WIRE].map(|offset| base + node * STRIDE + offset))
+    };
     (0..50)
         .map(|_| 12_000 + u16::try_from(chance.below(18_000)).expect("small"))
         .find(|base| ports(*base).all(free))

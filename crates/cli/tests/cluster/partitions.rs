@@ -2,22 +2,52 @@
 //! a word.
 
 use core::time::Duration;
-use std::{process::Stdio, time::Instant};
+use std::{
+    process::Stdio,
+    sync::mpsc::{Sender, channel},
+    time::Instant,
+};
+
+use lockstead::{Client, Lease};
 
 use crate::{
     common::{LONG, lockstead, pass, until},
+    hostages::run,
     net::{CLIENTS, Net, enter},
     nodes::Cluster,
     work::{IMPATIENT, PATIENT, Role, Work},
 };
 
 const COUNTERS: usize = 12;
-const TTL: Duration = Duration::from_secs(4);
+/// Enough to notice that the home is silent, and for an election before the next one may take the session.
+const TTL: Duration = Duration::from_secs(6);
+
+/// How long a node may act that hears from nobody.
+const AUTHORITY: Duration = Duration::from_secs(3);
 
 /// A client in one of the places, at these nodes.
 fn role(net: &Net, place: u16, endpoints: String) -> Role {
     let path = net.path(place);
     Role { endpoints, ttl: TTL, wait: PATIENT, first: std::sync::Arc::new(move || enter(&path)) }
+}
+
+/// Takes a lock and watches its lease: since when it is unsure, and since when lost.
+async fn hold_until_lost(client: &Client, held: &Sender<()>) -> (Instant, Instant) {
+    let guard = client.lock("between").await.expect("granted");
+    held.send(()).expect("somebody listens");
+    let (mut unsure, mut look) = (None, tokio::time::interval(Duration::from_millis(10)));
+    loop {
+        look.tick().await;
+        match client.state() {
+            Lease::Held => unsure = None,
+            Lease::Unsure => drop(unsure.get_or_insert_with(Instant::now)),
+            Lease::Lost => {
+                drop(guard);
+                let now = Instant::now();
+                return (unsure.unwrap_or(now), now);
+            }
+        }
+    }
 }
 
 /// F08: the leader of the group, a master as the others are, is alone with a client. It grants nothing, its client hears so in time,
@@ -33,9 +63,28 @@ fn f08_a_minority_grants_nothing() {
     let roles = [alone_too, with_others.clone(), with_others.clone(), with_others];
     let work = Work::of(&roles, COUNTERS);
     work.go_on(3);
+    let (tell, held) = channel();
+    let (minority, majority) = (roles[0].clone(), roles[1].clone());
+    let holder = std::thread::spawn(move || run(&minority, async |client| hold_until_lost(&client, &tell).await));
+    held.recv_timeout(LONG).expect("it holds its lock");
+    let cut = Instant::now();
     net.cut(&[alone, CLIENTS[0]], &[others[0], others[1], CLIENTS[1]]);
+    let next = std::thread::spawn(move || {
+        run(&majority, async |client| {
+            let _guard = client.lock("between").await.expect("granted");
+            Instant::now()
+        })
+    });
     cluster.wait_figure(alone, "authority_ms", |left| left == 0);
     work.go_on(5);
+    let (unsure, lost) = holder.join().expect("no panic");
+    let granted = next.join().expect("no panic");
+    let [unsure, lost, granted] = [unsure, lost, granted].map(|at| at - cut);
+    println!(
+        "after the cut the holder was unsure at {unsure:?}, had lost at {lost:?}, and the next one held at {granted:?}"
+    );
+    // Its home renewed it for as long as that had authority itself.
+    assert!(unsure < lost && lost < granted && lost <= AUTHORITY + TTL, "{unsure:?} {lost:?} {granted:?}");
     net.heal();
     cluster.wait_whole(alone, 3);
     cluster.wait_figure(alone, "slots_mastered", |slots| slots > 0);

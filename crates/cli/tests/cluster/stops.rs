@@ -2,12 +2,17 @@
 //! out.
 
 use core::time::Duration;
-use std::{sync::Arc, time::Instant};
+use std::{
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Instant,
+};
 
 use rustix::process::Signal;
 
 use crate::{
-    common::{LONG, pass, until},
+    common::{LONG, Process, pass, until},
+    disks::{may_trace, skipped},
     nodes::Cluster,
     work::{IMPATIENT, PATIENT, Role, Work},
 };
@@ -73,6 +78,33 @@ fn f34_a_slow_node_breaks_nothing() {
     }
     let other = slow % 3 + 1;
     cluster.wait_whole(other, 3);
+    work.go_on(3);
+    work.finish();
+}
+
+/// A node whose process runs and one of whose event loops hangs: it must not keep its slots. It comes back when the loop goes on.
+#[test]
+fn f05_a_node_with_a_stuck_event_loop_is_replaced() {
+    let mut cluster = Cluster::of(3);
+    if !may_trace() {
+        return skipped("a thread that hangs needs strace, and the right to trace");
+    }
+    let work = Work::start(&cluster.endpoints(), 4, COUNTERS);
+    work.go_on(3);
+    let stuck = cluster.leader(1) % 3 + 1;
+    let other = stuck % 3 + 1;
+    let thread = cluster.thread(stuck, "loop-0");
+    // 12 s in each look for events.
+    let mut strace = Command::new("strace");
+    strace.args(["-o", "/dev/null", "-e", "trace=epoll_wait,epoll_pwait,epoll_pwait2", "-e"]);
+    strace.arg("inject=epoll_wait,epoll_pwait,epoll_pwait2:delay_enter=12000000").args(["-p", &thread]);
+    let tracer = Process::spawn(strace.stdin(Stdio::null()).stderr(Stdio::null()));
+    cluster.wait_figure(other, "members_up", |up| up == 2);
+    work.go_on(3);
+    assert!(cluster.log(stuck).contains("is stuck"), "it must say so");
+    drop(tracer);
+    cluster.wait_whole(other, 3);
+    cluster.wait_figure(stuck, "slots_mastered", |slots| slots > 0);
     work.go_on(3);
     work.finish();
 }

@@ -87,10 +87,10 @@ struct Inside {
 }
 
 impl Work {
-    /// So many clients with a lease of 5 s at so many counters.
+    /// So many clients at so many counters, with a lease that outlives an election and a takeover on a busy machine.
     pub(crate) fn start(endpoints: &str, clients: usize, counters: usize) -> Work {
         let role =
-            Role { endpoints: endpoints.into(), ttl: Duration::from_secs(5), wait: PATIENT, first: Arc::new(|| ()) };
+            Role { endpoints: endpoints.into(), ttl: Duration::from_secs(8), wait: PATIENT, first: Arc::new(|| ()) };
         Work::of(&vec![role; clients], counters)
     }
 
