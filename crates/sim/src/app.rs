@@ -59,6 +59,10 @@ pub(crate) enum What {
         lock: LockId,
     },
     Sync,
+    /// From its answer on it is told of everything.
+    Watch {
+        look: u32,
+    },
     /// After which what it is told of is whole, if it has not been told to look again meanwhile.
     Look {
         look: u32,
@@ -121,10 +125,11 @@ impl World {
     fn watch(&mut self, at: usize) {
         if (at as u32) < self.options.watchers && !core::mem::replace(&mut self.clients[at].app.watching, true) {
             let look = self.clients[at].app.looks;
-            self.ask(at, &Op::Watch { space: SpaceId(0), prefix: b"" }, What::Look { look });
+            self.ask(at, &Op::Watch { space: SpaceId(0), prefix: b"" }, What::Watch { look });
         }
         // Who has to look again does so by asking all masters, and must hear of what comes after their answers.
-        if core::mem::take(&mut self.clients[at].app.look) {
+        let watches = !self.clients[at].app.asked.values().any(|asked| matches!(asked.what, What::Watch { .. }));
+        if watches && core::mem::take(&mut self.clients[at].app.look) {
             let look = self.clients[at].app.looks;
             self.ask(at, &Op::Sync, What::Look { look });
         }
@@ -312,8 +317,8 @@ impl World {
                     self.judge_value(at, name, &value, asked.at);
                 }
             }
-            (What::Look { look }, Reply::Done) if look != self.clients[at].app.looks => {}
-            (What::Look { .. }, Reply::Done) => self.judge.watchers.resync(at, self.now),
+            (What::Watch { look } | What::Look { look }, Reply::Done) if look != self.clients[at].app.looks => {}
+            (What::Watch { .. } | What::Look { .. }, Reply::Done) => self.judge.watchers.resync(at, self.now),
             (What::Sync, Reply::Done) | (What::Cancel | What::Lock { .. }, Reply::Cancelled) => {}
             (_, Reply::Refused(why)) => self.on_refused(at, &asked, why),
             (what, reply) => self.judge.fail(Code::I14, &format!("client {at}: {what:?} was answered {reply:?}")),
@@ -379,6 +384,8 @@ impl World {
                     self.history.ended(at, lock, 0);
                 }
             }
+            // It does not watch, and asks again.
+            What::Watch { .. } => self.clients[at].app.watching = false,
             What::Look { .. } => self.clients[at].app.look = true,
             _ => {}
         }

@@ -93,8 +93,8 @@ pub(crate) struct Judge {
     /// The table of each node.
     pub(crate) rows: Vec<Vec<Row>>,
     scratch: Vec<Row>,
-    /// Whether each node granted everything it could before its step.
-    ready: Vec<bool>,
+    /// The epoch in which each node was before its step, where no slot of it was frozen.
+    ready: Vec<Option<u32>>,
     renewals: Renewals,
     pub(crate) leases: Leases,
     pub(crate) notices: Notices,
@@ -126,7 +126,7 @@ impl Judge {
             truth: Truth { names: (0..options.names).map(|_| NameTruth::default()).collect(), decided: 0 },
             rows: vec![Vec::new(); options.nodes as usize],
             scratch: Vec::new(),
-            ready: vec![false; options.nodes as usize],
+            ready: vec![None; options.nodes as usize],
             renewals: Renewals::default(),
             leases: Leases::default(),
             notices: Notices::default(),
@@ -287,7 +287,9 @@ impl World {
             let Seen { lock, token, ticket, alone, .. } = seen;
             rows.push(Row { lock, session, name, held, wanted, token, ticket, alone });
         });
-        let ready = node.is_ready();
+        let (ready, epoch) = (node.is_ready(), node.cluster_state().map_or(0, |state| state.epoch));
+        // A slot may have come, been restored and served, all in one step.
+        let settled = ready && self.judge.ready[at] == Some(epoch);
         let before = core::mem::take(&mut self.judge.rows[at]);
         if ready {
             self.judge.settle_doubts(&rows);
@@ -295,9 +297,9 @@ impl World {
         self.judge_deadlocks(at, &before, &rows);
         if rows != before {
             self.say_rows(at, &before, &rows);
-            self.compare(at, &before, &rows);
+            self.compare((at, settled), &before, &rows);
         }
-        self.judge.ready[at] = ready;
+        self.judge.ready[at] = ready.then_some(epoch);
         self.judge.rows[at] = rows;
         self.judge.scratch = before;
     }
@@ -323,7 +325,7 @@ impl World {
     }
 
     /// Both are in the order of the places in the table.
-    fn compare(&mut self, at: usize, before: &[Row], rows: &[Row]) {
+    fn compare(&mut self, (at, settled): (usize, bool), before: &[Row], rows: &[Row]) {
         let place = |row: &Row| row.lock.0 & 0xffff_ffff;
         let mut old = before.iter().peekable();
         let mut changed = Vec::new();
@@ -344,7 +346,7 @@ impl World {
             }
             let waits = row.wanted.is_some() && same.is_none_or(|s| s.wanted.is_none());
             // What is restored was let in elsewhere, and limits are not asked again.
-            if waits && self.judge.ready[at] {
+            if waits && settled {
                 let outcome = i18::waiters(before, rows, row.name, self.options.waiters);
                 self.judge.must(Code::I18, outcome);
             }
@@ -352,7 +354,7 @@ impl World {
             if row.held.is_some() && news {
                 let outcome = i01::granted(&self.modes, rows, row);
                 self.judge.must(Code::I1, outcome);
-                self.on_held(at, row, same, (before, rows));
+                self.on_held((at, settled), row, same, (before, rows));
             }
         }
         for name in 0..self.judge.truth.names.len() {
@@ -373,7 +375,7 @@ impl World {
     }
 
     /// A lock is held that was not, or not so.
-    fn on_held(&mut self, at: usize, row: &Row, before: Option<&Row>, all: (&[Row], &[Row])) {
+    fn on_held(&mut self, (at, settled): (usize, bool), row: &Row, before: Option<&Row>, all: (&[Row], &[Row])) {
         let Some(mode) = row.held else { return };
         // A master whose time is over, and who has not heard of it, changes a table that is void.
         let counts = self.is_master(at, row.name);
@@ -416,7 +418,7 @@ impl World {
         name.untold.push(row.token);
         self.judge.must(Code::I3, fresh);
         // [SLOT-3] A thaw serves what came during the freeze in another order.
-        if self.judge.ready[at] {
+        if settled {
             self.judge.must(Code::I11, i11::granted(row, before, all));
         }
         self.judge_master(at, row);
@@ -537,6 +539,7 @@ impl World {
         self.judge_leases();
         self.judge_notices();
         self.judge_cycles();
+        self.judge_watchers();
         for at in 0..self.nodes.len() {
             let Some(node) = &self.nodes[at].node else { continue };
             if self.judge.audits.is_multiple_of(8)

@@ -105,6 +105,10 @@ impl Table {
     }
 
     fn resolve_suspects(&mut self, call: &mut Call<'_>) {
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::NoSearch) {
+            return call.suspects.clear();
+        }
         while let Some((l, generation)) = call.suspects.pop() {
             let lives = self.locks[l].state != State::Vacant && self.locks[l].generation == generation;
             let Some(actor) = self.actor_of(l).filter(|_| lives) else { continue };

@@ -92,6 +92,10 @@ pub(crate) fn may_grant(modes: &ModeTable, ask: &Ask, standing: &Standing) -> bo
     if ask.flags.has(Flags::NOORDER) {
         return true;
     }
+    #[cfg(feature = "planted")]
+    if standing.place == Place::Behind && lockstead_types::planted::is(lockstead_types::planted::Bug::QueueJumped) {
+        return true;
+    }
     match standing.place {
         // [GRANT-2] A new request that comes does not pass those that wait.
         Place::Arriving => !standing.converting && !standing.waiting,

@@ -67,6 +67,8 @@ impl Table {
             changed |= granted;
             // Behind one that waits only the irregular can go.
             let irregular = self.queue(resource).is_some_and(|q| q.irregular > 0 || q.due > 0);
+            #[cfg(feature = "planted")]
+            let irregular = irregular || lockstead_types::planted::is(lockstead_types::planted::Bug::QueueJumped);
             if !granted && !irregular {
                 break;
             }

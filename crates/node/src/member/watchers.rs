@@ -115,6 +115,10 @@ impl Node {
 
     /// Tells those elsewhere who watch.
     pub(crate) fn tell_watchers_elsewhere(&mut self, now: Time, change: &Change) {
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::ChangeNotRelayed) {
+            return;
+        }
         let Some(member) = &self.member else { return };
         for guest in member.watchers.of(change.space, &change.name) {
             self.notify_guest(now, guest, Notice::Changed(Box::new(change.clone())));

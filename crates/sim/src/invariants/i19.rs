@@ -9,7 +9,13 @@ use lockstead_types::{
     reply::{Change, ChangeEvent},
 };
 
-use crate::{calm::millis, invariants::Code, judge::GrantTruth, resource::number_of, world::World};
+use crate::{
+    calm::millis,
+    invariants::Code,
+    judge::GrantTruth,
+    resource::number_of,
+    world::{SEC, World},
+};
 
 pub(crate) const STATEMENT: &str =
     "watchers see the changes of a resource in order and without gaps, or are told to look again";
@@ -36,7 +42,28 @@ impl Watchers {
     }
 }
 
+/// So long a change may take to who watches, in calm.
+const WITHIN: u64 = 2 * SEC;
+
 impl World {
+    /// In calm, whoever watches has been told of what was granted a while ago.
+    pub(crate) fn judge_watchers(&mut self) {
+        let calm = self.calm_since();
+        for (client, since) in &self.judge.watchers.since {
+            let from = (*since).max(calm).max(self.clients[*client].conn_since + WITHIN);
+            let to = self.now.saturating_sub(WITHIN);
+            for (name, truth) in self.judge.truth.names.iter().enumerate() {
+                let told = self.judge.watchers.told.get(&(*client, name as u8)).copied().unwrap_or(Token::NONE);
+                let missed = truth.tokens.iter().rev().take_while(|(token, _)| **token > told);
+                if let Some((token, grant)) = missed.filter(|(_, grant)| grant.at > from && grant.at < to).last() {
+                    let ago = millis(grant.at, self.now);
+                    let what = format!("client {client}, resource {name}: never told of {token}, granted {ago} ms ago");
+                    return self.judge.fail(Code::I19, &what);
+                }
+            }
+        }
+    }
+
     /// A program that watches was told of a change.
     pub(crate) fn judge_change(&mut self, client: usize, change: &Change) {
         let name = number_of(&change.name);
