@@ -43,11 +43,15 @@ impl World {
         }
     }
 
-    /// A node decides, or ends a session because its lease ran out: the members must not have put it out.
+    /// A node decides, or ends a session because its lease ran out: the members must not have put it out. A start that an earlier
+    /// process of the node had proposed may come late and supersede it: then nobody decides in its stead before that start is out.
     pub(crate) fn judge_in(&mut self, at: usize, what: &str) {
         let host = &self.nodes[at];
         let Some(incarnation) = host.incarnation else { return };
-        if !self.group.state.is_up(crate::group::id_of(at), incarnation) {
+        let state = &self.group.state;
+        let me = crate::group::id_of(at);
+        let current = state.members.get(&me).is_some_and(|member| member.incarnation == incarnation);
+        if current && !state.is_up(me, incarnation) {
             self.judge.fail(Code::I17, &format!("node {at} {what} after the members had put it out"));
         }
     }
