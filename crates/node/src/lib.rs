@@ -44,6 +44,6 @@ mod reports;
 mod slab;
 
 pub use io::{Input, NodeConfig, Output, Record, SessionRecord};
-pub use member::MemberConfig;
+pub use member::{MemberConfig, ROWS_A_TURN};
 pub use node::Node;
 pub use principal::Principal;

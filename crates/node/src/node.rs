@@ -202,6 +202,7 @@ impl Node {
             self.reject(conn, lockstead_types::message::Rejection::Idle);
         }
         self.do_chores(now);
+        self.report_on(now);
         self.propose_again(now);
         // [CLUSTER-1] Nothing expires at a node that may not act.
         #[cfg(feature = "planted")]

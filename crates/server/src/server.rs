@@ -15,7 +15,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use lockstead_node::{Input, MemberConfig, Node, NodeConfig};
+use lockstead_node::{Input, MemberConfig, Node, NodeConfig, ROWS_A_TURN};
 use lockstead_types::{NodeId, Span};
 use mio::Poll;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -208,7 +208,7 @@ impl Parts {
     ) -> Result<Parts, StartError> {
         let (threads, came) = MemberThreads::start(config, cluster, client_tcp, cancel)?;
         let Came { incarnation, state, directory, audit } = came;
-        let member = Some(MemberConfig { incarnation, state });
+        let member = Some(MemberConfig { incarnation, state, rows_a_turn: ROWS_A_TURN });
         let node = node(config, Recovered::nothing(1, &[]), member);
         Ok(Parts { node, directory: Some(directory), journal: None, audit: Some(audit), member: Some(threads) })
     }

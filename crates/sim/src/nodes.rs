@@ -205,7 +205,11 @@ impl World {
             recorded: Vec::new(),
             ttl_max_recorded: Span::ZERO,
             durable: false,
-            member: Some(MemberConfig { incarnation, state: core::mem::take(&mut host.replica) }),
+            member: Some(MemberConfig {
+                incarnation,
+                state: core::mem::take(&mut host.replica),
+                rows_a_turn: self.options.turn as usize,
+            }),
         };
         host.node = Some(Node::new(config, now));
         host.stopping = false;

@@ -143,6 +143,8 @@ pub struct Options {
     pub credit: u32,
     /// Waiters a resource may have.
     pub waiters: u32,
+    /// Rows of a recovery a node handles in one turn.
+    pub turn: u32,
     /// Of a thousand holders, those that release only when somebody wants the lock.
     pub lazy: u32,
     /// Of a thousand deeds with a lock, those that convert it.
@@ -195,6 +197,8 @@ impl Options {
             depth: random.pick(&[1, 2, 4, 8]),
             credit: random.pick(&[2, 8, 64]),
             waiters: random.pick(&[2, 100, 100]),
+            // Drawn apart, so that all else is as it was for a seed before there was this.
+            turn: Random::new(seed, 0x0712_0712).pick(&[1, 2, 1_024]),
             lazy: random.pick(&[0, 0, 300, 900]),
             convert: random.pick(&[0, 100, 400]),
             values: random.pick(&[0, 200, 800]),
@@ -266,6 +270,7 @@ impl Options {
             "depth" => &mut self.depth,
             "credit" => &mut self.credit,
             "waiters" => &mut self.waiters,
+            "turn" => &mut self.turn,
             "lazy" => &mut self.lazy,
             "convert" => &mut self.convert,
             "values" => &mut self.values,
@@ -302,8 +307,13 @@ impl fmt::Display for Options {
         write!(f, " weights={} abandon={}", u8::from(*weights), u8::from(*abandon))?;
         let Options { clients, locals, names, ttl, fire, delay, .. } = self;
         write!(f, " clients={clients} locals={locals} names={names} ttl={ttl} fire={fire} delay={delay}")?;
-        let Options { think, hold, depth, credit, waiters, lazy, convert, values, watchers, patience, mix, .. } = self;
-        write!(f, " think={think} hold={hold} depth={depth} credit={credit} waiters={waiters} lazy={lazy}")?;
+        let Options {
+            think, hold, depth, credit, waiters, turn, lazy, convert, values, watchers, patience, mix, ..
+        } = self;
+        write!(
+            f,
+            " think={think} hold={hold} depth={depth} credit={credit} waiters={waiters} turn={turn} lazy={lazy}"
+        )?;
         write!(f, " convert={convert} values={values} watchers={watchers} patience={patience} mix={mix:?}")?;
         for fault in Fault::ALL.iter().filter(|fault| self.has(**fault)) {
             write!(f, " {}={}", fault.text(), self.rates[*fault as usize])?;

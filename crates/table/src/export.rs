@@ -19,7 +19,7 @@ pub struct ExportedResource<'a> {
     /// Its name.
     pub name: &'a [u8],
     /// Its value block; `None` where nothing was ever written: then it is empty and valid.
-    pub value: Option<&'a Value>,
+    pub value: Option<Value>,
     /// How many permits it has, where it has permits.
     pub permits: Option<u32>,
     /// Its locks in the order of its queues: GRANTED, CONVERTING, WAITING. Waits that were restored get their places at the thaw;
@@ -106,7 +106,7 @@ impl Table {
         ExportedResource {
             space: self.space_of(resource).id,
             name: self.name_of(resource),
-            value: self.extra(resource).and_then(|e| e.value.as_ref()),
+            value: self.known_value(resource),
             permits: self.pool(resource).map(|p| p.of),
             locks: locks.map(|l| self.exported_lock(now, l)).collect(),
         }

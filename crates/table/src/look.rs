@@ -145,7 +145,7 @@ impl Table {
                 converting: converting - c as u32,
                 waiting: waiting - w as u32,
             },
-            value: self.extra(index).and_then(|e| e.value.clone()),
+            value: self.known_value(index),
         })
     }
 

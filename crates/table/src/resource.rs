@@ -16,6 +16,9 @@ const LONG: u8 = 254;
 pub(crate) struct Resource {
     name_len: u8,
     name: [u8; INLINE_NAME],
+    /// Restored, and nobody has said yet what its value block is: empty and invalid then. Here, and not in the side record, since
+    /// after a move nearly all resources of a slot are like that.
+    pub(crate) doubtful: bool,
     pub(crate) space: u16,
     /// Heads of the three queues, rings through [`crate::lock::Lock::next`].
     pub(crate) granted: u32,
@@ -35,6 +38,7 @@ impl Resource {
         Resource {
             name_len: VACANT,
             name: [0; INLINE_NAME],
+            doubtful: false,
             space: 0,
             granted: NIL,
             converting: NIL,

@@ -4,11 +4,8 @@
 use alloc::vec::Vec;
 
 use lockstead_types::{
-    Flags, LockId, Refusal, SpaceId, Time, Token,
-    flags::FlagUse,
-    peer::{LockReport, WaitReport},
-    reply::Value,
-    request::Claim,
+    Flags, LockId, Refusal, SpaceId, Time, Token, flags::FlagUse, peer::WaitReport, reply::Value, request::Claim,
+    rows::LockReport,
 };
 
 use crate::{
@@ -38,7 +35,7 @@ impl Table {
         &mut self,
         now: Time,
         whose: Claimant,
-        report: &LockReport,
+        report: &LockReport<'_>,
         origin: u64,
         fx: &mut Vec<Effect>,
     ) -> Result<LockId, Refusal> {
@@ -48,11 +45,11 @@ impl Table {
             Claimant::Orphan(session) => (ORPHANS, Some(session)),
         };
         // [SLOT-5] Only while frozen: later, others may have been granted it.
-        if !self.is_frozen_name(report.space, &report.name) {
+        if !self.is_frozen_name(report.space, report.name) {
             return Err(Refusal::Lost);
         }
         self.check_report(space, report, label.is_some())?;
-        let (resource, hash) = self.find_resource(space, &report.name);
+        let (resource, hash) = self.find_resource(space, report.name);
         if let Some(l) = resource.and_then(|r| self.restored_before(r, owner, report, origin)) {
             return Ok(self.id(l));
         }
@@ -60,7 +57,7 @@ impl Table {
         let held = report.held.map(|claim| Held { claim, token: report.token });
         let (held, rivals, demoted) = self.fit_in(space, resource, owner, held, report)?;
         let mut call = Call::new(now, fx);
-        let resource = resource.unwrap_or_else(|| self.make_resource(space, &report.name, hash));
+        let resource = resource.unwrap_or_else(|| self.make_resource(space, report.name, hash));
         let orphan = if label.is_some() { Flags::PERSISTENT } else { Flags::NONE };
         let flags = report.flags.with(orphan);
         let kind = Kind { owner, tag: report.tag, alone: report.alone, flags };
@@ -107,6 +104,7 @@ impl Table {
     /// ever written, and the value block is empty and valid ([SLOT-7]). To be said once all locks have been restored, before the
     /// thaw.
     pub fn finish_values(&mut self, slots: &lockstead_types::SlotSet) {
+        self.trust_values(slots);
         for place in 0..self.extras.places() {
             let resource = self.extras[place].resource;
             if resource == NIL || !self.is_frozen_at(resource) || !slots.has(self.slot_of(resource)) {
@@ -121,6 +119,26 @@ impl Table {
         }
     }
 
+    /// [SLOT-7] What is in doubt in these slots only because nobody has said anything is not any more.
+    fn trust_values(&mut self, slots: &lockstead_types::SlotSet) {
+        if slots.is_empty() {
+            return;
+        }
+        let doubted = core::mem::take(&mut self.doubted);
+        let rest = doubted.into_iter().filter(|r| {
+            if self.resources[*r].is_vacant() || !self.resources[*r].doubtful {
+                return false;
+            }
+            let here = self.is_frozen_at(*r) && slots.has(self.slot_of(*r));
+            if here && self.extra(*r).is_none_or(|e| e.credit < Credit::Master) {
+                self.resources[*r].doubtful = false;
+            }
+            !here
+        });
+        let rest = rest.collect();
+        self.doubted = rest;
+    }
+
     /// Flags the value block of a resource invalid, whoever reported it: somebody asked to write it and was never told whether it
     /// was ([SLOT-7]). Nothing where the resource is not there, or its slot not frozen.
     pub fn distrust_value(&mut self, space: SpaceId, name: &[u8]) {
@@ -131,9 +149,9 @@ impl Table {
     }
 
     /// Refuses a report that makes no sense.
-    fn check_report(&self, space: u16, report: &LockReport, orphan: bool) -> Result<(), Refusal> {
+    fn check_report(&self, space: u16, report: &LockReport<'_>, orphan: bool) -> Result<(), Refusal> {
         for claim in [report.held, report.wanted.as_ref().map(|w| w.claim)].into_iter().flatten() {
-            self.check_claim(space, &report.name, claim)?;
+            self.check_claim(space, report.name, claim)?;
         }
         let sense = match (report.held, &report.wanted) {
             (None, None) => false,
@@ -172,7 +190,7 @@ impl Table {
     }
 
     /// The lock of a report that was taken over before.
-    fn restored_before(&self, resource: u32, owner: u32, report: &LockReport, origin: u64) -> Option<u32> {
+    fn restored_before(&self, resource: u32, owner: u32, report: &LockReport<'_>, origin: u64) -> Option<u32> {
         if report.held.is_some() {
             return self.holder_of(resource, owner, |_, token| token == report.token);
         }
@@ -191,7 +209,7 @@ impl Table {
         resource: Option<u32>,
         owner: u32,
         held: Option<Held>,
-        report: &LockReport,
+        report: &LockReport<'_>,
     ) -> Result<(Option<Held>, Vec<u32>, bool), Refusal> {
         let demoted = report.wanted.as_ref().is_some_and(|w| w.demoted);
         let Some(resource) = resource else { return Ok((held, Vec::new(), demoted)) };
@@ -316,6 +334,6 @@ impl Table {
     }
 }
 
-fn may_fall_back(report: &LockReport) -> bool {
+fn may_fall_back(report: &LockReport<'_>) -> bool {
     report.wanted.as_ref().is_some_and(|w| w.flags.has(Flags::CONVDEADLK))
 }

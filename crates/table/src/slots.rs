@@ -64,6 +64,7 @@ impl Table {
         frozen.remove_all(slots);
         if frozen.is_empty() {
             self.frozen = None;
+            self.doubted = Vec::new();
         }
         if thawed.is_empty() {
             return;
@@ -98,6 +99,7 @@ impl Table {
             frozen.remove_all(slots);
             if frozen.is_empty() {
                 self.frozen = None;
+                self.doubted = Vec::new();
             }
         }
     }
@@ -187,7 +189,7 @@ impl Table {
     /// Whether a resource on which no lock is left stays until the thaw: its value block is known, and others may yet say that
     /// they have locks on it ([SLOT-7]).
     pub(crate) fn outlives_its_locks(&self, resource: u32) -> bool {
-        self.is_frozen_at(resource)
-            && self.extra(resource).is_some_and(|e| e.value.is_some() || e.credit > Credit::Nothing)
+        let known = self.extra(resource).is_some_and(|e| e.value.is_some() || e.credit > Credit::Nothing);
+        (known || self.resources[resource].doubtful) && self.is_frozen_at(resource)
     }
 }

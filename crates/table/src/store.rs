@@ -4,7 +4,6 @@
 use alloc::boxed::Box;
 
 use core::hash::{BuildHasher, Hasher};
-use foldhash::fast::FixedState;
 use lockstead_types::{LockId, Mode, ModeSet, Token, mode::MODES_MAX, request::Claim};
 
 use crate::{
@@ -28,8 +27,11 @@ pub(crate) enum Ring {
 }
 
 impl Table {
-    fn hash(&self, space: u16, name: &[u8]) -> u64 {
-        hash_of(&self.hasher, space, name)
+    fn hash(&self, space: u16, name: &[u8]) -> u32 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u16(space);
+        hasher.write(name);
+        (hasher.finish() >> 32) as u32
     }
 
     pub(crate) fn name_of(&self, resource: u32) -> &[u8] {
@@ -37,16 +39,17 @@ impl Table {
     }
 
     /// The resource of a name, and its hash.
-    pub(crate) fn find_resource(&self, space: u16, name: &[u8]) -> (Option<u32>, u64) {
+    pub(crate) fn find_resource(&self, space: u16, name: &[u8]) -> (Option<u32>, u32) {
         let hash = self.hash(space, name);
-        let same = |r: &u32| {
-            let resource = &self.resources[*r];
-            resource.space == space && name_in(resource, &self.long_names) == name
+        let same = |entry: &(u32, u32)| {
+            let resource = &self.resources[entry.0];
+            entry.1 == hash && resource.space == space && name_in(resource, &self.long_names) == name
         };
-        (self.names[index_of(hash)].find(hash, same).copied(), hash)
+        let wide = widen(hash);
+        (self.names[index_of(wide)].find(wide, same).map(|entry| entry.0), hash)
     }
 
-    pub(crate) fn make_resource(&mut self, space: u16, name: &[u8], hash: u64) -> u32 {
+    pub(crate) fn make_resource(&mut self, space: u16, name: &[u8], hash: u32) -> u32 {
         let index = self.resources.take(Resource::vacant);
         let resource = &mut self.resources[index];
         *resource = Resource::vacant();
@@ -58,16 +61,16 @@ impl Table {
             self.long_names[place] = name.into();
             resource.set_long_name(place);
         }
-        let (resources, long_names, hasher) = (&self.resources, &self.long_names, &self.hasher);
-        let again = |r: &u32| hash_of(hasher, resources[*r].space, name_in(&resources[*r], long_names));
-        self.names[index_of(hash)].insert_unique(hash, index, again);
+        let wide = widen(hash);
+        // Its hash stands beside it, so that an index that grows looks at no resource: each would be a miss of the caches.
+        self.names[index_of(wide)].insert_unique(wide, (index, hash), |entry| widen(entry.1));
         index
     }
 
     /// Frees a resource on which no lock is left, its value block with it ([VALUE-10]).
     pub(crate) fn free_resource(&mut self, index: u32) {
-        let hash = self.hash(self.resources[index].space, self.name_of(index));
-        if let Ok(entry) = self.names[index_of(hash)].find_entry(hash, |r| *r == index) {
+        let wide = widen(self.hash(self.resources[index].space, self.name_of(index)));
+        if let Ok(entry) = self.names[index_of(wide)].find_entry(wide, |entry| entry.0 == index) {
             entry.remove();
         }
         // [VALUE-10] The value block goes with the last lock.
@@ -397,17 +400,15 @@ impl Table {
     }
 }
 
-fn hash_of(hasher: &FixedState, space: u16, name: &[u8]) -> u64 {
-    let mut hasher = hasher.build_hasher();
-    hasher.write_u16(space);
-    hasher.write(name);
-    hasher.finish()
+/// A hash as wide as the index wants one.
+fn widen(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn name_in<'a>(resource: &'a Resource, long_names: &'a Slab<Box<[u8]>>) -> &'a [u8] {
     resource.name().unwrap_or_else(|long| &long_names[long])
 }
 
-fn index_of(hash: u64) -> usize {
-    (hash >> 40) as usize % INDEXES
+fn index_of(wide: u64) -> usize {
+    (wide >> 40) as usize % INDEXES
 }

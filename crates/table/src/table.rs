@@ -32,7 +32,8 @@ pub struct Table {
     pub(crate) epoch: u32,
     pub(crate) sequence: u64,
     pub(crate) hasher: FixedState,
-    pub(crate) names: Vec<HashTable<u32>>,
+    /// Resources with the hashes of their names.
+    pub(crate) names: Vec<HashTable<(u32, u32)>>,
     pub(crate) resources: Slab<Resource>,
     pub(crate) locks: Slab<Lock>,
     pub(crate) sides: Slab<Side>,
@@ -52,6 +53,8 @@ pub struct Table {
     pub(crate) persistent: u32,
     /// The slots in which nothing new is granted, `None` for none.
     pub(crate) frozen: Option<Box<SlotSet>>,
+    /// Resources whose value block came to be in doubt while their slot is frozen. Some may be gone, or no longer in doubt.
+    pub(crate) doubted: Vec<u32>,
     pub(crate) slot_seed: u64,
     pub(crate) watching: bool,
     pub(crate) grant_times: GrantTimes,
@@ -129,6 +132,7 @@ impl Table {
             waiting: 0,
             persistent: 0,
             frozen: None,
+            doubted: Vec::new(),
             slot_seed: 0,
             watching: false,
             grant_times: GrantTimes::new(),

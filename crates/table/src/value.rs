@@ -53,7 +53,14 @@ impl Table {
     /// The value block; empty and valid where nothing was ever written ([VALUE-1]).
     pub(crate) fn value(&self, resource: u32) -> Value {
         // [VALUE-1] Empty and valid.
-        self.extra(resource).and_then(|e| e.value.clone()).unwrap_or_default()
+        self.known_value(resource).unwrap_or_default()
+    }
+
+    /// The value block; `None` where nothing was ever written, as far as is known.
+    pub(crate) fn known_value(&self, resource: u32) -> Option<Value> {
+        let known = self.extra(resource).and_then(|e| e.value.clone());
+        // [FREEZE-5] The bytes went with the node.
+        known.or_else(|| self.resources[resource].doubtful.then(|| Value { bytes: Box::default(), invalid: true }))
     }
 
     /// Refuses a value that may not be written.
@@ -111,10 +118,10 @@ impl Table {
 
     /// Notes that a resource was somewhere else before: a value block of which nothing is known is invalid.
     pub(crate) fn doubt_value(&mut self, resource: u32) {
-        let value = &mut self.extra_mut(resource).value;
-        // [FREEZE-5] The bytes went with the node.
-        if value.is_none() {
-            *value = Some(Value { bytes: Box::default(), invalid: true });
+        let doubtful = &mut self.resources[resource].doubtful;
+        if !*doubtful {
+            *doubtful = true;
+            self.doubted.push(resource);
         }
     }
 

@@ -9,9 +9,10 @@ use lockstead_table::{Claimant, Effect, Ending, ExportedResource, Outcome, Owner
 use lockstead_types::{
     Flags, Limits, LockId, Mode, Refusal, RequestId, SessionId, Slot, SlotSet, SpaceId, Span, Time, Token,
     message::Reclaim,
-    peer::{LockReport, WaitReport},
+    peer::WaitReport,
     reply::{Grant, Value},
     request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Wait},
+    rows::LockReport,
     space::{DeadlockPolicy, QueuePolicy, VictimPolicy},
     tables::built_in,
 };
@@ -359,8 +360,8 @@ impl World {
         let mut rows = Vec::new();
         let mut values = Vec::new();
         for resource in self.first.table.export_slots(self.now, slots) {
-            rows.extend(resource.locks.iter().map(|lock| row(&resource, lock)));
-            values.extend(resource.value.map(|v| (resource.name.to_vec(), v.clone())));
+            rows.extend(resource.locks.iter().map(|lock| (lock.lock, row(&resource, lock))));
+            values.extend(resource.value.clone().map(|v| (resource.name.to_vec(), v)));
         }
         self.dice.shuffle(&mut rows);
         to.fx.clear();
@@ -368,14 +369,14 @@ impl World {
             to.table.restore_value(HERE, name, value, true);
             to.prove();
         }
-        for (whose, origin, report) in &rows {
+        for (id, (whose, origin, report)) in &rows {
             let whose = match whose {
                 Claimant::Owner(owner) => Claimant::Owner(to.owners[self.first.who(*owner)]),
                 orphan => *orphan,
             };
             let lock = to.table.restore(self.now, whose, report, *origin, &mut to.fx).expect("it was granted");
             assert_eq!(to.table.restore(self.now, whose, report, *origin, &mut to.fx), Ok(lock), "told twice");
-            to.ids.insert(report.lock, lock);
+            to.ids.insert(*id, lock);
             to.prove();
             self.restored += 1;
         }
@@ -470,7 +471,10 @@ impl World {
     }
 }
 
-fn row(resource: &ExportedResource<'_>, lock: &lockstead_table::ExportedLock<'_>) -> (Claimant, u64, LockReport) {
+fn row<'a>(
+    resource: &ExportedResource<'a>,
+    lock: &lockstead_table::ExportedLock<'_>,
+) -> (Claimant, u64, LockReport<'a>) {
     let wanted = lock.wanted.as_ref().map(|w| WaitReport {
         id: RequestId(w.origin),
         claim: w.claim,
@@ -485,9 +489,8 @@ fn row(resource: &ExportedResource<'_>, lock: &lockstead_table::ExportedLock<'_>
     let report = LockReport {
         session: None,
         orphan: matches!(lock.whose, Claimant::Orphan(_)),
-        lock: lock.lock,
         space: resource.space,
-        name: resource.name.into(),
+        name: resource.name,
         held: lock.held,
         token: lock.token,
         wanted,
@@ -537,7 +540,7 @@ fn of_conflicting_reports_never_two_are_granted() {
         let mut newest: BTreeMap<&[u8], Token> = BTreeMap::new();
         for origin in 0..30 {
             let report = random_report(&mut dice);
-            let name = NAMES.into_iter().find(|n| *n == &report.name[..]).expect("one of them");
+            let name = NAMES.into_iter().find(|n| *n == report.name).expect("one of them");
             let owner = place.owners[dice.below(OWNERS as u64) as usize];
             let whose = if report.orphan { Claimant::Orphan(None) } else { Claimant::Owner(owner) };
             let taken = if dice.one_in(4) && !report.orphan {
@@ -573,7 +576,7 @@ fn of_conflicting_reports_never_two_are_granted() {
     assert!(kept > 5_000 && lost > 2_000, "{kept} {lost}");
 }
 
-fn random_report(dice: &mut Dice) -> LockReport {
+fn random_report(dice: &mut Dice) -> LockReport<'static> {
     let name = dice.pick(&NAMES);
     let permits = name == b"permits";
     let mut claim = || {
@@ -600,9 +603,8 @@ fn random_report(dice: &mut Dice) -> LockReport {
     LockReport {
         session: None,
         orphan: wanted.is_none() && dice.one_in(8),
-        lock: LockId(1),
         space: HERE,
-        name: name.into(),
+        name,
         held,
         token: held.map_or(Token::NONE, |_| Token::new(8, 1 + dice.below(1 << 30)).expect("token")),
         wanted,
@@ -613,13 +615,13 @@ fn random_report(dice: &mut Dice) -> LockReport {
     }
 }
 
-fn as_claim(report: &LockReport) -> Reclaim<'_> {
+fn as_claim<'a>(report: &LockReport<'a>) -> Reclaim<'a> {
     Reclaim {
         space: report.space,
-        name: &report.name,
+        name: report.name,
         held: report.held.unwrap_or(Claim::Mode(Mode(0))),
         token: report.token,
-        lock: report.lock,
+        lock: LockId(1),
         tag: report.tag,
         alone: report.alone,
         group: None,

@@ -7,10 +7,11 @@ use lockstead_types::{
     Flags, Limits, LockId, Mode, ModeTable, Refusal, RequestId, SessionId, Slot, SlotSet, SpaceId, Span, Time, Token,
     message::Reclaim,
     mode::{ModeSpec, ModeTableSpec},
-    peer::{LockReport, WaitReport},
+    peer::WaitReport,
     reply::{Grant, Revoked, Value},
     report::Holder,
     request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Wait},
+    rows::LockReport,
     space::{DeadlockPolicy, QueuePolicy, VictimPolicy},
     tables::built_in,
 };
@@ -98,7 +99,7 @@ impl Desk {
         answer
     }
 
-    fn restore(&mut self, owner: OwnerId, report: &LockReport, origin: u64) -> Result<LockId, Refusal> {
+    fn restore(&mut self, owner: OwnerId, report: &LockReport<'_>, origin: u64) -> Result<LockId, Refusal> {
         let answer = self.table.restore(NOW, Claimant::Owner(owner), report, origin, &mut self.fx);
         self.table.check().expect("sound");
         answer
@@ -143,13 +144,12 @@ fn old(n: u64) -> Token {
     Token::new(EPOCH - 1, n).expect("token")
 }
 
-fn report(name: &str) -> LockReport {
+fn report(name: &str) -> LockReport<'_> {
     LockReport {
         session: Some(SessionId(1)),
         orphan: false,
-        lock: LockId(1),
         space: HERE,
-        name: name.as_bytes().into(),
+        name: name.as_bytes(),
         held: None,
         token: Token::NONE,
         wanted: None,
@@ -160,7 +160,7 @@ fn report(name: &str) -> LockReport {
     }
 }
 
-fn held(name: &str, mode: Mode, token: u64) -> LockReport {
+fn held(name: &str, mode: Mode, token: u64) -> LockReport<'_> {
     LockReport { held: Some(Claim::Mode(mode)), token: old(token), ..report(name) }
 }
 
@@ -178,11 +178,11 @@ fn wait(mode: Mode, ticket: u64, flags: Flags) -> WaitReport {
     }
 }
 
-fn waiting(name: &str, mode: Mode, ticket: u64) -> LockReport {
+fn waiting(name: &str, mode: Mode, ticket: u64) -> LockReport<'_> {
     LockReport { wanted: Some(wait(mode, ticket, Flags::NONE)), ..report(name) }
 }
 
-fn knows(mut report: LockReport, value: &str) -> LockReport {
+fn knows<'a>(mut report: LockReport<'a>, value: &str) -> LockReport<'a> {
     report.value = Some(Value { bytes: value.as_bytes().into(), invalid: false });
     report
 }

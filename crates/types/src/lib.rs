@@ -32,6 +32,7 @@ pub mod space;
 pub mod peer;
 #[cfg(feature = "planted")]
 pub mod planted;
+pub mod rows;
 pub mod seal;
 pub mod slot;
 

@@ -16,6 +16,7 @@ use crate::{
     reply::{Notice, Reply, Value},
     report::{Meta, Report},
     request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Target, Wait},
+    rows::LockRows,
     slot::Slot,
     time::Span,
     token::Token,
@@ -116,16 +117,16 @@ pub enum PeerMessage {
         /// The epoch in which the receiver became master.
         epoch: u32,
         /// The locks.
-        rows: Vec<LockReport>,
+        rows: LockRows,
         /// Value blocks, from a master that gave the slot up alive.
         values: Vec<ValueReport>,
+        /// Sessions that had attached to the sender when the epoch began, and did not claim all their locks there.
+        returning: Vec<SessionId>,
     },
     /// All of `Report` for this epoch has been sent.
     ReportDone {
         /// The epoch.
         epoch: u32,
-        /// Sessions of the sender that have attached to it and not claimed all their locks yet.
-        returning: Vec<SessionId>,
         /// Slots the sender gave up before it knew itself what was held there: it vouches for no value block in them.
         unsettled: Vec<Slot>,
     },
@@ -188,12 +189,12 @@ pub enum PeerMessage {
         /// The news, lock ids being the master's.
         notice: Notice,
     },
-    /// What became of the locks of a `Report`, in its order.
+    /// What became of locks of `Report`s: of those of this epoch that were not answered yet the first, in their order.
     Restored {
-        /// The epoch of the report.
+        /// The epoch of the reports.
         epoch: u32,
-        /// Session, the home's id of the lock, and the master's id for it or why it was not taken back.
-        locks: Vec<(SessionId, LockId, Result<LockId, Refusal>)>,
+        /// What became of them.
+        fates: Vec<Fates>,
     },
     /// An answer to `Claim`.
     Claimed {
@@ -338,33 +339,28 @@ impl PeerOp {
     }
 }
 
-/// A lock as its home, or the master that gave its slot up, reports it to the new master.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct LockReport {
-    /// Whose; of an orphan, whose it was.
-    pub session: Option<SessionId>,
-    /// Whether its owner has gone (PERSISTENT).
-    pub orphan: bool,
-    /// The home's id of it; the answer names it.
-    pub lock: LockId,
-    /// The lockspace.
-    pub space: SpaceId,
-    /// The resource.
-    pub name: Box<[u8]>,
-    /// What is held, if anything: never more than its client may use.
-    pub held: Option<Claim>,
-    /// The token held, [`Token::NONE`] where none is.
-    pub token: Token,
-    /// What is waited for, if anything.
-    pub wanted: Option<WaitReport>,
-    /// Its tag.
-    pub tag: u32,
-    /// Whether it stands alone.
-    pub alone: bool,
-    /// PERSISTENT, NODLCKBLK, NOBAST.
-    pub flags: Flags,
-    /// The value block as its holder knows it, where it has read or written it under what it holds.
-    pub value: Option<Value>,
+/// What became of locks that were reported one after the other.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Fates {
+    /// Taken back: the first under this id, the others under those that follow.
+    Restored {
+        /// The master's id of the first.
+        first: LockId,
+        /// How many.
+        count: u32,
+    },
+    /// Not taken back.
+    Refused {
+        /// Why.
+        why: Refusal,
+        /// How many.
+        count: u32,
+    },
+    /// Not looked at: their slots have gone on, their sessions are elsewhere, or they are orphans.
+    Passed {
+        /// How many.
+        count: u32,
+    },
 }
 
 /// A wait that goes on at a new master.

@@ -403,23 +403,6 @@ impl<'a, A: Field<'a>, B: Field<'a>, C: Field<'a>> Field<'a> for (A, B, C) {
     }
 }
 
-/// One byte, 0 for what was wanted and 1 for why it is not there.
-impl<'a, T: Field<'a>, E: Field<'a>> Field<'a> for Result<T, E> {
-    const MIN: usize = 1;
-
-    fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        self.is_err().put(out)?;
-        match self {
-            Ok(value) => value.put(out),
-            Err(error) => error.put(out),
-        }
-    }
-
-    fn get(r: &mut Reader<'a>) -> Result<Result<T, E>, DecodeError> {
-        if bool::get(r)? { E::get(r).map(Err) } else { T::get(r).map(Ok) }
-    }
-}
-
 impl<'a, T: Field<'a>> Field<'a> for [T; 3] {
     const MIN: usize = 3 * T::MIN;
 

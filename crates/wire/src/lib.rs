@@ -8,7 +8,7 @@
 //! must fill it have been seen ([WIRE-4]).
 //!
 //! Reading order: [`frame`], [`client`], [`server`], [`peer`]; then `hot` (the fixed records), `cold` (everything else),
-//! `field` (what both are made of); `shorten` for answers that fit no frame.
+//! `field` (what both are made of), `rows` (locks of a report); `shorten` for answers that fit no frame.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -24,6 +24,7 @@ pub mod server;
 mod cold;
 mod field;
 mod hot;
+mod rows;
 mod shorten;
 
 pub use client::{ClientMessages, client_messages, encode_client};

@@ -9,10 +9,10 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_types::{
-    Flags, LockId, RequestId, SessionId, Slot, SpaceId, Span, Token,
+    Flags, LockId, RequestId, Slot, SpaceId, Span, Token,
     peer::{
-        Envelope, HomeGeneration, Incarnation, LockReport, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder,
-        PeerQuery, SlotGeneration, ValueReport, WaitReport,
+        Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerQuery,
+        SlotGeneration, ValueReport, WaitReport,
     },
     reply::{Reply, Value},
     request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Target},
@@ -85,15 +85,15 @@ choice!(PeerMessage, "message between nodes" {
     0xD0 = Introduce { version, session, home, principal, meta },
     0xD1 = Request { session, home, id, slot, generation, op },
     0xD2 = Part { session, home, lost },
-    0xD3 = Report { epoch, rows, values },
-    0xD4 = ReportDone { epoch, returning, unsettled },
+    0xD3 = Report { epoch, rows, values, returning },
+    0xD4 = ReportDone { epoch, unsettled },
     0xD5 = Claim { session, home, id, slot, generation, claim },
     0xD6 = ClaimsDone { session, home },
 
     0xE0 = Reply { session, home, id, generation, ticket, reply },
     0xE1 = Stale { session, home, id, generation },
     0xE2 = Notice { session, home, notice },
-    0xE3 = Restored { epoch, locks },
+    0xE3 = Restored { epoch, fates },
     0xE4 = Claimed { session, home, id, generation, reply },
 
     0xF0 = Ask { ask, query },
@@ -191,20 +191,6 @@ fn get_lock(r: &mut Reader<'_>) -> Result<PeerLock, DecodeError> {
     Ok(PeerLock { space, name: name.into(), claim, wait, flags, alone, tag, priority })
 }
 
-record!(LockReport {
-    session: Option<SessionId>,
-    orphan: bool,
-    lock: LockId,
-    space: SpaceId,
-    name: Box<[u8]>,
-    held: Option<Claim>,
-    token: Token,
-    wanted: Option<WaitReport>,
-    tag: u32,
-    alone: bool,
-    flags: Flags,
-    value: Option<Value>,
-});
 record!(WaitReport {
     id: RequestId,
     claim: Claim,
@@ -228,6 +214,11 @@ record!(OwnedClaim {
     flags: Flags,
 });
 
+choice!(Fates, "fate of a reported lock" {
+    0 = Restored { first, count },
+    1 = Refused { why, count },
+    2 = Passed { count },
+});
 choice!(PeerQuery, "question between nodes" {
     0 = Resources { space, prefix, from },
     1 = Resource { space, name },

@@ -178,16 +178,18 @@ fn lists_of_the_smallest_members_between_nodes_cost_a_small_multiple() {
         let head = [&[0; 28][..], &[code], &[0; 4]].concat();
         [&head[..], &count.to_le_bytes(), &member.repeat(count as usize), tail].concat()
     };
+    let mut rows = list(0xD3, &[0; 15], &[0; 8]);
+    rows.splice(37..38, [1, 0]);
     let cases = [
-        // Report: rows that have nothing, then values that have nothing.
-        list(0xD3, &[0; 38], &[0; 4]),
+        // Report: rows that have nothing, the first says that they are no session's; then values that have nothing.
+        rows,
         list(0xD3, &[], &[])
             .split_last_chunk::<4>()
-            .map(|(head, n)| [head, &[0; 4], n, &[0; 14 * 20_000]].concat())
+            .map(|(head, n)| [head, &[0; 4], n, &[0; 14 * 20_000 + 4]].concat())
             .expect("long"),
         // ReportDone and Restored.
-        list(0xD4, &[0; 16], &[0; 4]),
-        list(0xE3, &[0; 33], &[]),
+        list(0xD4, &[0; 2], &[]),
+        list(0xE3, &[2, 0, 0, 0, 0], &[]),
     ];
     for (n, body) in cases.iter().enumerate() {
         let (result, spent) = peer_cost(body);

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use lockstead_types::{
-    Flags, LimitName, Mode, Refusal, RequestId, SessionId, Span,
+    Flags, LimitName, Mode, Refusal, RequestId, SessionId, Slot, Span,
     message::{ClientMessage, ServerMessage},
     peer::{Envelope, PeerMessage},
     reply::Reply,
@@ -72,8 +72,8 @@ fn an_answer_too_long_for_a_frame_is_refused_and_a_report_never_is() {
     assert_eq!(decode_peer(body), Ok(vec![envelope(PeerMessage::Obeyed { ask: 9, reply: refused })]));
 
     let before = out.clone();
-    let returning = vec![SessionId(1); 8];
-    let done = envelope(PeerMessage::ReportDone { epoch: 1, returning, unsettled: Vec::new() });
+    let unsettled = vec![Slot(1); 64];
+    let done = envelope(PeerMessage::ReportDone { epoch: 1, unsettled });
     assert!(matches!(writer.peer(&mut out, &done), Err(EncodeError::FrameTooLong { .. })));
     assert_eq!(out, before);
 }

@@ -7,10 +7,11 @@ impl Node {
     pub(crate) fn check_member(&self) -> Result<(), &'static str> {
         let Some(member) = &self.member else { return Ok(()) };
         let master_of = |slot: lockstead_types::Slot| {
-            member.state.slots.get(usize::from(slot.0)).map_or(member.me, |entry| entry.master)
+            let entry = member.state.slots.get(usize::from(slot.0)).filter(|_| !member.is_reporting(slot));
+            entry.map(|entry| entry.master)
         };
         member.copies.check(master_of)?;
-        if member.acting && !member.loopback.is_empty() {
+        if member.acting && !member.loopback.is_empty() && !member.pausing {
             return Err("a message of this node to itself was not handled");
         }
         for (at, guest) in member.guests.iter() {

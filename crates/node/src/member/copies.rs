@@ -3,10 +3,11 @@
 //!
 //! Clients know a lock under the copy's id. It stays the same wherever the lock's slot goes.
 
-use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use core::hash::BuildHasher;
 
-use hashbrown::HashMap;
-use lockstead_types::{Flags, LockId, NodeId, RequestId, Slot, SpaceId, Token, reply::Value, request::Claim};
+use hashbrown::HashTable;
+use lockstead_types::{Flags, LockId, NodeId, RequestId, Slot, SlotSet, SpaceId, Token, reply::Value, request::Claim};
 
 use crate::node::Hashing;
 
@@ -17,8 +18,9 @@ pub(crate) struct Copy {
     pub(crate) space: SpaceId,
     pub(crate) name: Box<[u8]>,
     pub(crate) slot: Slot,
-    /// The master's id for it; `None` while the slot is on its way to a new one.
-    pub(crate) place: Option<LockId>,
+    /// The master that has it, and what it calls it; `None` until it has said so. While the slot is on its way to a new master this
+    /// may be the former one: see [`super::Member::is_reporting`].
+    pub(crate) place: Option<(NodeId, LockId)>,
     /// What the client may use at most, so never more than the master has granted.
     pub(crate) held: Option<Claim>,
     pub(crate) token: Token,
@@ -40,99 +42,198 @@ pub(crate) struct Copy {
 
 /// All copies.
 pub(crate) struct Copies {
-    places: Vec<Place>,
+    /// In chunks that never move, so that no call pays for all there are.
+    chunks: Vec<Vec<Place>>,
+    /// The slot of each, [`NO_SLOT`] where none is: who looks for those of some slots touches no others.
+    slots: Vec<u16>,
     free: Vec<u32>,
-    by_master: HashMap<(NodeId, LockId), u32, Hashing>,
-    by_session: BTreeSet<(u32, u32)>,
+    by_master: BTreeMap<NodeId, Index>,
+    by_session: Vec<Chain>,
+    hashing: Hashing,
 }
 
 struct Place {
     uses: u32,
+    /// Neighbours among the copies of the session, a ring.
+    next: u32,
+    prev: u32,
     copy: Option<Copy>,
 }
+
+/// The copies of a session.
+#[derive(Copy, Clone)]
+struct Chain {
+    first: u32,
+    count: u32,
+}
+
+/// The copies at one master by the ids it gave them, in parts, so that no call ever pays for moving all of them.
+///
+/// Beside each stands the hash of its id, so that an index that grows looks at no copy.
+struct Index(Vec<HashTable<(u32, u32)>>);
 
 /// Set in the ids of copies and in no id of a table, so that the two are never taken for each other. Below the bit that clients
 /// use for themselves.
 const COPY_BIT: u64 = 1 << 62;
 const USES_MAX: u32 = (1 << 30) - 1;
+const NO_SLOT: u16 = u16::MAX;
+const NONE: u32 = u32::MAX;
+const NO_CHAIN: Chain = Chain { first: NONE, count: 0 };
+const CHUNK: usize = 1_024;
+const PARTS: usize = 64;
+
+impl Index {
+    fn new() -> Index {
+        Index((0..PARTS).map(|_| HashTable::new()).collect())
+    }
+
+    fn part(&self, wide: u64) -> Option<&HashTable<(u32, u32)>> {
+        self.0.get((wide >> 40) as usize % PARTS)
+    }
+
+    fn part_mut(&mut self, wide: u64) -> Option<&mut HashTable<(u32, u32)>> {
+        self.0.get_mut((wide >> 40) as usize % PARTS)
+    }
+}
 
 impl Copies {
     pub(crate) fn new(hashing: Hashing) -> Copies {
         Copies {
-            places: Vec::new(),
+            chunks: Vec::new(),
+            slots: Vec::new(),
             free: Vec::new(),
-            by_master: HashMap::with_hasher(hashing),
-            by_session: BTreeSet::new(),
+            by_master: BTreeMap::new(),
+            by_session: Vec::new(),
+            hashing,
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.slots.len() - self.free.len()
+    }
+
+    /// Places there are, used or not.
+    pub(crate) fn places(&self) -> u32 {
+        self.slots.len() as u32
     }
 
     /// How many a session has.
     pub(crate) fn count_of(&self, session: u32) -> usize {
-        self.of_session(session).count()
+        self.chain(session).count as usize
     }
 
-    /// Adds a copy.
+    /// Adds a copy, whose place nobody has said yet.
     pub(crate) fn add(&mut self, copy: Copy) -> u32 {
-        let session = copy.session;
-        let at = self.free.pop().unwrap_or_else(|| {
-            self.places.push(Place { uses: 0, copy: None });
-            (self.places.len() - 1) as u32
-        });
-        if let Some(place) = self.places.get_mut(at as usize) {
+        let (session, slot) = (copy.session, copy.slot);
+        let at = self.free.pop().unwrap_or_else(|| self.grow());
+        if let Some(known) = self.slots.get_mut(at as usize) {
+            *known = slot.0;
+        }
+        if let Some(place) = self.place_mut(at) {
             place.uses = if place.uses >= USES_MAX { 1 } else { place.uses + 1 };
             place.copy = Some(copy);
         }
-        self.by_session.insert((session, at));
+        self.link(session, at);
         at
     }
 
-    pub(crate) fn remove(&mut self, master: NodeId, at: u32) -> Option<Copy> {
-        let copy = self.places.get_mut(at as usize)?.copy.take()?;
-        self.free.push(at);
-        self.by_session.remove(&(copy.session, at));
-        if let Some(lock) = copy.place {
-            self.by_master.remove(&(master, lock));
+    fn grow(&mut self) -> u32 {
+        let at = self.slots.len();
+        if at == self.chunks.len() * CHUNK {
+            self.chunks.push(Vec::with_capacity(CHUNK));
         }
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.push(Place { uses: 0, next: NONE, prev: NONE, copy: None });
+        }
+        self.slots.push(NO_SLOT);
+        at as u32
+    }
+
+    pub(crate) fn remove(&mut self, at: u32) -> Option<Copy> {
+        let copy = self.place_mut(at)?.copy.take()?;
+        if let Some(known) = self.slots.get_mut(at as usize) {
+            *known = NO_SLOT;
+        }
+        self.free.push(at);
+        self.unlink(copy.session, at);
+        self.forget(at, copy.place);
         Some(copy)
     }
 
     pub(crate) fn get(&self, at: u32) -> Option<&Copy> {
-        self.places.get(at as usize)?.copy.as_ref()
+        self.place(at)?.copy.as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut Copy> {
-        self.places.get_mut(at as usize)?.copy.as_mut()
+        self.place_mut(at)?.copy.as_mut()
     }
+
+    fn place(&self, at: u32) -> Option<&Place> {
+        self.chunks.get(at as usize / CHUNK)?.get(at as usize % CHUNK)
+    }
+
+    fn place_mut(&mut self, at: u32) -> Option<&mut Place> {
+        self.chunks.get_mut(at as usize / CHUNK)?.get_mut(at as usize % CHUNK)
+    }
+
+    /// The first from `from` on, and before `end`, that is in one of these slots.
+    pub(crate) fn next_in(&self, slots: &SlotSet, from: u32, end: u32) -> Option<u32> {
+        let some = self.slots.get(from as usize..end as usize)?;
+        let found = some.iter().position(|slot| *slot != NO_SLOT && slots.has(Slot(*slot)))?;
+        Some(from + found as u32)
+    }
+
+    // ------------------------------------------------------------ masters
 
     /// Says where a copy's lock is.
     pub(crate) fn set_place(&mut self, at: u32, master: NodeId, lock: LockId) {
         let Some(copy) = self.get_mut(at) else { return };
-        let before = copy.place.replace(lock);
-        if let Some(before) = before {
-            self.by_master.remove(&(master, before));
+        let before = copy.place.replace((master, lock));
+        self.forget(at, before);
+        let hash = self.hash(lock);
+        let wide = widen(hash);
+        if let Some(part) = self.by_master.entry(master).or_insert_with(Index::new).part_mut(wide) {
+            part.insert_unique(wide, (at, hash), |entry| widen(entry.1));
         }
-        self.by_master.insert((master, lock), at);
     }
 
     /// The slot of a copy has left its master.
-    pub(crate) fn forget_place(&mut self, at: u32, master: NodeId) {
-        if let Some(lock) = self.get_mut(at).and_then(|copy| copy.place.take()) {
-            self.by_master.remove(&(master, lock));
+    pub(crate) fn forget_place(&mut self, at: u32) {
+        let place = self.get_mut(at).and_then(|copy| copy.place.take());
+        self.forget(at, place);
+    }
+
+    /// Nothing is at this master any more: all its slots have gone to others.
+    pub(crate) fn forget_master(&mut self, master: NodeId) {
+        self.by_master.remove(&master);
+    }
+
+    fn forget(&mut self, at: u32, place: Option<(NodeId, LockId)>) {
+        let Some((master, lock)) = place else { return };
+        let wide = widen(self.hash(lock));
+        let part = self.by_master.get_mut(&master).and_then(|index| index.part_mut(wide));
+        if let Some(Ok(entry)) = part.map(|part| part.find_entry(wide, |entry| entry.0 == at)) {
+            entry.remove();
         }
     }
 
     /// The copy of a lock as its master numbers it.
     pub(crate) fn at_master(&self, master: NodeId, lock: LockId) -> Option<u32> {
-        self.by_master.get(&(master, lock)).copied()
+        let wide = widen(self.hash(lock));
+        let here = Some((master, lock));
+        let same = |entry: &(u32, u32)| self.get(entry.0).is_some_and(|copy| copy.place == here);
+        self.by_master.get(&master)?.part(wide)?.find(wide, same).map(|entry| entry.0)
     }
+
+    fn hash(&self, lock: LockId) -> u32 {
+        (self.hashing.hash_one(lock.0) >> 32) as u32
+    }
+
+    // ------------------------------------------------------------ clients
 
     /// The id clients know a copy by.
     pub(crate) fn id(&self, at: u32) -> LockId {
-        let uses = self.places.get(at as usize).map_or(0, |p| p.uses);
+        let uses = self.place(at).map_or(0, |p| p.uses);
         LockId(COPY_BIT | (u64::from(uses) << 32) | u64::from(at))
     }
 
@@ -143,33 +244,93 @@ impl Copies {
         same.then_some(at)
     }
 
-    /// The copies of a session.
+    /// The copies of a session, in the order they came.
     pub(crate) fn of_session(&self, session: u32) -> impl Iterator<Item = u32> + '_ {
-        self.by_session.range((session, 0)..=(session, u32::MAX)).map(|(_, at)| *at)
+        let chain = self.chain(session);
+        let next = |at: &u32| Some(self.place(*at)?.next);
+        core::iter::successors((chain.count > 0).then_some(chain.first), next).take(chain.count as usize)
+    }
+
+    fn chain(&self, session: u32) -> Chain {
+        self.by_session.get(session as usize).copied().unwrap_or(NO_CHAIN)
+    }
+
+    fn set_chain(&mut self, session: u32, chain: Chain) {
+        let index = session as usize;
+        if self.by_session.len() <= index {
+            self.by_session.resize(index + 1, NO_CHAIN);
+        }
+        if let Some(known) = self.by_session.get_mut(index) {
+            *known = chain;
+        }
+    }
+
+    fn join(&mut self, before: u32, after: u32) {
+        if let Some(place) = self.place_mut(before) {
+            place.next = after;
+        }
+        if let Some(place) = self.place_mut(after) {
+            place.prev = before;
+        }
+    }
+
+    fn link(&mut self, session: u32, at: u32) {
+        let Chain { first, count } = self.chain(session);
+        if count == 0 {
+            self.join(at, at);
+            return self.set_chain(session, Chain { first: at, count: 1 });
+        }
+        let last = self.place(first).map_or(first, |p| p.prev);
+        self.join(last, at);
+        self.join(at, first);
+        self.set_chain(session, Chain { first, count: count + 1 });
+    }
+
+    fn unlink(&mut self, session: u32, at: u32) {
+        let Chain { first, count } = self.chain(session);
+        let Some((next, prev)) = self.place(at).map(|p| (p.next, p.prev)) else { return };
+        self.join(prev, next);
+        let first = if first == at { next } else { first };
+        self.set_chain(session, if count <= 1 { NO_CHAIN } else { Chain { first, count: count - 1 } });
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Copy)> {
-        (0u32..).zip(&self.places).filter_map(|(at, place)| place.copy.as_ref().map(|copy| (at, copy)))
+        (0u32..).zip(self.chunks.iter().flatten()).filter_map(|(at, place)| Some((at, place.copy.as_ref()?)))
     }
 
-    pub(crate) fn check(&self, master_of: impl Fn(Slot) -> NodeId) -> Result<(), &'static str> {
-        let placed = self.iter().filter(|(_, copy)| copy.place.is_some()).count();
-        if placed != self.by_master.len() {
-            return Err("places of copies are miscounted");
-        }
+    /// `master_of`: of a slot, `None` for one that is on its way to another.
+    pub(crate) fn check(&self, master_of: impl Fn(Slot) -> Option<NodeId>) -> Result<(), &'static str> {
+        let mut found = 0;
         for (at, copy) in self.iter() {
-            if !self.by_session.contains(&(copy.session, at)) {
-                return Err("a copy is not found by its session");
+            if self.slots.get(at as usize) != Some(&copy.slot.0) {
+                return Err("a copy is not found by its slot");
             }
-            if let Some(lock) = copy.place
-                && self.at_master(master_of(copy.slot), lock) != Some(at)
+            if let (Some((place, lock)), Some(master)) = (copy.place, master_of(copy.slot))
+                && (place != master || self.at_master(master, lock) != Some(at))
             {
                 return Err("a copy is not found by its master's id");
             }
+            found += usize::from(copy.place.is_some_and(|(master, lock)| self.at_master(master, lock) == Some(at)));
             if copy.held.is_none() && copy.wait.is_none() {
                 return Err("a copy that neither holds nor waits");
             }
         }
-        if self.by_session.len() == self.len() { Ok(()) } else { Err("copies of sessions are miscounted") }
+        let placed: usize = self.by_master.values().flat_map(|index| &index.0).map(HashTable::len).sum();
+        if placed != found {
+            return Err("places of copies are miscounted");
+        }
+        let mut counted = 0;
+        for (session, chain) in (0u32..).zip(&self.by_session) {
+            counted += chain.count as usize;
+            if self.of_session(session).any(|at| self.get(at).is_none_or(|copy| copy.session != session)) {
+                return Err("a copy is not found by its session");
+            }
+        }
+        if counted == self.len() { Ok(()) } else { Err("copies of sessions are miscounted") }
     }
+}
+
+/// A hash as wide as an index wants one.
+fn widen(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

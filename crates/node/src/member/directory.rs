@@ -167,6 +167,7 @@ impl Node {
             return;
         }
         if let Some(at) = self.sessions.find(id) {
+            self.report_leaving(now, at);
             self.forget_session(now, at);
         }
         if !here {
@@ -244,10 +245,7 @@ impl Node {
             }
             let copies: alloc::vec::Vec<u32> = member.copies.of_session(at).collect();
             for copy in copies {
-                let slot = member.copies.get(copy).map(|c| c.slot);
-                let master =
-                    slot.and_then(|s| member.state.slots.get(usize::from(s.0))).map_or(member.me, |e| e.master);
-                member.copies.remove(master, copy);
+                member.copies.remove(copy);
             }
         }
         let Some(session) = self.sessions.remove(at) else { return };

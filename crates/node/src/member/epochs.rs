@@ -1,11 +1,9 @@
 //! Commands as they are applied: what the members agree on changes, and this node with it.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_cluster::{Change, Command, State};
-use lockstead_types::{
-    ConnId, LockId, NodeId, SessionId, Slot, SlotSet, Time, peer::Incarnation, refusal::Refusal, reply::Revoked,
-};
+use lockstead_types::{ConnId, NodeId, SessionId, Slot, SlotSet, Time, peer::Incarnation};
 
 use super::up_nodes;
 use crate::cluster_ops::is_order;
@@ -103,7 +101,7 @@ impl Node {
         let all: SlotSet = moved.iter().map(|(slot, ..)| *slot).collect();
         let gained: SlotSet = moved.iter().map(|(slot, ..)| *slot).filter(|s| mine(*s)).collect();
         let lost: SlotSet = moved.iter().filter(|(_, node, i)| was_mine(*node, *i)).map(|(slot, ..)| *slot).collect();
-        self.forget_places(&all, moved);
+        self.forget_places(moved);
         let given = self.give_up(now, &lost);
         self.revise_recoveries(now, &lost);
         self.begin_recovery(now, gained, moved);
@@ -132,15 +130,15 @@ impl Node {
         }
     }
 
-    /// Where the locks of these slots are is not known until their new masters say so.
-    fn forget_places(&mut self, all: &SlotSet, moved: &[(Slot, NodeId, Incarnation)]) {
+    /// Where locks are at masters that are gone nobody will say any more. Those of living ones are forgotten as they are reported.
+    fn forget_places(&mut self, moved: &[(Slot, NodeId, Incarnation)]) {
         let Some(member) = &mut self.member else { return };
-        let former: BTreeMap<Slot, NodeId> = moved.iter().map(|(slot, node, _)| (*slot, *node)).collect();
-        let copies: Vec<(u32, Slot)> =
-            member.copies.iter().filter(|(_, c)| all.has(c.slot)).map(|(at, c)| (at, c.slot)).collect();
-        for (copy, slot) in copies {
-            if let Some(master) = former.get(&slot) {
-                member.copies.forget_place(copy, *master);
+        let mut former: Vec<(NodeId, Incarnation)> = moved.iter().map(|(_, node, start)| (*node, *start)).collect();
+        former.sort_unstable();
+        former.dedup();
+        for (node, start) in former {
+            if !member.state.is_up(node, start) {
+                member.copies.forget_master(node);
             }
         }
     }
@@ -156,30 +154,6 @@ impl Node {
         for session in gone {
             self.end_guest(now, session, lockstead_table::Ending::Crash);
         }
-    }
-
-    /// What became of the locks this node reported to a new master.
-    pub(crate) fn on_restored(
-        &mut self,
-        now: Time,
-        from: NodeId,
-        epoch: u32,
-        locks: Vec<(SessionId, LockId, Result<LockId, Refusal>)>,
-    ) {
-        for (session, id, result) in locks {
-            let Some(at) = self.sessions.find(session) else { continue };
-            let Some(member) = &mut self.member else { return };
-            let Some(copy) = member.copies.find(at, id) else { continue };
-            // An answer to an earlier report: the slot has gone on since.
-            if member.copies.get(copy).is_none_or(|c| c.reported != epoch) {
-                continue;
-            }
-            match result {
-                Ok(lock) => member.copies.set_place(copy, from, lock),
-                Err(_why) => self.lose_copy(now, from, copy, Revoked::Superseded),
-            }
-        }
-        self.send_unsent(now);
     }
 
     /// Sessions in the directory without a home, for status.

@@ -398,9 +398,13 @@ impl Node {
         }
         let Some(forward) = member.forwards.map.get(&key) else { return };
         let Some((master, generation)) = master_up(&member.state, forward.slot) else { return };
+        // [CLUSTER-6] Its master hears first what there is.
+        if member.is_reporting(forward.slot) {
+            return;
+        }
         let place = match forward.what.copy() {
             Some(copy) => match member.copies.get(copy).and_then(|c| c.place) {
-                Some(place) => Some(place),
+                Some((_, place)) => Some(place),
                 None => return,
             },
             None => None,
@@ -426,7 +430,7 @@ impl Node {
         }
         let (at, id) = key;
         if !keeps {
-            self.drop_sent_release(key, master);
+            self.drop_sent_release(key);
         }
         let Some((session, home)) = self.introduce(now, at, master) else { return };
         let message = match op {
@@ -437,10 +441,10 @@ impl Node {
     }
 
     /// [CLUSTER-5] A one-way release that cannot be refused is done with when it is sent: the copy claims nothing any more.
-    fn drop_sent_release(&mut self, key: Key, master: lockstead_types::NodeId) {
+    fn drop_sent_release(&mut self, key: Key) {
         let Some(member) = &mut self.member else { return };
         if let Some(Forward { what: What::Release { copy, .. }, .. }) = member.forwards.remove(key) {
-            member.copies.remove(master, copy);
+            member.copies.remove(copy);
         }
     }
 

@@ -19,6 +19,7 @@ mod copies;
 mod directory;
 mod epochs;
 mod forward;
+mod giving;
 mod guests;
 mod link;
 mod peers;
@@ -43,7 +44,7 @@ use lockstead_types::{
 
 use self::{
     asks::Asks, forward::Forwards, guests::Guests, link::Link, peers::Peer, proposals::Proposals, recovery::Recoveries,
-    seal::Sealer, watchers::Watchers,
+    report::Reports, seal::Sealer, watchers::Watchers,
 };
 pub(crate) use self::{copies::Copies, directory::Arrival, forward::For};
 use crate::node::{Hashing, Node};
@@ -55,7 +56,13 @@ pub struct MemberConfig {
     pub incarnation: Incarnation,
     /// What the members agreed on, up to and including that `Start`.
     pub state: State,
+    /// Locks it reports, takes back, or hears of as taken back, in one turn where their slots have a new master: [`ROWS_A_TURN`] but
+    /// in tests.
+    pub rows_a_turn: usize,
 }
+
+/// What a node does of a recovery before it serves others again: a millisecond, about.
+pub const ROWS_A_TURN: usize = 1_024;
 
 /// What a node has because it is a member.
 pub(crate) struct Member {
@@ -76,6 +83,12 @@ pub(crate) struct Member {
     /// Guests of which the directory as it is here does not know, by the version it has to reach before that says anything.
     pub(crate) strangers: BTreeSet<(u64, SessionId)>,
     pub(crate) recoveries: Recoveries,
+    pub(crate) reports: Reports,
+    pub(crate) rows_a_turn: usize,
+    /// Rows handled in this turn.
+    pub(crate) worked: usize,
+    /// Messages wait for the next turn.
+    pub(crate) pausing: bool,
     pub(crate) proposals: Proposals,
     /// Sessions on their way to this node.
     pub(crate) arrivals: BTreeMap<SessionId, Arrival>,
@@ -101,6 +114,10 @@ impl Member {
             guests: Guests::new(),
             strangers: BTreeSet::new(),
             recoveries: Recoveries::new(),
+            reports: Reports::default(),
+            rows_a_turn: config.rows_a_turn.max(1),
+            worked: 0,
+            pausing: false,
             proposals: Proposals::new(),
             arrivals: BTreeMap::new(),
             asks: Asks::default(),
@@ -113,7 +130,8 @@ impl Member {
         let lapse = self.acting.then_some(self.authority);
         let waits = self.acting.then(|| self.forwards.next_timer()).flatten();
         let greetings = self.peers.values().filter_map(Peer::due).min();
-        [links, lapse, waits, greetings, self.proposals.next_timer()].into_iter().flatten().min()
+        let more = (self.reports.are_due() || (self.pausing && self.acting)).then_some(Time::ZERO);
+        [more, links, lapse, waits, greetings, self.proposals.next_timer()].into_iter().flatten().min()
     }
 }
 
@@ -187,10 +205,17 @@ impl Node {
 
     /// Handles what this node told itself, and what came from others and may be handled now.
     pub(crate) fn settle(&mut self, now: Time) {
+        let Some(member) = &mut self.member else { return };
+        (member.worked, member.pausing) = (0, false);
         loop {
             let Some(member) = &mut self.member else { return };
             // [CLUSTER-1] Also what it told itself waits.
             if !member.acting {
+                return;
+            }
+            // A recovery may be long: whoever else wants something comes in between.
+            if member.worked >= member.rows_a_turn {
+                member.pausing = true;
                 return;
             }
             if let Some(message) = member.loopback.pop_front() {

@@ -209,10 +209,10 @@ impl Node {
                 self.on_peer_request(now, from, (session, home, id), (slot, generation), &op);
             }
             PeerMessage::Part { session, home, lost } => self.on_part(now, session, home, lost),
-            PeerMessage::Report { epoch, rows, values } => self.on_report(now, from, epoch, &rows, values),
-            PeerMessage::ReportDone { epoch, returning, unsettled } => {
-                self.on_report_done(now, from, epoch, &returning, &unsettled);
+            PeerMessage::Report { epoch, rows, values, returning } => {
+                self.on_report(now, from, epoch, &rows, values, &returning);
             }
+            PeerMessage::ReportDone { epoch, unsettled } => self.on_report_done(now, from, epoch, &unsettled),
             PeerMessage::Claim { session, home, id, slot, generation, claim } => {
                 self.on_peer_claim(now, from, (session, home, id), (slot, generation), &claim);
             }
@@ -224,7 +224,7 @@ impl Node {
                 self.on_stale(now, (session, home, id), generation);
             }
             PeerMessage::Notice { session, home, notice } => self.on_peer_notice(now, from, session, home, notice),
-            PeerMessage::Restored { epoch, locks } => self.on_restored(now, from, epoch, locks),
+            PeerMessage::Restored { epoch, fates } => self.on_restored(now, from, epoch, fates),
             PeerMessage::Claimed { session, home, id, generation, reply } => {
                 self.on_claimed(now, from, (session, home, id), generation, reply);
             }

@@ -18,8 +18,9 @@ use alloc::{
 use lockstead_table::Claimant;
 use lockstead_types::{
     LockId, NodeId, SessionId, Slot, SlotSet, SpaceId, Time,
-    peer::{Incarnation, LockReport, PeerMessage, ValueReport},
+    peer::{Fates, Incarnation, PeerMessage, ValueReport},
     refusal::Refusal,
+    rows::{LockReport, LockRows},
 };
 
 use super::Member;
@@ -129,16 +130,23 @@ impl Node {
         now: Time,
         from: NodeId,
         epoch: u32,
-        rows: &[LockReport],
+        rows: &LockRows,
         values: Vec<ValueReport>,
+        returning: &[SessionId],
     ) {
-        let mut locks = Vec::with_capacity(rows.len());
-        for row in rows {
-            if let Some(result) = self.restore_row(now, from, epoch, row)
-                && let Some(session) = row.session.filter(|_| !row.orphan)
-            {
-                locks.push((session, row.lock, result));
-            }
+        let Some(member) = &mut self.member else { return };
+        member.worked += rows.len() + values.len() + returning.len();
+        // [CLUSTER-7] One that has claimed all at a newer home meanwhile will not say so again: nobody would ever end the wait for it.
+        let waited: Vec<SessionId> = returning.iter().filter(|s| member.must_claim(**s)).copied().collect();
+        let recovery = member.recoveries.map.get_mut(&epoch);
+        let slots = recovery.map(|recovery| {
+            recovery.sessions.extend(waited);
+            recovery.slots.clone()
+        });
+        let mut fates = Vec::new();
+        for row in rows.iter() {
+            let restored = slots.as_ref().and_then(|slots| self.restore_row(now, from, (epoch, slots), &row));
+            add_fate(&mut fates, restored.filter(|_| !row.orphan));
         }
         for value in values {
             if self.recovering(epoch, self.slot_of(value.space, &value.name)) {
@@ -146,9 +154,8 @@ impl Node {
             }
         }
         // First what the locks are called here: what their home is told of one it could not place it would not believe.
-        if !locks.is_empty() {
-            self.counters.locks_recovered += locks.len() as u64;
-            self.send_peer(now, from, PeerMessage::Restored { epoch, locks });
+        if !fates.is_empty() {
+            self.send_peer(now, from, PeerMessage::Restored { epoch, fates });
         }
         self.tell_effects(now);
     }
@@ -158,13 +165,11 @@ impl Node {
         &mut self,
         now: Time,
         from: NodeId,
-        epoch: u32,
-        row: &LockReport,
+        (epoch, slots): (u32, &SlotSet),
+        row: &LockReport<'_>,
     ) -> Option<Result<LockId, Refusal>> {
-        let slot = self.slot_of(row.space, &row.name)?;
-        if !self.recovering(epoch, Some(slot)) {
-            return None;
-        }
+        let slot = self.slot_of(row.space, row.name).filter(|slot| slots.has(*slot))?;
+        self.counters.locks_recovered += 1;
         if row.orphan {
             return Some(self.table.restore(now, Claimant::Orphan(row.session), row, 0, &mut self.fx));
         }
@@ -206,18 +211,9 @@ impl Node {
     }
 
     /// A home has reported all.
-    pub(crate) fn on_report_done(
-        &mut self,
-        now: Time,
-        from: NodeId,
-        epoch: u32,
-        returning: &[SessionId],
-        unsettled: &[Slot],
-    ) {
+    pub(crate) fn on_report_done(&mut self, now: Time, from: NodeId, epoch: u32, unsettled: &[Slot]) {
         let Some(member) = &mut self.member else { return };
         let Some(incarnation) = member.state.members.get(&from).map(|m| m.incarnation) else { return };
-        // [CLUSTER-7] One that has claimed all at a newer home meanwhile will not say so again: nobody would ever end the wait for it.
-        let waited: Vec<SessionId> = returning.iter().filter(|s| member.must_claim(**s)).copied().collect();
         if let Some(recovery) = member.recoveries.map.get_mut(&epoch) {
             recovery.homes.remove(&(from, incarnation));
             #[cfg(feature = "planted")]
@@ -227,7 +223,6 @@ impl Node {
             let settled = |slot: &Slot| !unsettled.contains(slot);
             let its = recovery.former.iter().filter(|(s, former)| **former == (from, incarnation) && settled(s));
             recovery.complete.insert_all(&its.map(|(slot, _)| *slot).collect());
-            recovery.sessions.extend(waited);
         }
         self.try_thaw(now);
     }
@@ -283,5 +278,19 @@ impl Node {
     fn recovering(&self, epoch: u32, slot: Option<Slot>) -> bool {
         let recovery = self.member.as_ref().and_then(|m| m.recoveries.map.get(&epoch));
         recovery.is_some_and(|r| slot.is_some_and(|s| r.slots.has(s)))
+    }
+}
+
+/// Notes what became of the next lock of a report.
+fn add_fate(fates: &mut Vec<Fates>, fate: Option<Result<LockId, Refusal>>) {
+    match (fates.last_mut(), fate) {
+        (Some(Fates::Restored { first, count }), Some(Ok(lock))) if first.0 + u64::from(*count) == lock.0 => {
+            *count += 1
+        }
+        (Some(Fates::Refused { why, count }), Some(Err(other))) if *why == other => *count += 1,
+        (Some(Fates::Passed { count }), None) => *count += 1,
+        (_, Some(Ok(first))) => fates.push(Fates::Restored { first, count: 1 }),
+        (_, Some(Err(why))) => fates.push(Fates::Refused { why, count: 1 }),
+        (_, None) => fates.push(Fates::Passed { count: 1 }),
     }
 }

@@ -44,7 +44,7 @@ impl Node {
             Reply::Granted(_) if self.is_detached(key) => self.end_plain(key),
             Reply::Queued(lock) => self.on_queued(now, from, key, lock, ticket),
             Reply::Granted(grant) => self.on_granted(now, from, key, grant),
-            other => self.on_other_reply(now, from, key, other),
+            other => self.on_other_reply(now, key, other),
         }
     }
 
@@ -124,13 +124,13 @@ impl Node {
         }
     }
 
-    fn on_other_reply(&mut self, now: Time, from: NodeId, key: Key, reply: Reply) {
+    fn on_other_reply(&mut self, now: Time, key: Key, reply: Reply) {
         let Some(member) = &mut self.member else { return };
         let Some(forward) = member.forwards.map.get(&key) else { return };
         match (&forward.what, &reply) {
             (What::Lock(_), _) => {
                 let copy = forward.copy;
-                self.drop_copy(from, copy);
+                self.drop_copy(copy);
                 self.end_forward(now, key, ending_of(&reply));
             }
             (What::Convert { copy, before, .. }, Reply::Demoted { held, why }) => {
@@ -148,7 +148,7 @@ impl Node {
             }
             (What::Release { copy, one_way, .. }, _) => {
                 let (copy, one_way, whose) = (*copy, *one_way, forward.whose);
-                self.on_release_answered(now, from, key, copy, (one_way, whose), reply);
+                self.on_release_answered(now, key, copy, (one_way, whose), reply);
             }
             (What::Read(copy), Reply::Value(value)) => {
                 if let Some(copy) = member.copies.get_mut(*copy) {
@@ -186,7 +186,6 @@ impl Node {
     pub(crate) fn on_release_answered(
         &mut self,
         now: Time,
-        from: NodeId,
         key: Key,
         copy: u32,
         (one_way, whose): (bool, For),
@@ -202,7 +201,7 @@ impl Node {
             }
         } else {
             self.end_wait_of(now, copy);
-            self.drop_copy(from, Some(copy));
+            self.drop_copy(Some(copy));
         }
         if whose != For::Client {
             return;
@@ -287,7 +286,9 @@ impl Node {
     ) {
         let Some(at) = self.session_here(session, home) else { return };
         let Some(member) = &self.member else { return };
-        let copy = |lock| member.copies.at_master(from, lock);
+        // [CLUSTER-6] Nothing about what it has given up.
+        let stale = |at: &u32| member.copies.get(*at).is_some_and(|copy| member.is_unreported(copy));
+        let copy = |lock| member.copies.at_master(from, lock).filter(|at| !stale(at));
         match notice {
             Notice::Blocking { lock, claim } => {
                 let Some(copy) = copy(lock) else { return };
@@ -301,7 +302,7 @@ impl Node {
             }
             Notice::Revoked { lock, why } => {
                 if let Some(copy) = copy(lock) {
-                    self.lose_copy(now, from, copy, why);
+                    self.lose_copy(now, copy, why);
                 }
             }
             Notice::Changed(_) | Notice::Resync => self.notify(at, notice),
@@ -322,10 +323,10 @@ impl Node {
     }
 
     /// A lock is gone that its client may still believe in.
-    pub(crate) fn lose_copy(&mut self, now: Time, master: NodeId, copy: u32, why: Revoked) {
+    pub(crate) fn lose_copy(&mut self, now: Time, copy: u32, why: Revoked) {
         let Some(member) = &mut self.member else { return };
         let lock = member.copies.id(copy);
-        let Some(found) = member.copies.remove(master, copy) else { return };
+        let Some(found) = member.copies.remove(copy) else { return };
         let at = found.session;
         // What was asked about it and is not answered.
         let about: alloc::vec::Vec<Key> = member
@@ -437,9 +438,9 @@ impl Node {
 
     /// A lock is gone by the will of its client. What is on its way about it is answered by its master, or, where it could not be
     /// sent, here.
-    pub(crate) fn drop_copy(&mut self, master: NodeId, copy: Option<u32>) {
+    pub(crate) fn drop_copy(&mut self, copy: Option<u32>) {
         let (Some(member), Some(copy)) = (&mut self.member, copy) else { return };
-        let Some(gone) = member.copies.remove(master, copy) else { return };
+        let Some(gone) = member.copies.remove(copy) else { return };
         for key in member.forwards.about(gone.session, copy) {
             self.detach_forward(key);
         }

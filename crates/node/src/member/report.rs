@@ -1,80 +1,306 @@
-//! What a node does as home and as former master when slots change their master: it tells each new master, in one closed
-//! manifest an epoch, what its sessions have there.
+//! What a node does as home when slots change their master: it tells each new master, in one closed manifest an epoch, what
+//! its sessions have there. In turns, so that a home of a million locks goes on serving what has not moved.
 //!
 //! The bad interleaving that the order here prevents: this node reports a lock; its old master, which has not heard of the
 //! epoch, grants another session's conflicting request on another lock of that slot and the answer arrives here after
-//! the report; the new master would not know of it. So from the report on nothing the old master says about the slot
-//! counts ([CLUSTER-6]), and what it had not answered is asked again.
+//! the report; the new master would not know of it. So from the epoch on nothing the old master says about the slot
+//! counts ([CLUSTER-6]), and what it had not answered is asked again: once all is reported, and not before, or the new master
+//! would take a request for a second lock of a session whose first it has not heard of.
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, VecDeque},
+    vec,
     vec::Vec,
 };
 
-use lockstead_table::Claimant;
 use lockstead_types::{
-    LockId, NodeId, RequestId, Slot, SlotSet, Time,
-    peer::{LockReport, PeerMessage, ValueReport, WaitReport},
-    reply::Value,
+    LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Time,
+    peer::{Fates, HomeGeneration, Incarnation, PeerMessage, ValueReport, WaitReport},
+    reply::{Revoked, Value},
     request::{Claim, Wait},
+    rows::{LockReport, LockRows},
 };
 
 use super::{
+    Member,
+    copies::Copy,
     forward::{For, Forward, Key, What},
+    giving::{Given, GivenUp},
     master_up,
 };
 use crate::{node::Node, session::Stage};
 
+/// Bytes of one message, about, before its last row; no row is longer than a few values, so that it fits a frame by far.
+const MESSAGE_BYTES: usize = 64 * 1_024;
 /// Rows of one message at most.
-const ROWS: usize = 256;
+const MESSAGE_ROWS: usize = 1_024;
+/// Sessions of one message at most.
+const MESSAGE_SESSIONS: usize = 4_096;
+/// Bytes of one turn, about.
+const TURN_BYTES: usize = 256 * 1_024;
 
-/// What goes to one new master.
+/// What this node has to report, and is to be answered.
+#[derive(Default)]
+pub(crate) struct Reports {
+    /// Those that are not complete, the earliest epoch first. A slot is in one of them at most.
+    due: VecDeque<Reporting>,
+    /// The copies of reports that are not answered, in their order.
+    unanswered: BTreeMap<(NodeId, u32), Unanswered>,
+}
+
+struct Unanswered {
+    incarnation: Incarnation,
+    /// [`NOBODYS`] for a lock that is no copy of this home.
+    copies: VecDeque<u32>,
+}
+
+const NOBODYS: u32 = u32::MAX;
+
+/// The reports of an epoch.
+struct Reporting {
+    epoch: u32,
+    slots: SlotSet,
+    /// What is told beside the copies.
+    given: vec::IntoIter<(Slot, Given)>,
+    unsettled: Vec<Slot>,
+    /// Sessions that were about to claim what they have when it began.
+    returning: Vec<(SessionId, HomeGeneration)>,
+    /// The copies not looked at yet. None comes to these slots before all is told.
+    next: u32,
+    end: u32,
+    manifests: BTreeMap<NodeId, Manifest>,
+}
+
+/// What goes to one new master next.
 #[derive(Default)]
 struct Manifest {
-    rows: Vec<LockReport>,
+    rows: LockRows,
+    copies: Vec<u32>,
     values: Vec<ValueReport>,
+    value_bytes: usize,
+    /// Who was introduced last.
+    introduced: Option<u32>,
+}
+
+impl Manifest {
+    fn bytes(&self) -> usize {
+        self.rows.bytes() + self.value_bytes
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() + self.values.len() >= MESSAGE_ROWS || self.bytes() >= MESSAGE_BYTES
+    }
+}
+
+impl Reports {
+    /// Whether anything is left to tell.
+    pub(crate) fn are_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    fn strip(&mut self, moved: &SlotSet) {
+        self.due.iter_mut().for_each(|reporting| reporting.slots.remove_all(moved));
+    }
+}
+
+impl Member {
+    /// Whether a slot has a new master that has not been told all yet. Nothing about it is asked meanwhile.
+    pub(crate) fn is_reporting(&self, slot: Slot) -> bool {
+        self.reports.due.iter().any(|reporting| reporting.slots.has(slot))
+    }
+
+    /// Whether a copy is of a slot that has a new master, which has not been told of it yet: what another says about it is void.
+    pub(crate) fn is_unreported(&self, copy: &Copy) -> bool {
+        let due = self.reports.due.iter().find(|reporting| reporting.slots.has(copy.slot));
+        due.is_some_and(|reporting| reporting.epoch != copy.reported)
+    }
 }
 
 impl Node {
-    /// Slots have a new master: reports to it. `given_up`: what this node knows as their master of before.
+    /// Slots have a new master: reports to it begin. `given_up`: what this node knows as their master of before.
     pub(crate) fn report(&mut self, now: Time, moved: &SlotSet, given_up: GivenUp) {
-        let Some(member) = &self.member else { return };
-        let (epoch, me) = (member.state.epoch, member.me);
-        let mut manifests: BTreeMap<NodeId, Manifest> = BTreeMap::new();
-        for slot in moved.iter() {
-            if let Some((master, _)) = master_up(&member.state, slot) {
-                manifests.entry(master).or_default();
+        // [CLUSTER-6] At once, however long the report takes.
+        let doubtful = self.settle_forwards(now, moved);
+        let Some(member) = &mut self.member else { return };
+        let GivenUp { mut given, unsettled } = given_up;
+        given.extend(doubtful);
+        let masters = moved.iter().filter_map(|slot| master_up(&member.state, slot));
+        let manifests: BTreeMap<NodeId, Manifest> = masters.map(|(master, _)| (master, Manifest::default())).collect();
+        let state = &member.state;
+        member.reports.unanswered.retain(|(node, _), reported| state.is_up(*node, reported.incarnation));
+        // Those of before are not told any more: their masters have nothing to do with these slots.
+        member.reports.strip(moved);
+        if manifests.is_empty() {
+            return;
+        }
+        let (epoch, end) = (member.state.epoch, member.copies.places());
+        let (slots, given) = (moved.clone(), given.into_iter());
+        let returning = self.sessions.iter().filter(|(_, s)| s.stage == Stage::Returning);
+        let returning = returning.map(|(_, s)| (s.id, s.home)).collect();
+        let reporting = Reporting { epoch, slots, given, unsettled, returning, next: 0, end, manifests };
+        member.reports.due.push_back(reporting);
+        self.report_on(now);
+    }
+
+    /// Goes on with what is to be reported, for one turn.
+    pub(crate) fn report_on(&mut self, now: Time) {
+        let Some(member) = &mut self.member else { return };
+        let (mut rows, mut bytes) = (member.rows_a_turn, TURN_BYTES);
+        while let Some(mut reporting) = self.member.as_mut().and_then(|m| m.reports.due.pop_front()) {
+            while let Some(took) = self.report_next(now, &mut reporting) {
+                (rows, bytes) = (rows.saturating_sub(1), bytes.saturating_sub(took));
+                if rows == 0 || bytes == 0 {
+                    if let Some(member) = &mut self.member {
+                        member.reports.due.push_front(reporting);
+                    }
+                    return;
+                }
+            }
+            self.finish_report(now, reporting);
+        }
+    }
+
+    /// Tells one thing more: how many bytes it took, `None` where nothing is left.
+    fn report_next(&mut self, now: Time, reporting: &mut Reporting) -> Option<usize> {
+        if let Some((slot, given)) = reporting.given.next() {
+            return Some(self.report_given(now, reporting, slot, given));
+        }
+        let copies = &self.member.as_ref()?.copies;
+        let Some(at) = copies.next_in(&reporting.slots, reporting.next, reporting.end) else {
+            reporting.next = reporting.end;
+            return None;
+        };
+        reporting.next = at + 1;
+        Some(self.report_copy(now, reporting, at))
+    }
+
+    fn report_given(&mut self, now: Time, reporting: &mut Reporting, slot: Slot, given: Given) -> usize {
+        let Some((master, _)) = self.member.as_ref().and_then(|m| master_up(&m.state, slot)) else { return 1 };
+        // It has gone on.
+        let Some(manifest) = reporting.manifests.get_mut(&master).filter(|_| reporting.slots.has(slot)) else {
+            return 1;
+        };
+        let before = manifest.bytes();
+        match given {
+            Given::Orphan(orphan) => {
+                manifest.rows.push(orphan.report());
+                manifest.copies.push(NOBODYS);
+            }
+            Given::Value(value) => {
+                manifest.value_bytes += size_of::<ValueReport>() + value.name.len() + value.value.bytes.len();
+                manifest.values.push(value);
             }
         }
-        let GivenUp { given, unsettled } = given_up;
-        for (slot, given) in given {
-            let Some((master, _)) = master_up(&member.state, slot) else { continue };
-            let manifest = manifests.entry(master).or_default();
-            match given {
-                Given::Orphan(row) => manifest.rows.push(row),
-                Given::Value(value) => manifest.values.push(value),
+        let took = manifest.bytes() - before;
+        self.send_full(now, reporting, master);
+        took
+    }
+
+    /// Tells of one copy; of one of before, nothing ([`Member::is_unreported`]).
+    fn report_copy(&mut self, now: Time, reporting: &mut Reporting, at: u32) -> usize {
+        let Some(member) = &mut self.member else { return 1 };
+        member.copies.forget_place(at);
+        let Some(copy) = member.copies.get_mut(at) else { return 1 };
+        #[cfg(feature = "planted")]
+        if copy.held.is_none() && lockstead_types::planted::is(lockstead_types::planted::Bug::WaiterDropped) {
+            return 1;
+        }
+        copy.reported = reporting.epoch;
+        let (session, slot, wait) = (copy.session, copy.slot, copy.wait);
+        let Some((master, _)) = master_up(&member.state, slot) else { return 1 };
+        let Some(manifest) = reporting.manifests.get_mut(&master) else { return 1 };
+        if manifest.introduced.replace(session) != Some(session) {
+            self.introduce(now, session, master);
+        }
+        let wanted = wait.and_then(|id| self.wanted(now, (session, id)));
+        let (Some(member), Some(whose)) = (&mut self.member, self.sessions.get(session)) else { return 1 };
+        let Some(copy) = member.copies.get(at) else { return 1 };
+        if copy.held.is_none() && wanted.is_none() {
+            // What it waits for has ended here since the slot moved.
+            if let Some(id) = wait {
+                member.forwards.remove((session, id));
+            }
+            self.drop_copy(Some(at));
+            return 1;
+        }
+        let row = LockReport {
+            session: Some(whose.id),
+            orphan: false,
+            space: copy.space,
+            name: &copy.name,
+            held: copy.held,
+            token: copy.token,
+            wanted,
+            tag: copy.tag,
+            alone: copy.alone,
+            flags: copy.flags,
+            value: copy.value.clone(),
+        };
+        let before = manifest.bytes();
+        manifest.rows.push(row);
+        manifest.copies.push(at);
+        let took = manifest.bytes() - before;
+        self.send_full(now, reporting, master);
+        took
+    }
+
+    /// A session goes to another home: what of its locks is to be reported is reported now, since nobody here will know of them.
+    pub(crate) fn report_leaving(&mut self, now: Time, session: u32) {
+        let Some(member) = &mut self.member else { return };
+        for mut reporting in core::mem::take(&mut member.reports.due) {
+            let Some(member) = &self.member else { return };
+            let due = |at: &u32| {
+                member.copies.get(*at).is_some_and(|c| reporting.slots.has(c.slot) && c.reported != reporting.epoch)
+            };
+            let copies: Vec<u32> = member.copies.of_session(session).filter(due).collect();
+            for at in copies {
+                self.report_copy(now, &mut reporting, at);
+            }
+            if let Some(member) = &mut self.member {
+                member.reports.due.push_back(reporting);
             }
         }
-        self.report_copies(now, moved, &mut manifests);
-        let returning: Vec<_> =
-            self.sessions.iter().filter(|(_, s)| s.stage == Stage::Returning).map(|(_, s)| s.id).collect();
+    }
+
+    fn send_full(&mut self, now: Time, reporting: &mut Reporting, master: NodeId) {
+        if let Some(manifest) = reporting.manifests.get_mut(&master).filter(|m| m.is_full()) {
+            self.send_manifest(now, reporting.epoch, master, manifest);
+        }
+    }
+
+    fn send_manifest(&mut self, now: Time, epoch: u32, master: NodeId, manifest: &mut Manifest) {
+        let Some(member) = &mut self.member else { return };
+        let Manifest { rows, copies, values, .. } = core::mem::take(manifest);
+        if let Some(incarnation) = member.state.members.get(&master).map(|m| m.incarnation) {
+            let fresh = || Unanswered { incarnation, copies: VecDeque::new() };
+            member.reports.unanswered.entry((master, epoch)).or_insert_with(fresh).copies.extend(copies);
+        }
+        self.send_peer(now, master, PeerMessage::Report { epoch, rows, values, returning: Vec::new() });
+    }
+
+    /// All is told: the rest goes out, and that it was all.
+    fn finish_report(&mut self, now: Time, reporting: Reporting) {
+        let Some(me) = self.member.as_ref().map(|m| m.me) else { return };
+        let Reporting { epoch, unsettled, mut returning, mut manifests, .. } = reporting;
+        // Who has claimed all here since is in the rows. Who has left may have claimed nothing anywhere yet.
+        returning.retain(|(id, home)| {
+            let here = self.session_here(*id, *home).and_then(|at| self.sessions.get(at));
+            here.is_none_or(|session| session.stage == Stage::Returning)
+        });
         // One's own last: what it makes must find all others on their way.
-        let masters: Vec<NodeId> = manifests.keys().copied().filter(|n| *n != me).chain([me]).collect();
-        for master in masters {
-            let Some(manifest) = manifests.remove(&master) else { continue };
-            let Manifest { rows, mut values } = manifest;
-            let mut rows = rows.into_iter().peekable();
-            while rows.peek().is_some() || !values.is_empty() {
-                let rows: Vec<LockReport> = rows.by_ref().take(ROWS).collect();
-                let values: Vec<ValueReport> = values.drain(..values.len().min(ROWS)).collect();
-                self.send_peer(now, master, PeerMessage::Report { epoch, rows, values });
+        let own = manifests.remove(&me).map(|manifest| (me, manifest));
+        for (master, mut manifest) in manifests.into_iter().chain(own) {
+            if !manifest.rows.is_empty() || !manifest.values.is_empty() {
+                self.send_manifest(now, epoch, master, &mut manifest);
             }
-            self.send_peer(
-                now,
-                master,
-                PeerMessage::ReportDone { epoch, returning: returning.clone(), unsettled: unsettled.clone() },
-            );
+            for some in returning.chunks(MESSAGE_SESSIONS) {
+                let returning = some.iter().map(|(id, _)| *id).collect();
+                let (rows, values) = (LockRows::new(), Vec::new());
+                self.send_peer(now, master, PeerMessage::Report { epoch, rows, values, returning });
+            }
+            self.send_peer(now, master, PeerMessage::ReportDone { epoch, unsettled: unsettled.clone() });
         }
+        self.send_unsent(now);
     }
 
     /// A node that has just started has nothing to report to masters of slots that its start has moved, and says so.
@@ -82,77 +308,71 @@ impl Node {
         let Some(member) = &self.member else { return };
         let epoch = member.state.epoch;
         for node in super::up_nodes(&member.state) {
-            self.send_peer(now, node, PeerMessage::ReportDone { epoch, returning: Vec::new(), unsettled: Vec::new() });
+            self.send_peer(now, node, PeerMessage::ReportDone { epoch, unsettled: Vec::new() });
         }
     }
 
-    fn report_copies(&mut self, now: Time, moved: &SlotSet, manifests: &mut BTreeMap<NodeId, Manifest>) {
-        self.settle_forwards(now, moved, manifests);
+    /// What became of locks this node reported to a new master.
+    pub(crate) fn on_restored(&mut self, now: Time, from: NodeId, epoch: u32, fates: Vec<Fates>) {
         let Some(member) = &mut self.member else { return };
-        let epoch = member.state.epoch;
-        let copies: Vec<u32> = member.copies.iter().filter(|(_, c)| moved.has(c.slot)).map(|(at, _)| at).collect();
-        #[cfg(feature = "planted")]
-        let copies: Vec<u32> = {
-            let dropped = lockstead_types::planted::is(lockstead_types::planted::Bug::WaiterDropped);
-            let waits = |at: &u32| member.copies.get(*at).is_some_and(|c| c.held.is_none());
-            copies.into_iter().filter(|at| !dropped || !waits(at)).collect()
-        };
-        let mut seen: BTreeSet<(u32, NodeId)> = BTreeSet::new();
-        for at in copies {
-            let Some(member) = &mut self.member else { return };
-            let lock = member.copies.id(at);
-            let Some(session) = member.copies.get(at).map(|copy| copy.session) else { continue };
-            let Some(id) = self.sessions.get(session).map(|s| s.id) else { continue };
-            let Some(copy) = member.copies.get_mut(at) else { continue };
-            let Some((master, _)) = master_up(&member.state, copy.slot) else { continue };
-            copy.reported = epoch;
-            let key = copy.wait.map(|id| (session, id));
-            let since = key.and_then(|(at, id)| self.sessions.get(at)?.ledger.waiting(id)).map_or(now, |w| w.since);
-            let wanted = key.and_then(|(at, id)| wait_report(now, id, since, member.forwards.map.get(&(at, id))?));
-            let row = LockReport {
-                session: Some(id),
-                orphan: false,
-                lock,
-                space: copy.space,
-                name: copy.name.clone(),
-                held: copy.held,
-                token: copy.token,
-                wanted,
-                tag: copy.tag,
-                alone: copy.alone,
-                flags: copy.flags,
-                value: copy.value.clone(),
-            };
-            if seen.insert((session, master)) {
-                self.introduce(now, session, master);
+        let Some(mut reported) = member.reports.unanswered.remove(&(from, epoch)) else { return };
+        let before = reported.copies.len();
+        for fate in fates {
+            let (Fates::Restored { count, .. } | Fates::Refused { count, .. } | Fates::Passed { count }) = fate;
+            let count = (count as usize).min(reported.copies.len());
+            for (n, at) in (0_u64..).zip(reported.copies.drain(..count)) {
+                let Some(member) = &mut self.member else { return };
+                // An answer to an earlier report: the slot has gone on since. Or the lock is gone.
+                let Some(copy) = member.copies.get(at).filter(|c| c.reported == epoch) else { continue };
+                if member.is_unreported(copy) {
+                    continue;
+                }
+                match fate {
+                    Fates::Restored { first, .. } => member.copies.set_place(at, from, LockId(first.0.wrapping_add(n))),
+                    Fates::Refused { .. } => self.lose_copy(now, at, Revoked::Superseded),
+                    Fates::Passed { .. } => {}
+                }
             }
-            manifests.entry(master).or_default().rows.push(row);
         }
+        let Some(member) = &mut self.member else { return };
+        member.worked += before - reported.copies.len();
+        if !reported.copies.is_empty() {
+            member.reports.unanswered.insert((from, epoch), reported);
+        }
+        self.send_unsent(now);
+    }
+
+    fn wanted(&self, now: Time, key: Key) -> Option<WaitReport> {
+        let (at, id) = key;
+        let since = self.sessions.get(at)?.ledger.waiting(id).map_or(now, |w| w.since);
+        wait_report(now, id, since, self.member.as_ref()?.forwards.map.get(&key)?)
     }
 
     /// What becomes of requests to the old master: a release is done, since its lock is not claimed again; one that queued goes on in
     /// the report; the rest is asked again.
-    fn settle_forwards(&mut self, now: Time, moved: &SlotSet, manifests: &mut BTreeMap<NodeId, Manifest>) {
-        let Some(member) = &self.member else { return };
+    fn settle_forwards(&mut self, now: Time, moved: &SlotSet) -> Vec<(Slot, Given)> {
+        let mut doubtful = Vec::new();
+        let Some(member) = &self.member else { return doubtful };
         let about: Vec<Key> =
             member.forwards.map.iter().filter(|(_, f)| moved.has(f.slot)).map(|(key, _)| *key).collect();
         for key in about {
-            let Some(member) = &mut self.member else { return };
+            let Some(member) = &mut self.member else { break };
             let Some(forward) = member.forwards.map.get(&key) else { continue };
-            let Some((master, generation)) = master_up(&member.state, forward.slot) else { continue };
+            let Some((_, generation)) = master_up(&member.state, forward.slot) else { continue };
             if let What::Convert { before: Some(_), .. } = &forward.what
                 && let Some(What::Convert { lowered, .. }) = member.forwards.map.get_mut(&key).map(|f| &mut f.what)
             {
                 *lowered = true;
             }
             let Some(forward) = member.forwards.map.get(&key) else { continue };
-            if let Some(doubtful) = doubtful_write(forward, &member.copies) {
+            if let Some(write) = doubtful_write(forward, &member.copies) {
+                let slot = forward.slot;
                 let written = forward.what.copy().and_then(|copy| member.copies.get_mut(copy));
                 // Nor is what the copy knew from before: its new master must not take that for certain until the thaw.
                 if let Some(copy) = written {
-                    copy.value = Some(doubtful.value.clone());
+                    copy.value = Some(write.value.clone());
                 }
-                manifests.entry(master).or_default().values.push(doubtful);
+                doubtful.push((slot, Given::Value(write)));
             }
             let Some(forward) = member.forwards.map.get(&key) else { continue };
             match &forward.what {
@@ -167,7 +387,7 @@ impl Node {
                 What::Lock(_) if forward.queued.is_some() && forward.whose == For::Nobody => {
                     let copy = forward.copy;
                     member.forwards.remove(key);
-                    self.drop_copy(master, copy);
+                    self.drop_copy(copy);
                 }
                 What::Lock(_) | What::Convert { .. } if forward.queued.is_some() => {
                     member.forwards.set_sent(key, Some(generation));
@@ -175,83 +395,16 @@ impl Node {
                 _ => member.forwards.set_sent(key, None),
             }
         }
+        doubtful
     }
 
     /// A release whose answer will not come: nobody claims the lock again, so it is done.
     fn finish_release(&mut self, now: Time, key: Key, copy: u32) {
         let Some(member) = &self.member else { return };
-        let Some((found, one_way)) = member
-            .copies
-            .get(copy)
-            .map(|c| c.slot)
-            .zip(member.forwards.map.get(&key))
-            .map(|(slot, f)| (slot, matches!(f.what, What::Release { one_way: true, .. })))
-        else {
-            return;
-        };
-        let master = master_up(&member.state, found).map_or(member.me, |(master, _)| master);
-        let whose = member.forwards.map.get(&key).map_or(For::Nobody, |f| f.whose);
-        self.on_release_answered(now, master, key, copy, (one_way, whose), lockstead_types::reply::Reply::Released);
+        let Some(forward) = member.forwards.map.get(&key).filter(|_| member.copies.get(copy).is_some()) else { return };
+        let (whose, one_way) = (forward.whose, matches!(forward.what, What::Release { one_way: true, .. }));
+        self.on_release_answered(now, key, copy, (one_way, whose), lockstead_types::reply::Reply::Released);
     }
-
-    /// A former master takes everything about these slots out of its table.
-    pub(crate) fn give_up(&mut self, now: Time, slots: &SlotSet) -> GivenUp {
-        let mut given = Vec::new();
-        if slots.is_empty() {
-            return GivenUp { given, unsettled: Vec::new() };
-        }
-        // What it was still taking back itself it may not know whole: an empty value block there says nothing.
-        let mut unsettled = self.member.as_ref().map(|m| m.recoveries.slots()).unwrap_or_default();
-        unsettled.keep_only(slots);
-        let seed = self.member.as_ref().map_or(0, |m| m.state.seed);
-        for resource in self.table.export_slots(now, slots) {
-            let slot = Slot::of(seed, resource.space, resource.name);
-            for lock in &resource.locks {
-                let Claimant::Orphan(session) = lock.whose else { continue };
-                let row = LockReport {
-                    session,
-                    orphan: true,
-                    lock: LockId(0),
-                    space: resource.space,
-                    name: resource.name.into(),
-                    held: lock.held,
-                    token: lock.token,
-                    wanted: None,
-                    tag: lock.tag,
-                    alone: lock.alone,
-                    flags: lock.flags,
-                    value: None,
-                };
-                given.push((slot, Given::Orphan(row)));
-            }
-            if let Some(value) = resource.value.filter(|_| !unsettled.has(slot)) {
-                let value = ValueReport {
-                    space: resource.space,
-                    name: resource.name.into(),
-                    value: value.clone(),
-                    written: false,
-                };
-                given.push((slot, Given::Value(value)));
-            }
-        }
-        self.table.drop_slots(slots);
-        if let Some(member) = &mut self.member {
-            member.guests.forget_waits(slots);
-        }
-        GivenUp { given, unsettled: unsettled.iter().collect() }
-    }
-}
-
-/// What a node hands over with slots it was master of.
-pub(crate) struct GivenUp {
-    given: Vec<(Slot, Given)>,
-    unsettled: Vec<Slot>,
-}
-
-/// What only the former master of a slot knows.
-pub(crate) enum Given {
-    Orphan(LockReport),
-    Value(ValueReport),
 }
 
 fn wait_report(now: Time, id: RequestId, since: Time, forward: &Forward) -> Option<WaitReport> {

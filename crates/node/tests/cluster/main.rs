@@ -7,3 +7,4 @@ mod recovery;
 mod rig;
 mod rules;
 mod seals;
+mod turns;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstead_cluster::{Command, Seat, State};
-use lockstead_node::{Input, MemberConfig, Node, NodeConfig, Output, Principal, Record};
+use lockstead_node::{Input, MemberConfig, Node, NodeConfig, Output, Principal, ROWS_A_TURN, Record};
 use lockstead_types::{
     ConnId, Flags, Limits, LockId, Mode, NodeId, RequestId, Sealed, SessionId, Slot, SpaceId, Span, Time,
     message::{ClientMessage, Reclaim, ServerMessage},
+    peer::{Envelope, PeerMessage},
     refusal::Refusal,
     reply::{Grant, Notice, Reply},
     report::Meta,
@@ -27,11 +28,15 @@ pub(crate) struct Cluster {
     wires: BTreeMap<(u16, ConnId), (u16, ConnId)>,
     /// Pairs between which nothing passes; what is sent waits.
     pub(crate) cut: BTreeSet<(u16, u16)>,
-    held: Vec<(u16, ConnId, lockstead_types::peer::Envelope)>,
+    held: Vec<(u16, ConnId, Envelope)>,
     /// Nodes that apply nothing for now, with what they miss.
     behind: BTreeMap<u16, Vec<Command>>,
     /// What is proposed gets lost for now.
     pub(crate) losing: bool,
+    rows_a_turn: usize,
+    limits: Limits,
+    /// Bytes of the longest report that was sent.
+    pub(crate) longest_report: usize,
     /// What each client was told and has not looked at.
     inbox: BTreeMap<ConnId, VecDeque<ServerMessage>>,
     /// The audit logs of all nodes.
@@ -50,6 +55,11 @@ pub(crate) struct Client {
 impl Cluster {
     /// A cluster of nodes 1 to `count`, all up and with authority.
     pub(crate) fn of(count: u16) -> Cluster {
+        Cluster::with(count, ROWS_A_TURN, Limits::default())
+    }
+
+    /// The same, with nodes that do so much of a recovery at once, and have these limits.
+    pub(crate) fn with(count: u16, rows_a_turn: usize, limits: Limits) -> Cluster {
         let mut cluster = Cluster {
             now: Time::from_nanos(1_000_000_000_000),
             state: State::default(),
@@ -61,6 +71,9 @@ impl Cluster {
             held: Vec::new(),
             behind: BTreeMap::new(),
             losing: false,
+            rows_a_turn,
+            limits,
+            longest_report: 0,
             inbox: BTreeMap::new(),
             audit: Vec::new(),
         };
@@ -86,14 +99,14 @@ impl Cluster {
         let config = NodeConfig {
             node: NodeId(node),
             epoch: 0,
-            limits: Limits::default(),
+            limits: self.limits.clone(),
             hash_seed: u64::from(node),
             version: "test".into(),
             spaces: Vec::new(),
             recorded: Vec::new(),
             ttl_max_recorded: Span::ZERO,
             durable: false,
-            member: Some(MemberConfig { incarnation, state: self.state.clone() }),
+            member: Some(MemberConfig { incarnation, state: self.state.clone(), rows_a_turn: self.rows_a_turn }),
         };
         self.nodes.insert(node, Node::new(config, self.now));
         self.authorise(node);
@@ -207,6 +220,7 @@ impl Cluster {
                 Output::Propose(command) => self.apply(&command),
                 Output::SendPeer { conn, envelope } => {
                     let Some((to, there)) = self.wires.get(&(node, conn)).copied() else { continue };
+                    self.measure(&envelope);
                     if self.cut.contains(&(node, to)) {
                         self.held.push((to, there, envelope));
                     } else {
@@ -220,6 +234,14 @@ impl Cluster {
                     }
                 }
             }
+        }
+    }
+
+    fn measure(&mut self, envelope: &Envelope) {
+        if matches!(envelope.message, PeerMessage::Report { .. }) {
+            let mut bytes = Vec::new();
+            lockstead_wire::encode_peer(envelope, &mut bytes).expect("a message that fits");
+            self.longest_report = self.longest_report.max(bytes.len());
         }
     }
 
@@ -320,11 +342,16 @@ impl Cluster {
         self.inbox.remove(&conn).map(Vec::from).unwrap_or_default()
     }
 
-    /// A name whose slot is mastered by a node.
-    pub(crate) fn name_at(&self, node: u16) -> Vec<u8> {
+    /// Names whose slots are mastered by a node.
+    pub(crate) fn names_at(&self, node: u16, count: usize) -> Vec<Vec<u8>> {
         let at = |name: &[u8]| self.state.slots[usize::from(Slot::of(7, SpaceId(0), name).0)].master;
         let names = (0..).map(|n| format!("name-{n}").into_bytes());
-        names.into_iter().find(|name| at(name) == NodeId(node)).expect("every node masters something")
+        names.filter(|name| at(name) == NodeId(node)).take(count).collect()
+    }
+
+    /// A name whose slot is mastered by a node.
+    pub(crate) fn name_at(&self, node: u16) -> Vec<u8> {
+        self.names_at(node, 1).remove(0)
     }
 }
 

@@ -3,12 +3,13 @@
 use lockstead_types::{
     Flags, LimitName, LockId, Mode, NodeId, Refusal, RequestId, SessionId, Slot, SpaceId, Span, Token,
     peer::{
-        Envelope, HomeGeneration, Incarnation, LockReport, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder,
-        PeerQuery, SlotGeneration, ValueReport, WaitReport,
+        Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerQuery,
+        SlotGeneration, ValueReport, WaitReport,
     },
     reply::{Grant, Notice, Reply, Revoked, Value},
     report::{Meta, Report},
     request::{Claim, Target, Wait},
+    rows::{LockReport, LockRows},
     slot::SLOTS,
 };
 
@@ -126,9 +127,8 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
     let held = LockReport {
         session: Some(SESSION),
         orphan: false,
-        lock: LOCK,
         space: SPACE,
-        name: (*b"orders/7").into(),
+        name: b"orders/7",
         held: Some(PR),
         token: token(),
         wanted: None,
@@ -149,6 +149,8 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
         value: Some((*b"new").into()),
     };
     let converting = LockReport { wanted: Some(wanted), session: None, orphan: true, value: None, ..held.clone() };
+    let plain = LockReport { tag: 0, alone: false, flags: Flags::NONE, value: None, ..held.clone() };
+    let rows = [plain.clone(), plain, held, converting].into_iter().collect();
     let values = vec![ValueReport { space: SPACE, name: (*b"orders/7").into(), value, written: true }];
     let claim = OwnedClaim {
         space: SPACE,
@@ -162,11 +164,8 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
     };
     let claim = PeerMessage::Claim { session: SESSION, home: HOME, id: ID, slot: SLOT, generation: GENERATION, claim };
     vec![
-        ("report", PeerMessage::Report { epoch: 6, rows: vec![held, converting], values }),
-        (
-            "report-done",
-            PeerMessage::ReportDone { epoch: 6, returning: vec![SESSION, OTHER], unsettled: vec![Slot(9)] },
-        ),
+        ("report", PeerMessage::Report { epoch: 6, rows, values, returning: vec![SESSION, OTHER] }),
+        ("report-done", PeerMessage::ReportDone { epoch: 6, unsettled: vec![Slot(9)] }),
         ("claim", claim),
         ("claims-done", PeerMessage::ClaimsDone { session: SESSION, home: HOME }),
     ]
@@ -185,7 +184,11 @@ fn to_home() -> Vec<(&'static str, PeerMessage)> {
     };
     let notice = |notice| PeerMessage::Notice { session: SESSION, home: HOME, notice };
     let claimed = |reply| PeerMessage::Claimed { session: SESSION, home: HOME, id: ID, generation: GENERATION, reply };
-    let locks = vec![(SESSION, LOCK, Ok(LockId(9))), (OTHER, LOCK, Err(Refusal::NotHeld))];
+    let fates = vec![
+        Fates::Restored { first: LOCK, count: 256 },
+        Fates::Refused { why: Refusal::NotHeld, count: 1 },
+        Fates::Passed { count: 2 },
+    ];
     vec![
         ("reply", reply(0, Reply::Granted(grant.clone()))),
         ("reply queued", reply(31, Reply::Queued(LOCK))),
@@ -193,7 +196,7 @@ fn to_home() -> Vec<(&'static str, PeerMessage)> {
         ("stale", PeerMessage::Stale { session: SESSION, home: HOME, id: ID, generation: GENERATION }),
         ("notice", notice(Notice::Blocking { lock: LOCK, claim: EX })),
         ("notice revoked", notice(Notice::Revoked { lock: LOCK, why: Revoked::Superseded })),
-        ("restored", PeerMessage::Restored { epoch: 6, locks }),
+        ("restored", PeerMessage::Restored { epoch: 6, fates }),
         ("claimed", claimed(Some(Reply::Granted(grant)))),
         ("claimed by none", claimed(None)),
     ]
@@ -259,12 +262,13 @@ impl Rng {
                 meta: self.meta(),
             },
             4 => PeerMessage::Part { session, home, lost: self.yes() },
-            5 => PeerMessage::Report { epoch, rows: self.list(Rng::lock_report), values: self.list(Rng::value_report) },
-            6 => PeerMessage::ReportDone {
+            5 => PeerMessage::Report {
                 epoch,
+                rows: self.lock_rows(),
+                values: self.list(Rng::value_report),
                 returning: self.list(Rng::session),
-                unsettled: self.list(|r| Slot(r.below(4_096) as u16)),
             },
+            6 => PeerMessage::ReportDone { epoch, unsettled: self.list(Rng::slot) },
             7 => {
                 let (slot, claim) = (self.slot(), self.owned_claim());
                 PeerMessage::Claim { session, home, id, slot, generation, claim }
@@ -276,7 +280,7 @@ impl Rng {
             }
             11 => PeerMessage::Stale { session, home, id, generation },
             12 => PeerMessage::Notice { session, home, notice: self.notice() },
-            13 => PeerMessage::Restored { epoch, locks: self.list(Rng::restored) },
+            13 => PeerMessage::Restored { epoch, fates: self.list(Rng::fates) },
             14 => PeerMessage::Claimed { session, home, id, generation, reply: self.maybe(Rng::reply) },
             15 | 16 => PeerMessage::Ask { ask, query: self.peer_query() },
             17 => PeerMessage::Answer { ask, report: self.report() },
@@ -314,21 +318,25 @@ impl Rng {
         }
     }
 
-    fn lock_report(&mut self) -> LockReport {
-        LockReport {
-            session: self.maybe(Rng::session),
-            orphan: self.yes(),
-            lock: self.lock_id(),
-            space: self.space(),
-            name: self.name().into(),
-            held: self.maybe(Rng::claim),
-            token: self.token(),
-            wanted: self.maybe(Rng::wait_report),
-            tag: self.n32(),
-            alone: self.yes(),
-            flags: self.flags(),
-            value: self.maybe(Rng::block),
+    fn lock_rows(&mut self) -> LockRows {
+        let mut rows = LockRows::new();
+        for _ in 0..self.below(4) {
+            let name = self.name();
+            rows.push(LockReport {
+                session: self.maybe(Rng::session),
+                orphan: self.yes(),
+                space: self.space(),
+                name,
+                held: self.maybe(Rng::claim),
+                token: self.token(),
+                wanted: self.maybe(Rng::wait_report),
+                tag: self.n32(),
+                alone: self.yes(),
+                flags: self.flags(),
+                value: self.maybe(Rng::block),
+            });
         }
+        rows
     }
 
     fn wait_report(&mut self) -> WaitReport {
@@ -362,9 +370,13 @@ impl Rng {
         }
     }
 
-    fn restored(&mut self) -> (SessionId, LockId, Result<LockId, Refusal>) {
-        let fate = if self.yes() { Ok(self.lock_id()) } else { Err(self.refusal()) };
-        (self.session(), self.lock_id(), fate)
+    fn fates(&mut self) -> Fates {
+        let count = self.n32();
+        match self.below(3) {
+            0 => Fates::Restored { first: self.lock_id(), count },
+            1 => Fates::Refused { why: self.refusal(), count },
+            _ => Fates::Passed { count },
+        }
     }
 
     fn peer_query(&mut self) -> PeerQuery {

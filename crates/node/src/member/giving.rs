@@ -1,0 +1,93 @@
+//! What a node does as former master when it gives slots up alive: what only it knows, orphans and value blocks, it hands to
+//! the reports, and takes all about the slots out of its table.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use lockstead_table::Claimant;
+use lockstead_types::{
+    Flags, SessionId, Slot, SlotSet, SpaceId, Time, Token, peer::ValueReport, request::Claim, rows::LockReport,
+};
+
+use crate::node::Node;
+
+/// What a node hands over with slots it was master of.
+pub(crate) struct GivenUp {
+    pub(crate) given: Vec<(Slot, Given)>,
+    pub(crate) unsettled: Vec<Slot>,
+}
+
+/// What only the former master of a slot knows.
+pub(crate) enum Given {
+    Orphan(Orphan),
+    Value(ValueReport),
+}
+
+/// A lock without an owner.
+pub(crate) struct Orphan {
+    session: Option<SessionId>,
+    space: SpaceId,
+    name: Box<[u8]>,
+    held: Option<Claim>,
+    token: Token,
+    tag: u32,
+    alone: bool,
+    flags: Flags,
+}
+
+impl Orphan {
+    pub(crate) fn report(&self) -> LockReport<'_> {
+        LockReport {
+            session: self.session,
+            orphan: true,
+            space: self.space,
+            name: &self.name,
+            held: self.held,
+            token: self.token,
+            wanted: None,
+            tag: self.tag,
+            alone: self.alone,
+            flags: self.flags,
+            value: None,
+        }
+    }
+}
+
+impl Node {
+    /// A former master takes everything about these slots out of its table.
+    pub(crate) fn give_up(&mut self, now: Time, slots: &SlotSet) -> GivenUp {
+        let mut given = Vec::new();
+        if slots.is_empty() {
+            return GivenUp { given, unsettled: Vec::new() };
+        }
+        // What it was still taking back itself it may not know whole: an empty value block there says nothing.
+        let mut unsettled = self.member.as_ref().map(|m| m.recoveries.slots()).unwrap_or_default();
+        unsettled.keep_only(slots);
+        let seed = self.member.as_ref().map_or(0, |m| m.state.seed);
+        for resource in self.table.export_slots(now, slots) {
+            let slot = Slot::of(seed, resource.space, resource.name);
+            for lock in &resource.locks {
+                let Claimant::Orphan(session) = lock.whose else { continue };
+                let orphan = Orphan {
+                    session,
+                    space: resource.space,
+                    name: resource.name.into(),
+                    held: lock.held,
+                    token: lock.token,
+                    tag: lock.tag,
+                    alone: lock.alone,
+                    flags: lock.flags,
+                };
+                given.push((slot, Given::Orphan(orphan)));
+            }
+            if let Some(value) = resource.value.filter(|_| !unsettled.has(slot)) {
+                let value = ValueReport { space: resource.space, name: resource.name.into(), value, written: false };
+                given.push((slot, Given::Value(value)));
+            }
+        }
+        self.table.drop_slots(slots);
+        if let Some(member) = &mut self.member {
+            member.guests.forget_waits(slots);
+        }
+        GivenUp { given, unsettled: unsettled.iter().collect() }
+    }
+}
