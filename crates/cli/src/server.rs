@@ -91,6 +91,7 @@ async fn serve(config: ServerConfig) -> Outcome {
     let running = match started {
         Ok(running) => running,
         Err(StartError::Cancelled) => return Ok(Exit::Success),
+        Err(why @ StartError::Overtaken) => return Err(start_anew(&why)),
         Err(error @ StartError::Config(_)) => return Err(Exit::Usage.because(error.to_string())),
         Err(error) => return Err(Exit::Unavailable.because(error.to_string())),
     };
@@ -110,7 +111,7 @@ async fn serve(config: ServerConfig) -> Outcome {
                 let ended = ended.map_err(|error| Exit::Failed.because(error.to_string()))?;
                 return match ended {
                     Ok(()) => Ok(Exit::Success),
-                    Err(Failed::Out) => Err(start_anew()),
+                    Err(why @ Failed::Out) => Err(start_anew(&why)),
                     Err(failed @ Failed::Broken(_)) => Err(Exit::Failed.because(failed.to_string())),
                 };
             }
@@ -129,13 +130,13 @@ async fn serve(config: ServerConfig) -> Outcome {
 
 /// Puts a new start of this program in its own place, as the same process: the cluster has gone on without this one, and takes
 /// a new one in. Returns only where that is not possible.
-fn start_anew() -> Failure {
-    tracing::warn!("starting again: {}", Failed::Out);
+fn start_anew(why: &dyn std::error::Error) -> Failure {
+    tracing::warn!("starting again: {why}");
     let mut words = std::env::args_os();
     let _name = words.next();
     let program = std::env::current_exe();
     let error = program.map_or_else(|error| error, |program| Command::new(program).args(words).exec());
-    Exit::Failed.because(format!("{}, and cannot be started again: {error}", Failed::Out))
+    Exit::Failed.because(format!("{why}, and cannot be started again: {error}"))
 }
 
 fn config(args: &Args) -> Result<ServerConfig, Failure> {

@@ -16,6 +16,9 @@ pub enum Event {
         /// The state, the start included.
         state: Box<State>,
     },
+    /// This start of the node came to it in a snapshot: more was agreed on since, and the node cannot be told what. Its process
+    /// starts anew.
+    Overtaken,
     /// The next command of the log, whether it was applied or refused.
     Committed(Command),
     /// The node was too far behind to be told each command: the state as it is now.
@@ -58,17 +61,21 @@ impl Feed {
 
     pub(crate) fn committed(&self, command: Command, state: &State) {
         if self.started().is_some() {
-            (self.handler)(Event::Committed(command));
-        } else {
-            self.try_start(state);
+            return (self.handler)(Event::Committed(command));
+        }
+        if let Some(incarnation) = self.own_start(state) {
+            *self.started.lock() = Some(incarnation);
+            (self.handler)(Event::Started { incarnation, state: Box::new(state.clone()) });
         }
     }
 
     pub(crate) fn snapshot(&self, state: &State) {
         if self.started().is_some() {
             (self.handler)(Event::Snapshot(Box::new(state.clone())));
-        } else {
-            self.try_start(state);
+        } else if self.own_start(state).is_some() {
+            // Had it slots since that start, others have reported what is held there, each under its own epoch: taken for what the
+            // newest epoch brought, such a report would be dropped, and the locks in it given to others.
+            (self.handler)(Event::Overtaken);
         }
     }
 
@@ -80,12 +87,58 @@ impl Feed {
         (self.handler)(Event::Fatal(why.into()));
     }
 
-    fn try_start(&self, state: &State) {
+    fn own_start(&self, state: &State) -> Option<Incarnation> {
         let own = state.members.get(&self.node).filter(|member| self.nonce.get() == Some(&member.nonce));
-        if let Some(member) = own {
-            *self.started.lock() = Some(member.incarnation);
-            let (incarnation, state) = (member.incarnation, Box::new(state.clone()));
-            (self.handler)(Event::Started { incarnation, state });
-        }
+        own.map(|member| member.incarnation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lockstead_cluster::Seat;
+
+    use super::*;
+
+    fn heard() -> (Feed, Arc<Mutex<Vec<Event>>>, State, Command) {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&events);
+        let feed = Feed::new(NodeId(1), Box::new(move |event| told.lock().push(event)));
+        feed.begin(7);
+        let mut state = State::default();
+        let seat =
+            Seat { node: NodeId(1), identity: 5, peer_address: "a:1".into(), client_address: "a:2".into(), weight: 1 };
+        let form = Command::Form { seed: 1, key: [1; 32], seats: vec![seat], spaces: Vec::new() };
+        state.apply(&form).expect("formed");
+        let start = Command::Start {
+            node: NodeId(1),
+            identity: 5,
+            nonce: 7,
+            after: 0,
+            peer_address: "a:1".into(),
+            client_address: "a:2".into(),
+        };
+        (feed, events, state, start)
+    }
+
+    #[test]
+    fn a_start_is_told_with_the_state_it_made() {
+        let (feed, events, mut state, start) = heard();
+        state.apply(&start).expect("started");
+        feed.committed(start, &state);
+        let made = Event::Started { incarnation: Incarnation(1), state: Box::new(state) };
+        assert_eq!(*events.lock(), [made]);
+    }
+
+    #[test]
+    fn a_start_that_came_in_a_snapshot_is_overtaken() {
+        let (feed, events, mut state, start) = heard();
+        feed.snapshot(&state);
+        assert_eq!(*events.lock(), [], "of before the start");
+        state.apply(&start).expect("started");
+        feed.snapshot(&state);
+        assert_eq!(*events.lock(), [Event::Overtaken]);
+        assert_eq!(feed.started(), None, "nor is it renewed");
     }
 }

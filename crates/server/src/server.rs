@@ -83,6 +83,8 @@ pub enum StartError {
     System(io::Error),
     /// The membership group of the cluster cannot be used.
     Group(String),
+    /// The members agreed on more since this start of the node than it can be told. Started again, it takes part.
+    Overtaken,
     /// It was cancelled.
     Cancelled,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for StartError {
             StartError::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
             StartError::System(error) => write!(f, "cannot start: {error}"),
             StartError::Group(why) => write!(f, "the membership group: {why}"),
+            StartError::Overtaken => f.write_str("the cluster went on faster than this start of the node could follow"),
             StartError::Cancelled => f.write_str("asked to stop before it was ready"),
         }
     }

@@ -296,7 +296,12 @@ impl World {
             self.tell_node(at, lockstead_node::Input::Snapshot { state: state.clone() });
             self.kill_node(at, crate::nodes::Death::Killed);
         }
+        let own = state.members.get(&id_of(at)).is_some_and(|member| member.nonce == self.nodes[at].nonce);
         self.nodes[at].replica = *state;
+        if own && self.nodes[at].node.is_none() {
+            // More was agreed on since its start than it can be told: the process starts anew.
+            self.kill_node(at, crate::nodes::Death::Killed);
+        }
         self.after_apply(at);
     }
 

@@ -58,6 +58,8 @@ impl Heard {
                 assert!(self.authority < Some(sent), "authority goes back");
                 self.authority = Some(sent);
             }
+            // Its process would start anew; no test lags so far.
+            Event::Overtaken => self.fatal = Some("overtaken".into()),
             Event::Fatal(why) => self.fatal = Some(why),
         }
     }

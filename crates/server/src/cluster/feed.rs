@@ -38,7 +38,7 @@ pub(crate) fn run(shared: &Arc<Shared>, events: &Receiver<Event>) {
             Event::Snapshot(state) => Some(Input::Snapshot { state: state.clone() }),
             Event::Authority { sent } => Some(Input::Authority { until: authority(t_auth, *sent) }),
             // This start was told before the node was made, and comes but once.
-            Event::Started { .. } | Event::Fatal(_) => None,
+            Event::Started { .. } | Event::Overtaken | Event::Fatal(_) => None,
         });
         if shared.turn_outside(inputs).is_err() {
             return;

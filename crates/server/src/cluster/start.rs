@@ -64,6 +64,7 @@ pub(crate) fn join(
                 cluster.formed.store(true, Relaxed);
                 return Ok((incarnation, *state));
             }
+            Ok(Event::Overtaken) => return Err(StartError::Overtaken),
             Ok(Event::Fatal(why)) => return Err(StartError::Group(why)),
             // Nothing else is told before the start.
             Ok(Event::Committed(_) | Event::Snapshot(_) | Event::Authority { .. }) => {}
