@@ -110,7 +110,6 @@ bugs! {
     OldHomeStays Cluster 500 "the home a session has left goes on for it";
     SealUnread Cluster 100 "a claim needs no seal";
     ChangeNotRelayed Cluster 50 "a watcher at another node is not told of changes";
-    DoubtForgotten Cluster 800 "a value block that may have been written is taken for valid";
 }
 
 /// Plants a bug, and takes the one before out.

@@ -261,10 +261,6 @@ impl Node {
             self.counters.recovery_times.add(now.since(recovery.began));
             self.table.finish_values(&recovery.complete);
             for (space, name) in &recovery.doubtful {
-                #[cfg(feature = "planted")]
-                if lockstead_types::planted::is(lockstead_types::planted::Bug::DoubtForgotten) {
-                    continue;
-                }
                 self.table.distrust_value(*space, name);
             }
             // Otherwise they are thawed with all others when it may act again.
