@@ -48,6 +48,7 @@ impl Node {
     }
 
     fn act(&mut self, now: Time) {
+        self.resume_recoveries(now);
         let Some(member) = &self.member else { return };
         let mut settled = SlotSet::FULL;
         settled.remove_all(&member.recoveries.slots());

@@ -20,6 +20,7 @@ use lockstead_types::{
     request::{ConvertRequest, ReleaseRequest, Target},
 };
 
+use super::recovery::Early;
 use crate::{
     authorize::{self, Decision},
     effects::WaitEnd,
@@ -179,14 +180,16 @@ impl Node {
         from: NodeId,
         (session, home, id): (SessionId, HomeGeneration, RequestId),
         (slot, generation): (Slot, SlotGeneration),
-        op: &PeerOp,
+        op: PeerOp,
     ) {
         // [CLUSTER-4] Only the master of the slot, under the generation the asker knows, decides.
         if !self.masters(slot, generation) {
             return self.send_peer(now, from, PeerMessage::Stale { session, home, id, generation });
         }
+        let early = Early { from, key: (session, home, id), place: (slot, generation), op };
+        let Some(Early { op, .. }) = self.set_aside(early) else { return };
         let Some(at) = self.guest_of(session, home) else { return };
-        match op {
+        match &op {
             PeerOp::Lock(lock) => {
                 let Some(owner) = self.guest_owner(at) else { return };
                 let outcome = self.table.lock(now, owner, id.0, &lock.request(), &mut self.fx);

@@ -206,7 +206,7 @@ impl Node {
                 self.on_introduce(now, from, (session, home, version), meta);
             }
             PeerMessage::Request { session, home, id, slot, generation, op } => {
-                self.on_peer_request(now, from, (session, home, id), (slot, generation), &op);
+                self.on_peer_request(now, from, (session, home, id), (slot, generation), op);
             }
             PeerMessage::Part { session, home, lost } => self.on_part(now, session, home, lost),
             PeerMessage::Report { epoch, rows, values, returning } => {

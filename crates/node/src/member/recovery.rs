@@ -17,8 +17,8 @@ use alloc::{
 
 use lockstead_table::Claimant;
 use lockstead_types::{
-    LockId, NodeId, SessionId, Slot, SlotSet, SpaceId, Time,
-    peer::{Fates, Incarnation, PeerMessage, ValueReport},
+    LockId, NodeId, RequestId, SessionId, Slot, SlotSet, SpaceId, Time,
+    peer::{Fates, HomeGeneration, Incarnation, PeerMessage, PeerOp, SlotGeneration, ValueReport},
     refusal::Refusal,
     rows::{LockReport, LockRows},
 };
@@ -43,7 +43,24 @@ pub(crate) struct Recovery {
     complete: SlotSet,
     /// Value blocks that may have been written since their last known value.
     doubtful: Vec<(SpaceId, Box<[u8]>)>,
+    /// Writes to value blocks, with what the same sessions asked behind them, that wait for the slot's former master.
+    early: Vec<Early>,
     began: Time,
+}
+
+/// A request that came too early.
+pub(crate) struct Early {
+    pub(crate) from: NodeId,
+    pub(crate) key: (SessionId, HomeGeneration, RequestId),
+    pub(crate) place: (Slot, SlotGeneration),
+    pub(crate) op: PeerOp,
+}
+
+impl Recovery {
+    /// Whether the former master of a slot lives and has not given it up yet, as far as this node has heard.
+    fn awaits_former(&self, slot: Slot) -> bool {
+        self.slots.has(slot) && self.former.get(&slot).is_some_and(|former| self.homes.contains(former))
+    }
 }
 
 impl Recoveries {
@@ -99,7 +116,8 @@ impl Node {
         };
         let former = moved.iter().filter(|(slot, ..)| slots.has(*slot)).map(|(s, node, i)| (*s, (*node, *i))).collect();
         let (complete, doubtful) = (SlotSet::EMPTY, Vec::new());
-        let recovery = Recovery { slots, homes, sessions, former, complete, doubtful, began: now };
+        let early = Vec::new();
+        let recovery = Recovery { slots, homes, sessions, former, complete, doubtful, early, began: now };
         member.recoveries.map.insert(member.state.epoch, recovery);
         self.counters.recoveries += 1;
     }
@@ -121,6 +139,7 @@ impl Node {
                 recovery.sessions.extend(&homeless);
             }
         }
+        self.handle_early(now);
         self.try_thaw(now);
     }
 
@@ -224,6 +243,7 @@ impl Node {
             let its = recovery.former.iter().filter(|(s, former)| **former == (from, incarnation) && settled(s));
             recovery.complete.insert_all(&its.map(|(slot, _)| *slot).collect());
         }
+        self.handle_early(now);
         self.try_thaw(now);
     }
 
@@ -252,10 +272,16 @@ impl Node {
         self.try_thaw(now);
     }
 
+    /// This node may act again: what came to an end meanwhile.
+    pub(crate) fn resume_recoveries(&mut self, now: Time) {
+        self.handle_early(now);
+        self.try_thaw(now);
+    }
+
     fn try_thaw(&mut self, now: Time) {
         loop {
             let Some(member) = &mut self.member else { return };
-            let done = |r: &Recovery| r.homes.is_empty() && r.sessions.is_empty();
+            let done = |r: &Recovery| r.homes.is_empty() && r.sessions.is_empty() && r.early.is_empty();
             let Some(epoch) = member.recoveries.map.iter().find(|(_, r)| done(r)).map(|(e, _)| *e) else { return };
             let Some(recovery) = member.recoveries.map.remove(&epoch) else { return };
             self.counters.recovery_times.add(now.since(recovery.began));
@@ -268,6 +294,41 @@ impl Node {
                 self.table.thaw_slots(now, &recovery.slots, &mut self.fx);
                 self.tell_effects(now);
             }
+        }
+    }
+
+    /// [CLUSTER-21] Sets a write to a value block aside while the slot's former master may still say what was there before, to whoever
+    /// reads it there in a mode that lets others write. With it whatever its session asks of the slot behind it ([CLUSTER-12]).
+    pub(crate) fn set_aside(&mut self, early: Early) -> Option<Early> {
+        let (slot, _) = early.place;
+        let (session, ..) = early.key;
+        let recoveries = self.member.as_mut().map(|m| m.recoveries.map.values_mut());
+        let Some(recovery) = recoveries.into_iter().flatten().find(|r| r.awaits_former(slot)) else {
+            return Some(early);
+        };
+        let writes =
+            matches!(early.op, PeerOp::Release { value: Some(_), .. } | PeerOp::Convert { value: Some(_), .. });
+        let behind = recovery.early.iter().any(|e| e.key.0 == session && e.place.0 == slot);
+        if !writes && !behind {
+            return Some(early);
+        }
+        recovery.early.push(early);
+        None
+    }
+
+    /// Takes up again what was set aside, where nobody is waited for any more.
+    fn handle_early(&mut self, now: Time) {
+        let Some(member) = self.member.as_mut().filter(|m| m.acting) else { return };
+        let mut due = Vec::new();
+        for recovery in member.recoveries.map.values_mut() {
+            let early = core::mem::take(&mut recovery.early);
+            let (stay, go): (Vec<Early>, Vec<Early>) =
+                early.into_iter().partition(|e| recovery.awaits_former(e.place.0));
+            recovery.early = stay;
+            due.extend(go);
+        }
+        for Early { from, key, place, op } in due {
+            self.on_peer_request(now, from, key, place, op);
         }
     }
 

@@ -329,3 +329,27 @@ fn f12_a_late_report_names_a_session_that_has_claimed_elsewhere() {
     cluster.join(4, 3);
     assert!(granted(&cluster.lock(&mut b, &name, EX)).is_some(), "nobody will say again that a has claimed");
 }
+
+#[test]
+fn f14_a_write_waits_until_the_former_master_says_no_more_what_was_there_before() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    let beside = granted(&cluster.ask(&mut b, Op::Lock(LockRequest { flags: Flags::VALBLK, ..request(&name, NL) })));
+    let beside = beside.expect("granted").lock;
+    let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
+    let held = granted(&cluster.ask(&mut a, Op::Lock(lock))).expect("granted");
+    cluster.fall_behind(2);
+    move_to(&mut cluster, &name, 3);
+    let release = ReleaseRequest { lock: held.lock, flags: Flags::VALBLK, value: Some(b"v") };
+    let told = cluster.ask(&mut a, Op::Release { release, one_way: false });
+    let read = |told: Vec<ServerMessage>| match &told[..] {
+        [ServerMessage::Reply { reply: Reply::Value(read), .. }] => read.bytes.to_vec(),
+        _ => panic!("{told:?}"),
+    };
+    assert_eq!(read(cluster.ask(&mut b, Op::ReadValue(beside))), b"", "node 2 has not heard that it is master no more");
+    assert!(!is_released(&told), "b has just read what was there before");
+    cluster.catch_up(2);
+    assert!(is_released(&cluster.told(a.conn)));
+    assert_eq!(read(cluster.ask(&mut b, Op::ReadValue(beside))), b"v");
+}
