@@ -88,3 +88,8 @@ fn f28_all_die_and_come_back_first_to_last() {
 fn f28_all_die_and_come_back_last_to_first() {
     all_at_once([3, 2, 1]);
 }
+
+#[test]
+fn f28_all_die_and_come_back_the_second_first() {
+    all_at_once([2, 3, 1]);
+}

@@ -82,6 +82,33 @@ fn f34_a_slow_node_breaks_nothing() {
     work.finish();
 }
 
+/// F34: each sync of a node's disk takes 0.2 s, of the leader of the group at that.
+#[test]
+fn f34_a_slow_disk_breaks_nothing() {
+    let mut cluster = Cluster::of(3);
+    if !may_trace() {
+        return skipped("a slow disk needs strace, and the right to trace");
+    }
+    let work = Work::start(&cluster.endpoints(), 4, COUNTERS);
+    work.go_on(3);
+    let slow = cluster.leader(1);
+    let pid = cluster.pid(slow).as_raw_nonzero().to_string();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e"]);
+    strace.arg("inject=fsync,fdatasync:delay_enter=200000").args(["-p", &pid]);
+    let tracer = Process::spawn(strace.stdin(Stdio::null()).stderr(Stdio::null()));
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        // Each opens a session, which the voters write down.
+        assert!(cluster.command(&["lock", "-w", "20", "writes", "--", "true"]).status().expect("runs").success());
+        work.go_on(2);
+    }
+    drop(tracer);
+    cluster.wait_whole(slow % 3 + 1, 3);
+    work.go_on(3);
+    assert_eq!(work.finish().lost, 0);
+}
+
 /// A node whose process runs and one of whose event loops hangs: it must not keep its slots. It comes back when the loop goes on.
 #[test]
 fn f05_a_node_with_a_stuck_event_loop_is_replaced() {
