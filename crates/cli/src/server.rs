@@ -130,7 +130,7 @@ async fn serve(config: ServerConfig) -> Outcome {
 
 /// Puts a new start of this program in its own place, as the same process: the cluster has gone on without this one, and takes
 /// a new one in. Returns only where that is not possible.
-fn start_anew(why: &dyn std::error::Error) -> Failure {
+fn start_anew(why: &dyn core::error::Error) -> Failure {
     tracing::warn!("starting again: {why}");
     let mut words = std::env::args_os();
     let _name = words.next();
