@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstead_types::LockId;
+use lockstead_types::{LockId, Mode, Token};
 
 use crate::{
     calm::millis,
@@ -15,10 +15,10 @@ pub(crate) const STATEMENT: &str = "a blocking notice is delivered at least once
 /// Over a home, and again after a moment without it.
 const WITHIN: u64 = 2 * SEC;
 
-/// Pairs of a holder and one that waits for it, and since when they have been.
+/// Pairs of a holder and one that waits for it, and since when they have been. Who converts is another holder: it is told anew.
 #[derive(Default)]
 pub(crate) struct Notices {
-    since: BTreeMap<(usize, LockId, LockId), u64>,
+    since: BTreeMap<(usize, LockId, LockId, Token, Mode), u64>,
 }
 
 impl World {
@@ -36,7 +36,7 @@ impl World {
                     if self.modes.compatible(wanted, held) || holder.lock == waiter.lock {
                         continue;
                     }
-                    let key = (at, holder.lock, waiter.lock);
+                    let key = (at, holder.lock, waiter.lock, holder.token, held);
                     let since = self.judge.notices.since.get(&key).copied().unwrap_or(self.now);
                     seen.insert(key, since);
                     if self.now > since.max(calm) + WITHIN
@@ -56,12 +56,7 @@ impl World {
     }
 
     /// Whether a program counts on a lock and has not been told that somebody waits for it, though it was always connected.
-    fn is_ignorant(
-        &self,
-        session: Option<lockstead_types::SessionId>,
-        token: lockstead_types::Token,
-        calm: u64,
-    ) -> bool {
+    fn is_ignorant(&self, session: Option<lockstead_types::SessionId>, token: Token, calm: u64) -> bool {
         let Some(client) = self.clients.iter().find(|c| c.alive && Some(c.id) == session) else { return false };
         let connected = client.conn.is_some() && self.now > client.conn_since + WITHIN && self.now > calm;
         let held = client.app.held.values().find(|held| held.token == token && !held.converting);
