@@ -286,6 +286,20 @@ impl Client {
         }
     }
 
+    /// The SCN, the logical clock of the service: not below any token that was given before this was asked, at whichever node, and
+    /// below every token that the node of this session gives after. Of two answers the later is not the lower one, also where
+    /// different clients asked different nodes.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub async fn scn(&self) -> Result<Token, Error> {
+        // Every message of a node says the newest number it has seen; this one is answered when all nodes have sent some.
+        self.sync().await?;
+        let status = self.status().await?;
+        // A node that gave none in this epoch: the next one is the epoch's first.
+        Ok(status.token.max(Token::new(status.epoch, 0).unwrap_or(Token::NONE)))
+    }
+
     /// Lockspaces with their numbers.
     ///
     /// # Errors

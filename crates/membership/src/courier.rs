@@ -148,14 +148,16 @@ pub(crate) async fn renew(core: Arc<Core>, every: Duration) {
         // Before anything is sent: the node's authority counts from here.
         let sent = now();
         let confirmed = match way.find() {
-            Where::Nowhere => false,
-            Where::Here => core.leader.renew(own, incarnation.0).await,
+            Where::Nowhere => None,
+            Where::Here => core.leader.renew(own, incarnation.0).await.then_some(own),
             Where::There(dialer) => {
-                matches!(dialer.call(&Call::Renew(incarnation.0), PATIENCE).await, Ok(Answer::Renewed(true)))
+                let to = u16::try_from(dialer.to()).ok();
+                let answer = dialer.call(&Call::Renew(incarnation.0), PATIENCE).await;
+                to.filter(|_| matches!(answer, Ok(Answer::Renewed(true))))
             }
         };
-        if confirmed {
-            core.feed.authority(sent);
+        if let Some(leader) = confirmed {
+            core.feed.authority(sent, NodeId(leader));
         }
     }
 }

@@ -27,6 +27,8 @@ pub enum Event {
     Authority {
         /// When it was sent.
         sent: Time,
+        /// The member that leads, and confirmed it.
+        leader: NodeId,
     },
     /// What should be on the disk may not be there, or this node and the group disagree: it must stop at once.
     Fatal(String),
@@ -79,8 +81,8 @@ impl Feed {
         }
     }
 
-    pub(crate) fn authority(&self, sent: Time) {
-        (self.handler)(Event::Authority { sent });
+    pub(crate) fn authority(&self, sent: Time, leader: NodeId) {
+        (self.handler)(Event::Authority { sent, leader });
     }
 
     pub(crate) fn fatal(&self, why: &str) {

@@ -8,7 +8,7 @@ use lockstead_types::{
     NodeId, RequestId, Time,
     refusal::Refusal,
     reply::Reply,
-    report::{MemberRow, MemberStage},
+    report::{MemberRow, MemberStage, MemberStatus},
     request::{ClusterOrder, MemberOrder},
 };
 
@@ -38,6 +38,28 @@ impl Node {
                 Some(why) => self.refuse(at, id, why),
             }
         }
+    }
+
+    pub(crate) fn on_led(&mut self, by: NodeId) {
+        if let Some(member) = &mut self.member {
+            member.leader = Some(by);
+        }
+    }
+
+    /// This node as a member, in numbers.
+    pub(crate) fn member_status(&self, now: Time) -> Option<MemberStatus> {
+        let member = self.member.as_ref()?;
+        let (recovering, since) = self.recovering_slots();
+        Some(MemberStatus {
+            incarnation: member.incarnation.0,
+            members: short(member.state.members.len()),
+            up: short(member.state.up().count()),
+            leader: member.leader,
+            authority: member.authority.since(now),
+            slots: short(member.state.slots_of(member.me).len()),
+            recovering: short(recovering),
+            recovering_for: since.map_or(lockstead_types::Span::ZERO, |since| now.since(since)),
+        })
     }
 
     /// The members as this node knows them.
@@ -90,7 +112,6 @@ fn words(what: &MemberOrder) -> String {
 }
 
 fn row(state: &State, node: NodeId, member: &Member) -> MemberRow {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     MemberRow {
         node,
         state: match member.state {
@@ -100,10 +121,14 @@ fn row(state: &State, node: NodeId, member: &Member) -> MemberRow {
         },
         incarnation: member.incarnation.0,
         weight: member.weight,
-        slots: count(state.slots.iter().filter(|slot| slot.master == node).count()),
-        sessions: count(state.sessions.values().filter(|session| session.home == node).count()),
+        slots: short(state.slots.iter().filter(|slot| slot.master == node).count()),
+        sessions: short(state.sessions.values().filter(|session| session.home == node).count()),
         identity: member.identity,
         peer_address: member.peer_address.clone(),
         client_address: member.client_address.clone(),
     }
+}
+
+fn short(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }

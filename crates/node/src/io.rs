@@ -108,6 +108,11 @@ pub enum Input<'a> {
         /// The end, exclusively. One earlier than known before changes nothing.
         until: Time,
     },
+    /// Who leads the membership group, as far as the shell has heard. Only for those who look; nothing is decided by it.
+    Led {
+        /// Which member.
+        by: NodeId,
+    },
     /// A connection to another node is there.
     PeerConnected {
         /// Its number, never used before, also not for a client.

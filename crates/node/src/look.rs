@@ -56,6 +56,7 @@ impl Node {
                 let found = self.table.resource(now, space, name, rows_max, &who);
                 Report::Resource(found.map(|mut detail| {
                     detail.master = self.config.node;
+                    detail.slot = self.slot_of(space, name);
                     Box::new(detail)
                 }))
             }
@@ -77,11 +78,19 @@ impl Node {
     pub(crate) fn holder(&self, owner: OwnerId) -> Holder {
         match self.owners.get(owner) {
             Whose::Session(at) => match self.sessions.get(at) {
-                Some(s) => Holder { session: Some(s.id), meta: s.meta.clone(), ..Holder::default() },
+                Some(s) => {
+                    let home = self.is_member().then_some(self.config.node);
+                    Holder { session: Some(s.id), home, meta: s.meta.clone(), ..Holder::default() }
+                }
                 None => Holder::default(),
             },
             Whose::Guest(at) => match self.member.as_ref().and_then(|m| m.guests.get(at)) {
-                Some(guest) => Holder { session: Some(guest.session), meta: guest.meta.clone(), ..Holder::default() },
+                Some(guest) => Holder {
+                    session: Some(guest.session),
+                    home: Some(guest.home),
+                    meta: guest.meta.clone(),
+                    ..Holder::default()
+                },
                 None => Holder::default(),
             },
             Whose::Group(group) => {
@@ -96,6 +105,7 @@ impl Node {
     fn session_row(&self, now: Time, session: &Session) -> SessionRow {
         SessionRow {
             session: session.id,
+            home: self.config.node,
             local: session.local,
             connected: session.conn.is_some(),
             ttl: session.ttl,

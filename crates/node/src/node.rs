@@ -122,6 +122,7 @@ impl Node {
             Input::Committed { command } => self.on_committed(now, command),
             Input::Snapshot { state } => self.on_snapshot(now, state),
             Input::Authority { until } => self.on_authority(now, until),
+            Input::Led { by } => self.on_led(by),
             Input::PeerConnected { conn, dialed } => self.on_peer_connected(now, conn, dialed),
             Input::PeerMessage { conn, envelope } => self.on_peer_message(now, conn, envelope),
             Input::PeerDisconnected { conn } => self.on_peer_disconnected(conn),
@@ -178,6 +179,7 @@ impl Node {
             waiting: counts.waiting,
             orphans: counts.orphans,
             token: self.table.last_token(),
+            member: self.member_status(now),
             counters: self.counters.rows(counts.waiting.saturating_add(counts.converting)),
         }
     }

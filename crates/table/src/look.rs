@@ -118,7 +118,7 @@ impl Table {
     }
 
     /// One resource with the heads of its queues, at most `max` locks together; `None` where no lock is on it. `master` is
-    /// the caller's to fill in; `who` says who an owner is, the tag is added.
+    /// the caller's to fill in, and so is the slot; `who` says who an owner is, the tag is added.
     #[must_use]
     pub fn resource(
         &self,
@@ -137,6 +137,7 @@ impl Table {
         Some(ResourceDetail {
             name: name.into(),
             master: NodeId(0),
+            slot: None,
             granted: rows(Ring::Granted, g),
             converting: rows(Ring::Converting, c),
             waiting: rows(Ring::Waiting, w),

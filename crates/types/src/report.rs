@@ -5,6 +5,7 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 use crate::{
     ids::{GroupId, LockId, NodeId, SessionId, SpaceId},
     request::Claim,
+    slot::Slot,
     space::SpaceSpec,
     time::Span,
     token::Token,
@@ -97,6 +98,8 @@ pub struct ResourceDetail {
     pub name: Box<[u8]>,
     /// The node that decides for it.
     pub master: NodeId,
+    /// The slot its name falls into; `None` of a node alone, which has no slots.
+    pub slot: Option<Slot>,
     /// Locks granted and not converting, in the order they were granted.
     pub granted: Vec<LockRow>,
     /// Conversions that wait, in the order they will be granted.
@@ -160,6 +163,8 @@ pub struct Holder {
     pub session: Option<SessionId>,
     /// The group, where a group owns the lock.
     pub group: Option<GroupId>,
+    /// The member that is home of the session, as the lock's master knows; `None` of a node alone.
+    pub home: Option<NodeId>,
     /// The lock's tag.
     pub tag: u32,
     /// What the session said of itself.
@@ -212,6 +217,8 @@ pub struct WaitEdge {
 pub struct SessionRow {
     /// Its id.
     pub session: SessionId,
+    /// The node it is connected to.
+    pub home: NodeId,
     /// Whether it is local (Unix socket, in process) or remote.
     pub local: bool,
     /// Whether it is connected now.
@@ -277,7 +284,7 @@ pub enum VictimReason {
 pub struct NodeStatus {
     /// Which node.
     pub node: NodeId,
-    /// The numbered membership: for a single node, how often it started with this data directory.
+    /// The present numbered membership; of a single node, how often it started with this data directory.
     pub epoch: u32,
     /// Version of the program.
     pub version: String,
@@ -303,8 +310,31 @@ pub struct NodeStatus {
     pub orphans: u64,
     /// The newest token given.
     pub token: Token,
+    /// What it is in its cluster; `None` of a node alone.
+    pub member: Option<MemberStatus>,
     /// Counters since the start, with their names, in a fixed order.
     pub counters: Vec<(String, u64)>,
+}
+
+/// A node as a member of its cluster.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct MemberStatus {
+    /// Which start of the node this is.
+    pub incarnation: u32,
+    /// Members.
+    pub members: u32,
+    /// Members that take part.
+    pub up: u32,
+    /// The member that leads the membership group, as far as this node has heard.
+    pub leader: Option<NodeId>,
+    /// For how much longer it may act without hearing from the leader.
+    pub authority: Span,
+    /// Slots it is master of.
+    pub slots: u32,
+    /// Slots among them whose holders have not all reported yet: nothing new is granted there.
+    pub recovering: u32,
+    /// Since when the first of those waits.
+    pub recovering_for: Span,
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use lockstead_types::{
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Notice, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, Meta, NodeStatus, Report,
-        ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, MemberStatus, Meta, NodeStatus,
+        Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{Claim, ClusterOrder, MemberOrder, Query, Target},
+    slot::Slot,
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
 
@@ -231,6 +232,7 @@ record!(ResourceRow { name: Box<[u8]>, granted: u32, converting: u32, waiting: u
 record!(ResourceDetail {
     name: Box<[u8]>,
     master: NodeId,
+    slot: Option<Slot>,
     granted: Vec<LockRow>,
     converting: Vec<LockRow>,
     waiting: Vec<LockRow>,
@@ -246,11 +248,18 @@ record!(LockRow {
     holder: Holder,
     since: Span,
 });
-record!(Holder { session: Option<SessionId>, group: Option<GroupId>, tag: u32, meta: Meta });
+record!(Holder {
+    session: Option<SessionId>,
+    group: Option<GroupId>,
+    home: Option<NodeId>,
+    tag: u32,
+    meta: Meta,
+});
 record!(Waits { edges: Vec<WaitEdge>, waiting: u64, more: bool });
 record!(WaitEdge { space: SpaceId, name: Box<[u8]>, waiter: LockRow, blocker: LockRow, hard: bool });
 record!(SessionRow {
     session: SessionId,
+    home: NodeId,
     local: bool,
     connected: bool,
     ttl: Span,
@@ -291,5 +300,16 @@ record!(NodeStatus {
     waiting: u64,
     orphans: u64,
     token: Token,
+    member: Option<MemberStatus>,
     counters: Vec<(String, u64)>,
+});
+record!(MemberStatus {
+    incarnation: u32,
+    members: u32,
+    up: u32,
+    leader: Option<NodeId>,
+    authority: Span,
+    slots: u32,
+    recovering: u32,
+    recovering_for: Span,
 });

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeSet;
 
 use lockstead_types::{
-    Flags, LimitName, Mode, Refusal, RequestId, SessionId, Slot, Span,
+    Flags, LimitName, Mode, NodeId, Refusal, RequestId, SessionId, Slot, Span,
     message::{ClientMessage, ServerMessage},
     peer::{Envelope, PeerMessage},
     reply::Reply,
@@ -157,6 +157,7 @@ fn report(report: Report) -> ServerMessage {
 fn a_report_too_long_for_a_frame_says_that_there_is_more() {
     let row = |n: u32| SessionRow {
         session: SessionId(n.into()),
+        home: NodeId(1),
         local: true,
         connected: true,
         ttl: Span::from_secs(10),

@@ -1,6 +1,5 @@
 //! `lockstead scn`.
 
-use lockstead::Token;
 use serde_json::json;
 
 use super::failed;
@@ -15,8 +14,9 @@ use crate::{
 /// Options of `lockstead scn`.
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Print the SCN, the cluster's logical clock: every token given from now on is above it, every token given \
-                  before is not. On one node it is the newest token.",
+    long_about = "Print the SCN, the cluster's logical clock. It is not below any token that any member gave before this was asked, and \
+                  whatever the node that answers gives from now on is above it; it never goes back, whichever node is asked. \
+                  On one node it is the newest token.",
     after_long_help = "With -o json an object {\"scn\": \"NUMBER\"}."
 )]
 pub(crate) struct Args {
@@ -33,10 +33,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 async fn scn(args: &Args) -> Outcome {
     let client = connect(&args.connect).await?;
-    let status = client.status().await.map_err(failed)?;
-    // A node that gave none in this epoch: the next one is the epoch's first.
-    let floor = Token::new(status.epoch, 0).unwrap_or(Token::NONE);
-    let scn = status.token.max(floor);
+    let scn = client.scn().await.map_err(failed)?;
     args.output.print(|| json!({ "scn": scn.to_string() }), || scn.to_string())?;
     Ok(Exit::Success)
 }

@@ -16,7 +16,7 @@ use crate::{
 #[command(
     long_about = "List sessions: who they are, how much of their lease is left, how many locks they have. The session of this \
                   command itself is left out.",
-    after_long_help = "With -o json an array of {\"session\", \"local\", \"connected\", \"ttl_ms\", \"left_ms\", \"age_ms\", \
+    after_long_help = "With -o json an array of {\"session\", \"home\", \"local\", \"connected\", \"ttl_ms\", \"left_ms\", \"age_ms\", \
                        \"locks\", \"principal\", \"host\", \"pid\", \"program\", \"purpose\", \"within\"}."
 )]
 pub(crate) struct Args {
@@ -40,11 +40,12 @@ async fn sessions(args: &Args) -> Outcome {
 }
 
 fn table(rows: &[SessionRow]) -> String {
-    let heads = &["SESSION", "KIND", "STATE", ">LEASE", ">LEFT", ">AGE", ">LOCKS", "PRINCIPAL", "WHO"];
+    let heads = &["SESSION", ">HOME", "KIND", "STATE", ">LEASE", ">LEFT", ">AGE", ">LOCKS", "PRINCIPAL", "WHO"];
     let mut table = Table::new(heads);
     for row in rows {
         table.row(vec![
             row.session.to_string(),
+            row.home.0.to_string(),
             if row.local { "local" } else { "remote" }.to_owned(),
             if row.connected { "connected" } else { "away" }.to_owned(),
             text::span(row.ttl),

@@ -20,13 +20,13 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Show one resource: who holds it, who converts, who waits, in the order in which they will be granted, and \
-                  its value block. Exits 1 where no lock is on it. Of queues longer than one answer holds (the limit \
+                  its value block. In a cluster also its slot, the master of that, and the home of each lock's session. Exits 1 where no lock is on it. Of queues longer than one answer holds (the limit \
                   rows_per_answer, 1,000 by default) the heads are shown, and how many more there are.",
     after_long_help = "Examples:\n  lockstead show orders\n  lockstead show -L tables db1/page:5 -o json\n\n\
-        With -o json an object {\"lockspace\", \"name\", \"master\", \"granted\": [...], \"converting\": [...], \"waiting\": \
+        With -o json an object {\"lockspace\", \"name\", \"master\", \"slot\", \"granted\": [...], \"converting\": [...], \"waiting\": \
         [...], \"left_out\": {\"granted\", \"converting\", \"waiting\"}, \"value\": null or {\"text\", \"hex\", \"invalid\"}}; \
         each lock is {\"lock\", \"held\", \"wanted\", \
-        \"token\", \"session\", \"group\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}."
+        \"token\", \"session\", \"group\", \"home\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}."
 )]
 pub(crate) struct Args {
     /// The resource; %XX is any byte
@@ -59,7 +59,7 @@ async fn show(args: &Args) -> Outcome {
 
 fn nothing(name: &Name, space: &Space) -> Value {
     json!({
-        "lockspace": space.name(), "name": name.to_string(), "master": null, "granted": [], "converting": [],
+        "lockspace": space.name(), "name": name.to_string(), "master": null, "slot": null, "granted": [], "converting": [],
         "waiting": [], "left_out": json::left_out(LeftOut::default()), "value": null,
     })
 }
@@ -71,8 +71,9 @@ fn picture(detail: &ResourceDetail, space: &Space) -> String {
         cells.extend(lock_cells(row, space));
         table.row(cells);
     }
+    let slot = detail.slot.map(|slot| format!(" slot={}", slot.0)).unwrap_or_default();
     let head = format!(
-        "{} in lockspace {}, master={}\n",
+        "{} in lockspace {}, master={}{slot}\n",
         text::bytes(&detail.name),
         text::line(space.name()),
         detail.master.0

@@ -14,10 +14,12 @@ use crate::{
 /// Options of `lockstead status`.
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Show what a node says of itself: its epoch, what it holds, its counters since the start.",
+    long_about = "Show what a node says of itself: its epoch, what it holds, its counters since the start. A member of a cluster says \
+                 who leads, for how long it may act without hearing from that one, and how many of its slots are in recovery.",
     after_long_help = "With -o json an object {\"node\", \"epoch\", \"version\", \"uptime_ms\", \"frozen_for_ms\", \
                        \"sessions\", \"groups\", \"lockspaces\", \"resources\", \"granted\", \"converting\", \"waiting\", \
-                       \"orphans\", \"token\", \"counters\": {NAME: NUMBER}}."
+                       \"orphans\", \"token\", \"counters\": {NAME: NUMBER}, \"member\": null or {\"incarnation\", \"members\", \
+                       \"up\", \"leader\", \"authority_ms\", \"slots\", \"recovering\", \"recovering_for_ms\"}}."
 )]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -53,6 +55,19 @@ fn page(status: &NodeStatus) -> String {
     fact("state", &state(status));
     fact("version", &text::line(&status.version));
     fact("epoch", &status.epoch);
+    if let Some(member) = &status.member {
+        let leader = member.leader.map_or_else(|| "not heard of".to_owned(), |leader| leader.0.to_string());
+        let recovering = match member.recovering {
+            0 => "none".to_owned(),
+            slots => format!("{slots}, since {}", text::span(member.recovering_for)),
+        };
+        fact("incarnation", &member.incarnation);
+        fact("members", &format!("{} of {} up", member.up, member.members));
+        fact("leader", &leader);
+        fact("authority", &text::span(member.authority));
+        fact("slots", &member.slots);
+        fact("recovering", &recovering);
+    }
     fact("uptime", &text::span(status.uptime));
     fact("sessions", &status.sessions);
     fact("groups", &status.groups);

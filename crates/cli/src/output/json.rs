@@ -7,7 +7,10 @@ use lockstead_types::{
     ModeTable, NodeId, Token,
     name::escape,
     reply::{Change, Value},
-    report::{DeadlockReport, LeftOut, LockRow, Meta, NodeStatus, ResourceDetail, ResourceRow, SessionRow, WaitEdge},
+    report::{
+        DeadlockReport, LeftOut, LockRow, MemberStatus, Meta, NodeStatus, ResourceDetail, ResourceRow, SessionRow,
+        WaitEdge,
+    },
     request::Claim,
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
@@ -38,6 +41,7 @@ pub(crate) fn detail(space: &str, detail: &ResourceDetail, modes: &ModeTable) ->
     let queue = |rows: &[LockRow]| rows.iter().map(|row| lock(row, modes)).collect::<Vec<_>>();
     json!({
         "lockspace": space, "name": escape(&detail.name), "master": node(detail.master),
+        "slot": detail.slot.map(|slot| slot.0),
         "granted": queue(&detail.granted), "converting": queue(&detail.converting), "waiting": queue(&detail.waiting),
         "left_out": left_out(detail.left_out), "value": detail.value.as_ref().map(value),
     })
@@ -58,6 +62,7 @@ pub(crate) fn lock(row: &LockRow, modes: &ModeTable) -> Json {
     json["token"] = token(row.token);
     json["session"] = row.holder.session.map(|id| id.to_string()).into();
     json["group"] = row.holder.group.map(|id| id.0).into();
+    json["home"] = row.holder.home.map(|home| home.0).into();
     json["tag"] = row.holder.tag.into();
     json["since_ms"] = row.since.as_millis().into();
     json
@@ -75,6 +80,7 @@ pub(crate) fn edge(edge: &WaitEdge, space: &str, modes: &ModeTable) -> Json {
 pub(crate) fn session(row: &SessionRow) -> Json {
     let mut json = meta(&row.meta);
     json["session"] = row.session.to_string().into();
+    json["home"] = node(row.home);
     json["local"] = row.local.into();
     json["connected"] = row.connected.into();
     json["ttl_ms"] = row.ttl.as_millis().into();
@@ -103,6 +109,17 @@ pub(crate) fn status(status: &NodeStatus) -> Json {
         "sessions": status.sessions, "groups": status.groups, "lockspaces": status.spaces,
         "resources": status.resources, "granted": status.granted, "converting": status.converting,
         "waiting": status.waiting, "orphans": status.orphans, "token": token(status.token), "counters": counters,
+        "member": status.member.as_ref().map(member),
+    })
+}
+
+/// A node as a member of its cluster.
+fn member(member: &MemberStatus) -> Json {
+    json!({
+        "incarnation": member.incarnation, "members": member.members, "up": member.up,
+        "leader": member.leader.map(|leader| leader.0), "authority_ms": member.authority.as_millis(),
+        "slots": member.slots, "recovering": member.recovering,
+        "recovering_for_ms": member.recovering_for.as_millis(),
     })
 }
 

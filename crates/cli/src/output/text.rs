@@ -44,6 +44,9 @@ pub(crate) fn who(holder: &Holder) -> String {
     if let Some(group) = holder.group {
         text.push_str(&format!(" group={}", group.0));
     }
+    if let Some(home) = holder.home {
+        text.push_str(&format!(" home={}", home.0));
+    }
     if holder.tag != 0 {
         text.push_str(&format!(" tag={}", holder.tag));
     }

@@ -33,6 +33,11 @@ impl Dialer {
         Dialer { book, to, node, stream: None }
     }
 
+    /// Whom it calls.
+    pub(crate) fn to(&self) -> u64 {
+        self.to
+    }
+
     pub(crate) fn is_to(&self, to: u64, node: &PeerNode) -> bool {
         self.to == to && self.node == *node
     }

@@ -54,7 +54,7 @@ impl Heard {
                 self.state = Some(*state);
                 self.snapshots += 1;
             }
-            Event::Authority { sent } => {
+            Event::Authority { sent, .. } => {
                 assert!(self.authority < Some(sent), "authority goes back");
                 self.authority = Some(sent);
             }

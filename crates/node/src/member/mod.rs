@@ -73,6 +73,8 @@ pub(crate) struct Member {
     pub(crate) authority: Time,
     /// Whether it could when it last looked.
     pub(crate) acting: bool,
+    /// Who led the group when this node last heard.
+    pub(crate) leader: Option<NodeId>,
     pub(crate) links: BTreeMap<NodeId, Link>,
     pub(crate) peers: BTreeMap<ConnId, Peer>,
     /// Messages to itself.
@@ -106,6 +108,7 @@ impl Member {
             state: config.state,
             authority: Time::ZERO,
             acting: false,
+            leader: None,
             links: BTreeMap::new(),
             peers: BTreeMap::new(),
             loopback: VecDeque::new(),

@@ -50,7 +50,7 @@ fn gauges(out: &mut String, status: &NodeStatus) {
     line(out, "# HELP lockstead_info Version and number of the node.", &[]);
     line(out, "# TYPE lockstead_info gauge", &[]);
     line(out, &format!("lockstead_info{{version=\"{version}\",node=\"{}\"}}", status.node.0), &[1]);
-    gauge(out, "epoch", "The epoch of this start.", status.epoch.into());
+    gauge(out, "epoch", "The present epoch; of a node alone, how often it started with its data.", status.epoch.into());
     gauge(out, "uptime_seconds", "How long the node has run.", status.uptime.as_millis() / 1_000);
     gauge(
         out,

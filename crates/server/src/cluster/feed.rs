@@ -20,6 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Runs until the server has ended or the group has.
 pub(crate) fn run(shared: &Arc<Shared>, events: &Receiver<Event>) {
     let t_auth = Timing::default().steward.t_auth;
+    let mut led = None;
     loop {
         shared.feed.beat();
         let first = match events.recv_timeout(LOOK_EVERY) {
@@ -33,13 +34,20 @@ pub(crate) fn run(shared: &Arc<Shared>, events: &Receiver<Event>) {
         if let Some(why) = batch.iter().find_map(|event| if let Event::Fatal(why) = event { Some(why) } else { None }) {
             return shared.halt(format!("the membership group cannot go on: {why}"));
         }
+        let newest = batch.iter().rev().find_map(|event| match event {
+            Event::Authority { leader, .. } => Some(*leader),
+            _ => None,
+        });
+        let news = newest.filter(|leader| led != Some(*leader));
+        led = newest.or(led);
         let inputs = batch.iter().filter_map(|event| match event {
             Event::Committed(command) => Some(Input::Committed { command }),
             Event::Snapshot(state) => Some(Input::Snapshot { state: state.clone() }),
-            Event::Authority { sent } => Some(Input::Authority { until: authority(t_auth, *sent) }),
+            Event::Authority { sent, .. } => Some(Input::Authority { until: authority(t_auth, *sent) }),
             // This start was told before the node was made, and comes but once.
             Event::Started { .. } | Event::Overtaken | Event::Fatal(_) => None,
         });
+        let inputs = inputs.chain(news.map(|by| Input::Led { by }));
         if shared.turn_outside(inputs).is_err() {
             return;
         }

@@ -8,13 +8,14 @@ use lockstead_types::{
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, Meta, NodeStatus, Report,
-        ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, MemberStatus, Meta, NodeStatus,
+        Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{
         Claim, ClusterOrder, ConvertRequest, LockRequest, MemberOrder, Op, OwnerRef, Query, ReleaseRequest, Target,
         Wait,
     },
+    slot::Slot,
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
 
@@ -322,6 +323,7 @@ impl Rng {
             holder: Holder {
                 session: self.maybe(Rng::session),
                 group: self.maybe(|r| GroupId(r.n32())),
+                home: self.maybe(|r| NodeId(r.next() as u16)),
                 tag: self.n32(),
                 meta: self.meta(),
             },
@@ -342,6 +344,7 @@ impl Rng {
     pub(super) fn session_row(&mut self) -> SessionRow {
         SessionRow {
             session: self.session(),
+            home: NodeId(self.next() as u16),
             local: self.yes(),
             connected: self.yes(),
             ttl: self.span(),
@@ -369,7 +372,21 @@ impl Rng {
             waiting: self.number(),
             orphans: self.number(),
             token: self.token(),
+            member: self.maybe(Rng::member_status),
             counters: self.list(|r| (r.string(), r.number())),
+        }
+    }
+
+    fn member_status(&mut self) -> MemberStatus {
+        MemberStatus {
+            incarnation: self.n32(),
+            members: self.n32(),
+            up: self.n32(),
+            leader: self.maybe(|r| NodeId(r.next() as u16)),
+            authority: self.span(),
+            slots: self.n32(),
+            recovering: self.n32(),
+            recovering_for: self.span(),
         }
     }
 
@@ -389,6 +406,7 @@ impl Rng {
                 Box::new(ResourceDetail {
                     name: r.name().into(),
                     master: NodeId(r.next() as u16),
+                    slot: r.maybe(|r| Slot(r.below(4_096) as u16)),
                     granted: r.list(Rng::row),
                     converting: r.list(Rng::row),
                     waiting: r.list(Rng::row),

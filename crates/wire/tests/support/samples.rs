@@ -6,13 +6,14 @@ use lockstead_types::{
     mode::ModeTableSpec,
     reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
     report::{
-        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, Meta, NodeStatus, Report,
-        ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
+        DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, MemberStatus, Meta, NodeStatus,
+        Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{
         Claim, ClusterOrder, ConvertRequest, LockRequest, MemberOrder, Op, OwnerRef, Query, ReleaseRequest, Target,
         Wait,
     },
+    slot::Slot,
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
     tables::built_in,
 };
@@ -274,7 +275,8 @@ fn replies() -> Vec<(&'static str, Reply)> {
 }
 
 fn row(held: Option<Claim>, wanted: Option<Claim>) -> LockRow {
-    let holder = Holder { session: Some(SESSION), group: Some(GroupId(2)), tag: 4, meta: meta() };
+    let holder =
+        Holder { session: Some(SESSION), group: Some(GroupId(2)), home: Some(NodeId(2)), tag: 4, meta: meta() };
     let token = if held.is_some() { token() } else { Token::NONE };
     LockRow { lock: LOCK, held, wanted, token, holder, since: Span::from_millis(250) }
 }
@@ -290,6 +292,7 @@ fn reports() -> Vec<(&'static str, Report)> {
     let detail = ResourceDetail {
         name: (*b"orders/7").into(),
         master: NodeId(1),
+        slot: Some(Slot(2_809)),
         granted: vec![row(Some(PR), None)],
         converting: vec![row(Some(PR), Some(EX))],
         waiting: vec![row(None, Some(EX))],
@@ -321,6 +324,7 @@ fn reports() -> Vec<(&'static str, Report)> {
 fn session_row() -> SessionRow {
     SessionRow {
         session: SESSION,
+        home: NodeId(3),
         local: true,
         connected: false,
         ttl: TTL,
@@ -348,6 +352,16 @@ fn status() -> NodeStatus {
         waiting: 7,
         orphans: 8,
         token: token(),
+        member: Some(MemberStatus {
+            incarnation: 3,
+            members: 5,
+            up: 4,
+            leader: Some(NodeId(2)),
+            authority: Span::from_millis(2_400),
+            slots: 1_024,
+            recovering: 64,
+            recovering_for: Span::from_millis(12),
+        }),
         counters: vec![("locks".into(), 9), ("releases".into(), 10)],
     }
 }

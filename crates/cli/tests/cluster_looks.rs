@@ -1,0 +1,104 @@
+//! What the looking commands say in a cluster: who masters what, where sessions are, and the present epoch, whichever node is
+//! asked. And the SCN, which never goes back.
+
+mod common;
+
+use std::process::Stdio;
+
+use common::{LONG, Process, cluster::Cluster, lockstead, until};
+use serde_json::Value;
+
+fn look(cluster: &Cluster, node: usize, args: &[&str]) -> Value {
+    let mut command = lockstead();
+    cluster.at(command.args(args).args(["-o", "json"]), &[node]);
+    let output = command.output().expect("runs");
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Holds a lock through a node until it is dropped.
+fn hold(cluster: &Cluster, node: usize, name: &str) -> Process {
+    let mut command = lockstead();
+    cluster.at(command.args(["lock", name, "--", "sh", "-c", "echo held; exec sleep 1000"]), &[node]);
+    command.stdout(Stdio::piped());
+    let mut holder = Process::spawn(&mut command);
+    assert_eq!(holder.lines().next().as_deref(), Some("held"));
+    holder
+}
+
+#[test]
+fn every_node_tells_the_master_and_the_home() {
+    let cluster = Cluster::start();
+    let _holder = hold(&cluster, 1, "orders");
+    let seen: Vec<Value> = (0..3).map(|node| look(&cluster, node, &["show", "orders"])).collect();
+    let master = seen[0]["master"].as_u64().expect("a master");
+    let slot = seen[0]["slot"].as_u64().expect("a slot");
+    assert!((1..=3).contains(&master) && slot < 4_096, "{}", seen[0]);
+    for one in &seen {
+        assert_eq!((&one["master"], &one["slot"]), (&seen[0]["master"], &seen[0]["slot"]));
+        assert_eq!(one["granted"][0]["home"], 2, "{one}");
+    }
+    let session = &seen[0]["granted"][0]["session"];
+    let sessions = look(&cluster, 0, &["sessions"]);
+    let row = sessions.as_array().expect("rows").iter().find(|row| row["session"] == *session).expect("the holder's");
+    assert_eq!(row["home"], 2, "{row}");
+
+    let mut show = lockstead();
+    cluster.at(show.args(["show", "orders"]), &[2]);
+    let text = String::from_utf8(show.output().expect("runs").stdout).expect("text");
+    assert!(text.contains(&format!("master={master} slot={slot}\n")) && text.contains("home=2"), "{text}");
+}
+
+#[test]
+fn status_says_the_present_epoch_and_who_leads() {
+    let cluster = Cluster::start();
+    cluster.until_whole();
+    let before: Vec<Value> = (0..3).map(|node| look(&cluster, node, &["status"])).collect();
+    for status in &before {
+        assert_eq!(status["epoch"], before[0]["epoch"], "the same everywhere, whenever each started");
+        let member = &status["member"];
+        assert_eq!((&member["up"], &member["members"], &member["recovering"]), (&3.into(), &3.into(), &0.into()));
+        assert!(member["authority_ms"].as_u64().is_some_and(|left| left > 0 && left <= 3_000), "{member}");
+        assert_eq!(member["leader"], before[0]["member"]["leader"]);
+    }
+    let slots: u64 = before.iter().filter_map(|status| status["member"]["slots"].as_u64()).sum();
+    assert_eq!(slots, 4_096);
+
+    cluster.kill(2);
+    let after = until("the others go on", LONG, || {
+        let status = look(&cluster, 0, &["status"]);
+        (status["member"]["up"] == 2 && status["member"]["recovering"] == 0).then_some(status)
+    });
+    assert!(after["epoch"].as_u64() > before[0]["epoch"].as_u64(), "{after}");
+    let mut status = lockstead();
+    cluster.at(status.arg("status"), &[0]);
+    let text = String::from_utf8(status.output().expect("runs").stdout).expect("text");
+    assert!(text.contains("members      2 of 3 up") && text.contains("recovering   none"), "{text}");
+    let nodes = look(&cluster, 1, &["nodes"]);
+    let states: Vec<_> = nodes.as_array().expect("rows").iter().map(|row| row["state"].as_str()).collect();
+    assert_eq!(states, [Some("up"), Some("up"), Some("down")]);
+}
+
+#[test]
+fn the_scn_rises_over_all_nodes() {
+    let cluster = Cluster::start();
+    let scn = |node| -> u64 {
+        look(&cluster, node, &["scn"])["scn"].as_str().and_then(|scn| scn.parse().ok()).expect("a number")
+    };
+    let token = |node: usize, name: &str| -> u64 {
+        let mut command = lockstead();
+        cluster.at(command.args(["lock", name, "--", "sh", "-c", "echo $LOCKSTEAD_TOKEN"]), &[node]);
+        let output = command.output().expect("runs");
+        String::from_utf8(output.stdout).expect("text").trim().parse().expect("a token")
+    };
+    let mut newest = 0;
+    for round in 0..3 {
+        for node in 0..3 {
+            let token = token(node, &format!("name-{round}-{node}"));
+            // Asked where the lock was not.
+            let scn = scn((node + 1) % 3);
+            assert!(scn >= token && scn >= newest, "{scn} after token {token} and {newest}");
+            newest = scn;
+        }
+    }
+}
