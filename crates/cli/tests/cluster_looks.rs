@@ -79,6 +79,48 @@ fn status_says_the_present_epoch_and_who_leads() {
     assert_eq!(states, [Some("up"), Some("up"), Some("down")]);
 }
 
+fn order(cluster: &Cluster, args: &[&str]) -> (Option<i32>, String) {
+    let mut command = lockstead();
+    cluster.at(command.arg("cluster").args(args).args(["--reason", "test"]), &[2]);
+    let output = command.output().expect("runs");
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn a_slot_is_where_it_is_pinned_and_weights_count() {
+    let cluster = Cluster::start();
+    cluster.until_whole();
+    let _holder = hold(&cluster, 0, "orders");
+    let place = |node| {
+        let seen = look(&cluster, node, &["show", "orders"]);
+        assert_eq!(seen["granted"].as_array().map(Vec::len), Some(1), "still held: {seen}");
+        (seen["master"].as_u64().expect("a master"), seen["slot"].as_u64().expect("a slot"))
+    };
+    let (master, slot) = place(0);
+    let other = (master % 3 + 1).to_string();
+    let (code, text) = order(&cluster, &["pin", &other, "orders"]);
+    assert_eq!(code, Some(0), "{text}");
+    until("it goes there", LONG, || (place(1).0.to_string() == other).then_some(()));
+    let pinned = |row: &Value| row["pinned"].as_array().is_some_and(|slots| slots[..] == [Value::from(slot)]);
+    let members = look(&cluster, 1, &["cluster", "status"]);
+    let rows = members.as_array().expect("rows");
+    assert!(rows.iter().any(|row| row["node"].to_string() == other && pinned(row)), "{members}");
+    let (code, text) = order(&cluster, &["unpin", "--slot", &slot.to_string()]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = order(&cluster, &["unpin", "orders"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("not pinned"), "{text}");
+    assert_eq!(order(&cluster, &["pin", "9", "orders"]).0, Some(1));
+    assert_eq!(order(&cluster, &["weight", "1", "0"]).0, Some(64));
+
+    let (code, text) = order(&cluster, &["weight", "1", "200"]);
+    assert_eq!(code, Some(0), "{text}");
+    until("it has half of all", LONG, || {
+        let rows = look(&cluster, 2, &["nodes"]);
+        rows[0]["slots"].as_u64().filter(|slots| (2_047..=2_049).contains(slots)).map(drop)
+    });
+}
+
 #[test]
 fn the_scn_rises_over_all_nodes() {
     let cluster = Cluster::start();

@@ -20,7 +20,7 @@ use lockstead_types::{
 use crate::{
     command::{Change, Command, Refused, Seat},
     spread::fill,
-    state::{Member, MemberState, SlotEntry, State},
+    state::{Member, MemberState, PlaceWhy, SlotEntry, State},
 };
 
 /// Members a cluster may have.
@@ -69,6 +69,11 @@ impl State {
             Command::CreateSpace { spec, nonce } => self.create_space(spec, *nonce),
             Command::DropSpace { space, force: true } => self.drop_space(*space),
             Command::DropSpace { space, force: false } => self.close_space(*space),
+            Command::Pin { slot, node } => self.pin(*slot, *node),
+            Command::Unpin { slot } => self.unpin(*slot),
+            Command::Weigh { node, weight } => self.weigh(*node, *weight),
+            Command::Attract { slots } => self.attract(slots),
+            Command::Forsake { slots } => self.forsake(slots),
             Command::RaiseEpoch { by } => {
                 self.raise_epoch(*by)?;
                 Ok(vec![Change::Epoch { moved: Vec::new() }])
@@ -133,6 +138,9 @@ impl State {
         };
         self.raise_epoch(1)?;
         self.retired.remove(&seat.node);
+        if seat.weight == 0 {
+            self.places.retain(|_, place| place.node != seat.node);
+        }
         self.members.insert(seat.node, seated(seat, incarnation, nonce));
         Ok(vec![Change::Epoch { moved: Vec::new() }])
     }
@@ -162,6 +170,7 @@ impl State {
         }
         let next = member.incarnation.0.checked_add(1).ok_or(Refused::Full)?;
         self.raise_epoch(1)?;
+        self.places.retain(|_, place| place.why == PlaceWhy::Pinned || place.node != node);
         if let Some(member) = self.members.get_mut(&node) {
             member.incarnation = Incarnation(next);
             member.nonce = nonce;
@@ -197,6 +206,7 @@ impl State {
         if let Some(member) = self.members.get_mut(&node) {
             member.state = MemberState::Draining;
         }
+        self.forget_uses();
         Ok(vec![Change::Epoch { moved: Vec::new() }])
     }
 
@@ -209,11 +219,19 @@ impl State {
         let incarnation = member.incarnation;
         self.raise_epoch(1)?;
         self.members.remove(&node);
+        self.places.retain(|_, place| place.node != node);
         self.retired.insert(node, incarnation);
         Ok(vec![Change::Epoch { moved: Vec::new() }])
     }
 
     fn move_slots(&mut self, slots: &[(Slot, SlotGeneration, NodeId)]) -> Result<Vec<Change>, Refused> {
+        let moves = self.plan_moves(slots)?;
+        self.raise_epoch(1)?;
+        Ok(vec![Change::Epoch { moved: moves.into_iter().filter_map(|(slot, to)| self.give(slot, to)).collect() }])
+    }
+
+    /// Slots that may change their master as they were seen, or none.
+    pub(crate) fn plan_moves(&self, slots: &[(Slot, SlotGeneration, NodeId)]) -> Result<Vec<(Slot, NodeId)>, Refused> {
         let distinct: BTreeSet<Slot> = slots.iter().map(|(slot, ..)| *slot).collect();
         if slots.is_empty() || distinct.len() != slots.len() {
             return Err(Refused::Invalid);
@@ -230,8 +248,7 @@ impl State {
             }
             moves.push((*slot, *to));
         }
-        self.raise_epoch(1)?;
-        Ok(vec![Change::Epoch { moved: moves.into_iter().filter_map(|(slot, to)| self.give(slot, to)).collect() }])
+        Ok(moves)
     }
 
     /// [MEMBER-5] Gives each slot whose master is gone to one that is up. Slots of a seat that has never started wait for it: nobody
@@ -243,12 +260,23 @@ impl State {
                 self.master(*slot).is_some_and(|now| !self.is_up(now.master, now.incarnation) && !self.awaits(&now))
             })
             .collect();
-        let heirs = fill(&mut shares, free.len());
-        free.into_iter().zip(heirs).filter_map(|(slot, to)| self.give(slot, to)).collect()
+        self.forget_uses();
+        // [MEMBER-9] What belongs to one that is up goes there at once.
+        let (placed, rest): (Vec<Slot>, Vec<Slot>) = free.into_iter().partition(|slot| self.place(*slot).is_some());
+        let mut heirs: Vec<(Slot, NodeId)> = Vec::with_capacity(placed.len() + rest.len());
+        heirs.extend(placed.into_iter().filter_map(|slot| Some((slot, self.place(slot)?))));
+        for (_, to) in &heirs {
+            if let Some((slots, _)) = shares.get_mut(to) {
+                *slots += 1;
+            }
+        }
+        let takers = fill(&mut shares, rest.len());
+        heirs.extend(rest.into_iter().zip(takers));
+        heirs.into_iter().filter_map(|(slot, to)| self.give(slot, to)).collect()
     }
 
     /// Makes a member master of a slot. Gives the slot, and who had it.
-    fn give(&mut self, slot: Slot, to: NodeId) -> Option<(Slot, NodeId, Incarnation)> {
+    pub(crate) fn give(&mut self, slot: Slot, to: NodeId) -> Option<(Slot, NodeId, Incarnation)> {
         let incarnation = self.members.get(&to)?.incarnation;
         let entry = self.slots.get_mut(usize::from(slot.0))?;
         let was = (slot, entry.master, entry.incarnation);
@@ -263,7 +291,7 @@ impl State {
         if self.is_up(node, incarnation) { Ok(member) } else { Err(Refused::Outdated) }
     }
 
-    fn raise_epoch(&mut self, by: u32) -> Result<(), Refused> {
+    pub(crate) fn raise_epoch(&mut self, by: u32) -> Result<(), Refused> {
         let epoch = self.epoch.checked_add(by).filter(|epoch| *epoch <= Token::EPOCH_MAX).ok_or(Refused::Full)?;
         self.epoch = epoch;
         Ok(())

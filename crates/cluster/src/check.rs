@@ -4,7 +4,7 @@ use alloc::{collections::BTreeSet, format, string::String};
 
 use lockstead_types::{Token, peer::Incarnation, slot::SLOTS};
 
-use crate::state::{MemberState, State};
+use crate::state::{MemberState, PlaceWhy, State};
 
 impl State {
     /// Proves what must be true of one state.
@@ -20,6 +20,7 @@ impl State {
         ensure(self.epoch <= Token::EPOCH_MAX, || "the epoch is too large for tokens".into())?;
         self.check_members()?;
         self.check_slots()?;
+        self.check_places()?;
         self.check_spaces()?;
         for (session, entry) in &self.sessions {
             let known = self
@@ -44,7 +45,7 @@ impl State {
     pub fn check_after(&self, before: &State) -> Result<(), String> {
         ensure(self.version == before.version + 1, || "the version does not count".into())?;
         ensure(self.epoch >= before.epoch, || "the epoch falls".into())?;
-        let changed = (&self.members, &self.slots) != (&before.members, &before.slots);
+        let changed = (&self.members, &self.slots, &self.places) != (&before.members, &before.slots, &before.places);
         ensure(!changed || self.epoch > before.epoch, || "members or slots changed in an epoch".into())?;
         for (at, (new, old)) in self.slots.iter().zip(&before.slots).enumerate() {
             let moved = (new.master, new.incarnation) != (old.master, old.incarnation);
@@ -84,6 +85,16 @@ impl State {
             ensure(slot.generation.0 > 0, || format!("slot {at} has no generation"))?;
             let up = self.is_up(slot.master, slot.incarnation);
             ensure(!served || up || self.awaits(slot), || format!("slot {at} is with a dead master"))?;
+        }
+        Ok(())
+    }
+
+    fn check_places(&self) -> Result<(), String> {
+        for (slot, place) in &self.places {
+            let member = self.members.get(&place.node);
+            ensure(member.is_some_and(|m| m.weight > 0), || format!("slot {} belongs to nobody", slot.0))?;
+            let up = member.is_some_and(|m| m.state == MemberState::Up);
+            ensure(place.why == PlaceWhy::Pinned || up, || format!("slot {} is used by one that is gone", slot.0))?;
         }
         Ok(())
     }

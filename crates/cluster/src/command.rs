@@ -134,6 +134,37 @@ pub enum Command {
         /// asked proposes this again, forced, when all are empty.
         force: bool,
     },
+    /// An operator says which member is to master a slot whenever it is up.
+    Pin {
+        /// The slot.
+        slot: Slot,
+        /// The member.
+        node: NodeId,
+    },
+    /// A slot goes where an even spread says again. Refused where it is not pinned.
+    Unpin {
+        /// The slot.
+        slot: Slot,
+    },
+    /// A member gets another share of the slots. Not from 0 or to it: a witness is admitted as one.
+    Weigh {
+        /// Which.
+        node: NodeId,
+        /// Its share against others.
+        weight: u32,
+    },
+    /// A master gives slots to members that use them more than all others together, all or none, as it saw them. They stay there,
+    /// whatever an even spread says, until that one goes or `Forsake` is said. Refused for slots that are pinned, and where a
+    /// member would have more than twice its share.
+    Attract {
+        /// Each slot with its generation and the member that uses it.
+        slots: Vec<(Slot, SlotGeneration, NodeId)>,
+    },
+    /// Slots that came to their master because it used them are used no more.
+    Forsake {
+        /// The slots; those that are elsewhere by now are left alone.
+        slots: Vec<(Slot, SlotGeneration)>,
+    },
     /// The epoch jumps, after an operator gave up the lost majority.
     RaiseEpoch {
         /// By how much.

@@ -65,34 +65,66 @@ impl State {
     }
 
     fn level(&self, shares: &Shares, most: usize) -> Vec<(Slot, SlotGeneration, NodeId)> {
-        let awaited = self.slots.iter().filter(|slot| self.awaits(slot)).count();
-        let mut targets: Shares = shares.iter().map(|(node, (_, weight))| (*node, (0, *weight))).collect();
-        fill(&mut targets, SLOTS - awaited);
-        let target = |node: &NodeId| targets.get(node).map_or(0, |(slots, _)| *slots);
-        let mut spread = self.spread();
-        shares.keys().for_each(|node| {
-            spread.entry(*node).or_insert(0);
-        });
-        // One slot more or less is not worth a move: otherwise nodes that come and go would shift the odd ones about.
-        let even = spread.iter().all(|(node, slots)| match self.members.get(node).map(|member| member.state) {
-            Some(MemberState::Draining) => *slots == 0,
-            Some(MemberState::Up) => slots.abs_diff(target(node)) <= 1,
-            Some(MemberState::Down) | None => true,
-        });
-        if even {
-            return Vec::new();
-        }
-        let mut takers: Vec<NodeId> = Vec::new();
-        for node in shares.keys() {
-            let lacks = target(node).saturating_sub(spread.get(node).copied().unwrap_or(0));
-            takers.extend((0..lacks).map(|_| *node));
-        }
-        let mut over: BTreeMap<NodeId, u32> = spread
+        // [MEMBER-9] What belongs to somebody counts as part of its share, and goes there first.
+        let placed: BTreeMap<Slot, NodeId> = self.places.keys().filter_map(|s| Some((*s, self.place(*s)?))).collect();
+        let homeward = placed
             .iter()
-            .filter(|(node, _)| self.members.get(node).is_some_and(|member| member.state != MemberState::Down))
-            .map(|(node, slots)| (*node, slots.saturating_sub(target(node))))
-            .collect();
-        let leaving = Slot::all().filter(|slot| {
+            .filter(|(slot, to)| self.master(**slot).is_some_and(|now| now.master != **to && !self.awaits(&now)));
+        let homeward: Vec<(Slot, NodeId)> = homeward.map(|(slot, to)| (*slot, *to)).collect();
+        let free = |slot: &Slot| !placed.contains_key(slot);
+        let lacks = self.lacks(shares, &placed);
+        let spread = self.spread_of(free);
+        // One slot more or less is not worth a move: otherwise nodes that come and go would shift the odd ones about.
+        let even = spread.keys().chain(lacks.keys()).all(|node| {
+            let slots = spread.get(node).copied().unwrap_or(0);
+            match self.members.get(node).map(|member| member.state) {
+                Some(MemberState::Draining) => slots == 0,
+                Some(MemberState::Up) => slots.abs_diff(lacks.get(node).copied().unwrap_or(0)) <= 1,
+                Some(MemberState::Down) | None => true,
+            }
+        });
+        let mut moves = homeward;
+        if !even {
+            moves.extend(self.outward(&spread, &lacks, free));
+        }
+        moves.into_iter().take(most).filter_map(|(slot, to)| self.planned(slot, to)).collect()
+    }
+
+    /// How many slots that belong to nobody each should have, beside those that belong to it.
+    fn lacks(&self, shares: &Shares, placed: &BTreeMap<Slot, NodeId>) -> BTreeMap<NodeId, u32> {
+        let awaited = self.slots.iter().filter(|slot| self.awaits(slot)).count();
+        let own = |node: &NodeId| u32::try_from(placed.values().filter(|to| *to == node).count()).unwrap_or(u32::MAX);
+        let mut targets: Shares = shares.iter().map(|(node, (_, weight))| (*node, (own(node), *weight))).collect();
+        fill(&mut targets, SLOTS.saturating_sub(awaited + placed.len()));
+        targets.into_iter().map(|(node, (slots, _))| (node, slots - own(&node))).collect()
+    }
+
+    /// How many of some slots each node has.
+    fn spread_of(&self, of: impl Fn(&Slot) -> bool) -> BTreeMap<NodeId, u32> {
+        let mut spread = BTreeMap::new();
+        for now in Slot::all().filter(of).filter_map(|slot| self.master(slot)) {
+            *spread.entry(now.master).or_insert(0) += 1;
+        }
+        spread
+    }
+
+    /// From those who have more than they should to those who have less.
+    fn outward(
+        &self,
+        spread: &BTreeMap<NodeId, u32>,
+        lacks: &BTreeMap<NodeId, u32>,
+        of: impl Fn(&Slot) -> bool,
+    ) -> Vec<(Slot, NodeId)> {
+        let has = |node: &NodeId| spread.get(node).copied().unwrap_or(0);
+        let mut takers: Vec<NodeId> = Vec::new();
+        for (node, target) in lacks {
+            takers.extend((0..target.saturating_sub(has(node))).map(|_| *node));
+        }
+        let target = |node: &NodeId| lacks.get(node).copied().unwrap_or(0);
+        let up = |node: &NodeId| self.members.get(node).is_some_and(|member| member.state != MemberState::Down);
+        let mut over: BTreeMap<NodeId, u32> =
+            spread.keys().filter(|node| up(node)).map(|node| (*node, has(node).saturating_sub(target(node)))).collect();
+        let leaving = Slot::all().filter(of).filter(|slot| {
             let Some(now) = self.master(*slot).filter(|now| self.is_up(now.master, now.incarnation)) else {
                 return false;
             };
@@ -104,7 +136,7 @@ impl State {
                 _ => false,
             }
         });
-        leaving.zip(takers).take(most).filter_map(|(slot, to)| self.planned(slot, to)).collect()
+        leaving.zip(takers).collect()
     }
 
     fn planned(&self, slot: Slot, to: NodeId) -> Option<(Slot, SlotGeneration, NodeId)> {

@@ -30,6 +30,8 @@ pub struct State {
     pub retired: BTreeMap<NodeId, Incarnation>,
     /// The master of each slot; empty before the cluster is formed, then [`lockstead_types::slot::SLOTS`] long.
     pub slots: Vec<SlotEntry>,
+    /// Slots that belong to one member, whatever an even spread says.
+    pub places: BTreeMap<Slot, Place>,
     /// Lockspaces.
     pub spaces: BTreeMap<SpaceId, SpaceSpec>,
     /// The newest number given to a lockspace.
@@ -83,6 +85,24 @@ pub struct SlotEntry {
     pub incarnation: Incarnation,
     /// Rises with every change.
     pub generation: SlotGeneration,
+}
+
+/// Where a slot belongs.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The member that masters it while it is up.
+    pub node: NodeId,
+    /// Who says so.
+    pub why: PlaceWhy,
+}
+
+/// Why a slot belongs to one member.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum PlaceWhy {
+    /// An operator said so. It holds until an operator says otherwise; while the member is down others master the slot.
+    Pinned,
+    /// The member uses it most. Forgotten when the member goes.
+    Used,
 }
 
 /// A session in the directory.
@@ -153,6 +173,14 @@ impl State {
     #[must_use]
     pub fn slots_of(&self, node: NodeId) -> SlotSet {
         Slot::all().filter(|slot| self.master(*slot).is_some_and(|now| now.master == node)).collect()
+    }
+
+    /// The member a slot belongs to, if that one can have it now.
+    #[must_use]
+    pub fn place(&self, slot: Slot) -> Option<NodeId> {
+        let place = self.places.get(&slot)?;
+        let able = |member: &Member| member.state == MemberState::Up && member.weight > 0;
+        self.members.get(&place.node).is_some_and(able).then_some(place.node)
     }
 
     /// Whether a slot belongs to a seat that has never started: nobody has anything there.

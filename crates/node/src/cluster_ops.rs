@@ -3,13 +3,15 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use lockstead_cluster::{Command, Member, MemberState, Refused, Seat, State};
+use lockstead_cluster::{Command, Member, MemberState, Place, PlaceWhy, Refused, Seat, State};
 use lockstead_types::{
-    NodeId, RequestId, Time,
+    NodeId, RequestId, Slot, Time,
+    name::escape,
     refusal::Refusal,
     reply::Reply,
     report::{MemberRow, MemberStage, MemberStatus},
-    request::{ClusterOrder, MemberOrder},
+    request::{ClusterOrder, MemberOrder, SlotRef},
+    space::slot_key,
 };
 
 use crate::node::Node;
@@ -19,6 +21,7 @@ impl Node {
     pub(crate) fn on_cluster_order(&mut self, now: Time, at: u32, id: RequestId, order: &ClusterOrder) {
         let command = self.check_reason(&order.reason).and_then(|()| {
             let state = self.cluster_state().ok_or(Refusal::Invalid)?;
+            self.check_slot_ref(&order.what)?;
             command(state, &order.what)
         });
         match command {
@@ -27,6 +30,17 @@ impl Node {
                 self.propose_for(now, at, id, command);
             }
             Err(why) => self.refuse(at, id, why),
+        }
+    }
+
+    /// A slot can be named by a name of a lockspace that exists.
+    fn check_slot_ref(&self, what: &MemberOrder) -> Result<(), Refusal> {
+        match what {
+            MemberOrder::Pin { slot: SlotRef::Name { space, .. }, .. }
+            | MemberOrder::Unpin(SlotRef::Name { space, .. }) => {
+                self.table.space(*space).map(|_| ()).ok_or(Refusal::NoLockspace)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -71,7 +85,15 @@ impl Node {
 
 /// Whether a command is an operator's.
 pub(crate) fn is_order(command: &Command) -> bool {
-    matches!(command, Command::Admit { .. } | Command::Drain { .. } | Command::Remove { .. })
+    matches!(
+        command,
+        Command::Admit { .. }
+            | Command::Drain { .. }
+            | Command::Remove { .. }
+            | Command::Pin { .. }
+            | Command::Unpin { .. }
+            | Command::Weigh { .. }
+    )
 }
 
 fn command(state: &State, what: &MemberOrder) -> Result<Command, Refusal> {
@@ -91,6 +113,19 @@ fn command(state: &State, what: &MemberOrder) -> Result<Command, Refusal> {
             Ok(Command::Drain { node: *node, incarnation })
         }
         MemberOrder::Remove(node) => Ok(Command::Remove { node: *node }),
+        MemberOrder::Pin { slot, node } => Ok(Command::Pin { slot: slot_of(state, slot), node: *node }),
+        MemberOrder::Unpin(slot) => Ok(Command::Unpin { slot: slot_of(state, slot) }),
+        MemberOrder::Weigh { node, weight } => Ok(Command::Weigh { node: *node, weight: *weight }),
+    }
+}
+
+fn slot_of(state: &State, slot: &SlotRef) -> Slot {
+    match slot {
+        SlotRef::Number(slot) => *slot,
+        SlotRef::Name { space, name } => {
+            let levels = state.spaces.get(space).map_or(0, |spec| spec.levels);
+            Slot::of(state.seed, *space, slot_key(name, levels))
+        }
     }
 }
 
@@ -108,6 +143,16 @@ fn words(what: &MemberOrder) -> String {
         MemberOrder::Admit { node, identity, .. } => format!("node {} with identity {identity:032x} be let in", node.0),
         MemberOrder::Drain(node) => format!("node {} give up its slots", node.0),
         MemberOrder::Remove(node) => format!("node {} be removed", node.0),
+        MemberOrder::Pin { slot, node } => format!("{} belong to node {}", slot_words(slot), node.0),
+        MemberOrder::Unpin(slot) => format!("{} belong to nobody", slot_words(slot)),
+        MemberOrder::Weigh { node, weight } => format!("node {} have the weight {weight}", node.0),
+    }
+}
+
+fn slot_words(slot: &SlotRef) -> String {
+    match slot {
+        SlotRef::Number(slot) => format!("slot {}", slot.0),
+        SlotRef::Name { space, name } => format!("the slot of {} in lockspace number {}", escape(name), space.0),
     }
 }
 
@@ -122,11 +167,19 @@ fn row(state: &State, node: NodeId, member: &Member) -> MemberRow {
         incarnation: member.incarnation.0,
         weight: member.weight,
         slots: short(state.slots.iter().filter(|slot| slot.master == node).count()),
+        pinned: places(state, node, PlaceWhy::Pinned).collect(),
+        used: short(places(state, node, PlaceWhy::Used).count()),
         sessions: short(state.sessions.values().filter(|session| session.home == node).count()),
         identity: member.identity,
         peer_address: member.peer_address.clone(),
         client_address: member.client_address.clone(),
     }
+}
+
+/// The slots that belong to a member for a reason.
+fn places(state: &State, node: NodeId, why: PlaceWhy) -> impl Iterator<Item = Slot> + '_ {
+    let its = move |place: &Place| place.node == node && place.why == why;
+    state.places.iter().filter(move |(_, place)| its(place)).map(|(slot, _)| *slot)
 }
 
 fn short(n: usize) -> u32 {

@@ -76,6 +76,8 @@ counters! {
     sessions_arrived;
     /// Times this node took over slots.
     recoveries;
+    /// Slots this node offered to the members that use them.
+    slots_attracted;
     /// Locks taken back at a new master.
     locks_recovered;
     reclaims_granted;

@@ -217,6 +217,7 @@ impl Node {
             return;
         }
         self.expire_forwards(now);
+        self.look_at_uses(now);
         self.table.expire(now, &mut self.fx);
         self.tell_effects(now);
         self.expire_group_waits(now);

@@ -151,7 +151,8 @@ impl Node {
         };
         let value_bytes = if spec.value_bytes == 0 { self.config.limits.value_bytes } else { spec.value_bytes };
         let (policy, deadlock, victim) = (spec.policy, spec.deadlock, spec.victim);
-        Ok(Space { modes: Arc::new(modes), policy, deadlock, victim, value_bytes })
+        let levels = spec.levels;
+        Ok(Space { modes: Arc::new(modes), policy, deadlock, victim, value_bytes, levels })
     }
 
     pub(crate) fn on_space_drop(&mut self, now: Time, at: u32, id: RequestId, name: &str, force: bool) {

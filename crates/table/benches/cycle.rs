@@ -56,6 +56,7 @@ fn table() -> Table {
         deadlock: DeadlockPolicy::Detect,
         victim: VictimPolicy::Requester,
         value_bytes: 0,
+        levels: 0,
     };
     table.add_space(SpaceId(0), space);
     table

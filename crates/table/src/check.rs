@@ -250,7 +250,10 @@ mod tests {
         let mut table = Table::new(Limits::default(), 1, 7);
         let modes = Arc::new(built_in("vms").expect("built in"));
         let (policy, victim) = (QueuePolicy::Vms, VictimPolicy::Requester);
-        table.add_space(SpaceId(0), Space { modes, policy, deadlock: DeadlockPolicy::Detect, victim, value_bytes: 0 });
+        table.add_space(
+            SpaceId(0),
+            Space { modes, policy, deadlock: DeadlockPolicy::Detect, victim, value_bytes: 0, levels: 0 },
+        );
         table
     }
 

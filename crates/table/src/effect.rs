@@ -37,6 +37,8 @@ pub struct Space {
     pub victim: VictimPolicy,
     /// Bytes of its value blocks; 0 for the default of the limits.
     pub value_bytes: u32,
+    /// By how many components of a name its slot is found; 0 for the whole name.
+    pub levels: u8,
 }
 
 /// How an owner ends. Either way its waiting requests go, and its PERSISTENT locks become orphans; its other locks are

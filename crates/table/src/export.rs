@@ -93,6 +93,13 @@ impl Table {
         self.wait(l).map(|w| w.ticket)
     }
 
+    /// The lockspace of a lock; `None` where nothing of that id is.
+    #[must_use]
+    pub fn space_of_lock(&self, lock: LockId) -> Option<SpaceId> {
+        let l = self.find_any(lock)?;
+        Some(self.space_of(self.locks[l].resource).id)
+    }
+
     /// The token of a lock that is held; `None` where nothing of that id is.
     #[must_use]
     pub fn token_of(&self, lock: LockId) -> Option<Token> {

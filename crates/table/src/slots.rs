@@ -6,7 +6,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use lockstead_types::{Flags, Refusal, Slot, SlotSet, SpaceId, Time, report::VictimReason};
+use lockstead_types::{Flags, Refusal, Slot, SlotSet, SpaceId, Time, report::VictimReason, space::slot_key};
 
 use crate::{
     Effect, Table, grant::Place, lock::State, owner::ORPHANS, resource::Credit, slab::NIL, store::Ring, table::Call,
@@ -106,7 +106,8 @@ impl Table {
 
     /// The slot of a resource.
     pub(crate) fn slot_of(&self, resource: u32) -> Slot {
-        Slot::of(self.slot_seed, self.space_of(resource).id, self.name_of(resource))
+        let space = self.space_of(resource);
+        Slot::of(self.slot_seed, space.id, slot_key(self.name_of(resource), space.space.levels))
     }
 
     /// Whether a resource is in a frozen slot.
@@ -119,7 +120,8 @@ impl Table {
     /// Whether a name, of which there may be no resource, is in a frozen slot.
     #[inline]
     pub(crate) fn is_frozen_name(&self, space: SpaceId, name: &[u8]) -> bool {
-        self.frozen.as_deref().is_some_and(|frozen| frozen.has(Slot::of(self.slot_seed, space, name)))
+        let slot = || Slot::of(self.slot_seed, space, slot_key(name, self.space(space).map_or(0, |s| s.levels)));
+        self.frozen.as_deref().is_some_and(|frozen| frozen.has(slot()))
     }
 
     /// Serves the queues of a resource whose slot is thawed.

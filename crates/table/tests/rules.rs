@@ -34,6 +34,7 @@ impl Desk {
             deadlock: DeadlockPolicy::Detect,
             victim: VictimPolicy::Requester,
             value_bytes: 0,
+            levels: 0,
         };
         table.add_space(HERE, space);
         Desk { table, fx: Vec::new() }
@@ -240,7 +241,7 @@ fn a_writer_is_passed_as_often_as_the_bound_says() {
         let space = SpaceId(1);
         let modes = Arc::new(built_in("vms").expect("built in"));
         let (deadlock, victim) = (DeadlockPolicy::Detect, VictimPolicy::Requester);
-        desk.table.add_space(space, Space { modes, policy, deadlock, victim, value_bytes: 0 });
+        desk.table.add_space(space, Space { modes, policy, deadlock, victim, value_bytes: 0, levels: 0 });
         let [a, b, writer] = [(); 3].map(|()| desk.table.add_owner());
         let mut readers = [a, b].map(|owner| (owner, desk.grant_in(space, owner, "train", NL).lock));
         assert!(matches!(desk.convert(a, readers[0].1, PR, Flags::NONE), Ok(Outcome::Granted(_))));

@@ -194,6 +194,7 @@ fn space(args: &[&str]) -> Result<SpaceSpec, String> {
             ("victim", "youngest") => spec.victim = VictimPolicy::Youngest,
             ("victim", "fewest-locks") => spec.victim = VictimPolicy::FewestLocks,
             ("victim", "lowest-priority") => spec.victim = VictimPolicy::LowestPriority,
+            ("levels", n) => spec.levels = n.parse().map_err(|_| format!("`{n}` is no number"))?,
             ("value-bytes", n) => spec.value_bytes = n.parse().map_err(|_| format!("`{n}` is no number"))?,
             _ => return Err(format!("a lockspace has no `{word}`")),
         }

@@ -55,6 +55,10 @@ pub struct MemberRow {
     pub weight: u32,
     /// Slots it is master of.
     pub slots: u32,
+    /// Slots that are pinned to it, also while it is down.
+    pub pinned: Vec<Slot>,
+    /// Slots it is master of because it uses them.
+    pub used: u32,
     /// Sessions it is home of.
     pub sessions: u32,
     /// The identity of its data.

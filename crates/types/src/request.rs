@@ -7,6 +7,7 @@ use crate::{
     flags::Flags,
     ids::{GroupId, LockId, NodeId, RequestId, SessionId, SpaceId},
     mode::Mode,
+    slot::Slot,
     space::SpaceSpec,
     time::Span,
     token::Token,
@@ -220,6 +221,36 @@ pub enum MemberOrder {
     Drain(NodeId),
     /// A member that is down is forgotten.
     Remove(NodeId),
+    /// A member masters a slot whenever it is up.
+    Pin {
+        /// Which slot.
+        slot: SlotRef,
+        /// The member.
+        node: NodeId,
+    },
+    /// A slot goes where an even spread says again.
+    Unpin(SlotRef),
+    /// A member gets another share of the slots.
+    Weigh {
+        /// Which.
+        node: NodeId,
+        /// Its share against others, at least 1.
+        weight: u32,
+    },
+}
+
+/// A slot, or the one a name falls into.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SlotRef {
+    /// By its number.
+    Number(Slot),
+    /// By a name.
+    Name {
+        /// The lockspace.
+        space: SpaceId,
+        /// The resource.
+        name: Box<[u8]>,
+    },
 }
 
 /// A look at the state. Answers hold a bounded number of rows; ask again with `after` set to the last for more.

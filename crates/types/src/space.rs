@@ -19,6 +19,11 @@ pub struct SpaceSpec {
     pub victim: VictimPolicy,
     /// Bytes of its value blocks; 0 for the node's default, at most [`crate::limits::VALUE_BYTES_CEILING`].
     pub value_bytes: u32,
+    /// By how many of its first components, which end at `/`, a name finds its slot, so that a tree stays on one master; 0 for the
+    /// whole name. Of no account at a node alone.
+    pub levels: u8,
+    /// Where slots with its names go.
+    pub mastering: Mastering,
 }
 
 impl SpaceSpec {
@@ -32,8 +37,30 @@ impl SpaceSpec {
             deadlock: DeadlockPolicy::Detect,
             victim: VictimPolicy::Requester,
             value_bytes: 0,
+            levels: 0,
+            mastering: Mastering::Spread,
         }
     }
+}
+
+/// The part of a name by which it finds its slot.
+#[must_use]
+pub fn slot_key(name: &[u8], levels: u8) -> &[u8] {
+    // [SLOT-9]
+    let mut ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    let end = usize::from(levels).checked_sub(1).and_then(|before| ends.nth(before));
+    end.and_then(|end| name.get(..end)).unwrap_or(name)
+}
+
+/// Which node masters the slots with a lockspace's names.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Mastering {
+    /// Any: slots are spread evenly.
+    #[default]
+    Spread,
+    /// The one whose sessions ask for them more often than all others' together ([MEMBER-11]).
+    Affinity,
 }
 
 /// Built-in modes or one's own.
@@ -91,4 +118,20 @@ pub enum VictimPolicy {
     FewestLocks,
     /// The one with the lowest priority; of several the youngest.
     LowestPriority,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slot_key;
+
+    #[test]
+    fn a_tree_has_one_key() {
+        let key = |name: &'static str, levels| core::str::from_utf8(slot_key(name.as_bytes(), levels)).unwrap_or("?");
+        assert_eq!(
+            [key("orders/page:5/row:17", 0), key("orders/page:5", 1), key("orders", 1)],
+            ["orders/page:5/row:17", "orders", "orders"]
+        );
+        assert_eq!([key("orders/page:5/row:17", 2), key("orders/page:5", 2)], ["orders/page:5"; 2]);
+        assert_eq!([key("a/b", 9), key("/a", 1), key("", 1)], ["a/b", "", ""]);
+    }
 }

@@ -12,9 +12,9 @@ use lockstead_types::{
         DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, MemberStatus, Meta, NodeStatus,
         Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
-    request::{Claim, ClusterOrder, MemberOrder, Query, Target},
+    request::{Claim, ClusterOrder, MemberOrder, Query, SlotRef, Target},
     slot::Slot,
-    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
 
 use crate::{
@@ -162,7 +162,11 @@ choice!(MemberOrder, "order about a member" {
     0 = Admit { node, identity, peer_address, client_address, weight },
     1 = Drain(node),
     2 = Remove(node),
+    3 = Pin { slot, node },
+    4 = Unpin(slot),
+    5 = Weigh { node, weight },
 });
+choice!(SlotRef, "reference to a slot" { 0 = Number(slot), 1 = Name { space, name } });
 
 record!(Value { bytes: Box<[u8]>, invalid: bool });
 
@@ -176,10 +180,13 @@ record!(SpaceSpec {
     deadlock: DeadlockPolicy,
     victim: VictimPolicy,
     value_bytes: u32,
+    levels: u8,
+    mastering: Mastering,
 });
 choice!(ModeChoice, "choice of modes" { 0 = BuiltIn(name), 1 = Custom(spec) });
 choice!(QueuePolicy, "queue policy" { 0 = Vms, 1 = Fair { overtakes, ageing } });
 choice!(DeadlockPolicy, "deadlock policy" { 0 = Detect, 1 = Timeout, 2 = NoWait });
+choice!(Mastering, "mastering" { 0 = Spread, 1 = Affinity });
 choice!(VictimPolicy, "victim policy" { 0 = Requester, 1 = Youngest, 2 = FewestLocks, 3 = LowestPriority });
 
 choice!(Notice, "notice" {
@@ -222,6 +229,8 @@ record!(MemberRow {
     incarnation: u32,
     weight: u32,
     slots: u32,
+    pinned: Vec<Slot>,
+    used: u32,
     sessions: u32,
     identity: u128,
     peer_address: String,

@@ -1,14 +1,18 @@
-//! `lockstead cluster init|status|join|leave|remove|force-quorum`.
+//! `lockstead cluster init|status|join|leave|remove|weight|pin|unpin|force-quorum`.
 
 use core::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use lockstead_types::{NodeId, Refusal, request::MemberOrder};
+use lockstead::Client;
+use lockstead_types::{
+    NodeId, Refusal, Slot,
+    request::{MemberOrder, SlotRef},
+};
 
 use crate::{
-    args::ConnectArgs,
-    connect::{About, connect, explain},
+    args::{ConnectArgs, Name, SpaceArgs},
+    connect::{About, connect, explain, space},
     exit::{Exit, Failure, Outcome},
     look::members,
     output::OutputArgs,
@@ -45,6 +49,12 @@ enum Verb {
     Leave(MemberArgs),
     /// Forget a member that is down
     Remove(MemberArgs),
+    /// Give a member another share of the slots
+    Weight(WeightArgs),
+    /// Have a member master a slot whenever it is up
+    Pin(PinArgs),
+    /// Let a slot go where an even spread says again
+    Unpin(UnpinArgs),
     /// Make a stopped survivor the only voter, after a majority was lost for good
     ForceQuorum(ForceArgs),
 }
@@ -61,8 +71,9 @@ struct InitArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "With -o json an array of {\"node\", \"state\", \"incarnation\", \"weight\", \"slots\", \"sessions\", \
-                             \"identity\", \"peer\", \"client\"}; state is up, draining or down."
+    after_long_help = "With -o json an array of {\"node\", \"state\", \"incarnation\", \"weight\", \"slots\", \"pinned\": [SLOT, ...], \
+                             \"used\", \"sessions\", \
+                             \"identity\", \"peer\", \"client\"}; state is up, draining or down; `used` counts slots that came because the node uses them."
 )]
 struct StatusArgs {
     #[command(flatten)]
@@ -109,6 +120,69 @@ struct MemberArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
+    after_long_help = "Slots move within seconds, as few as will do; `lockstead cluster status` shows how many each has."
+)]
+struct WeightArgs {
+    /// Its number
+    #[arg(value_parser = node)]
+    node: NodeId,
+    /// Its share of the slots against others
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    weight: u32,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Have a member master a slot whenever it is up.\n\nWhile it is down others master it; it comes back with its member. \
+                  A slot holds many names: whatever else falls into it moves as well. `lockstead cluster status -o json` lists \
+                  what is pinned.",
+    after_long_help = "Examples:\n  lockstead cluster pin 2 orders --reason 'its writers are there'\n  \
+                       lockstead cluster pin 2 --slot 1646 --reason test"
+)]
+struct PinArgs {
+    /// The member's number
+    #[arg(value_parser = node)]
+    node: NodeId,
+    #[command(flatten)]
+    which: SlotArgs,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct UnpinArgs {
+    #[command(flatten)]
+    which: SlotArgs,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
+}
+
+/// A slot, by its number or by a name that falls into it.
+#[derive(Debug, clap::Args)]
+struct SlotArgs {
+    /// A name whose slot it is; %XX is any byte
+    #[arg(value_parser = crate::args::name, required_unless_present = "slot", conflicts_with = "slot")]
+    name: Option<Name>,
+    /// The slot's number, as `lockstead show` tells
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..4_096))]
+    slot: Option<u16>,
+    #[command(flatten)]
+    space: SpaceArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
     long_about = "Make a stopped survivor the only voter, after a majority was lost for good.\n\nOnly with the lost nodes fenced: \
                   powered off, or their disks gone. Should they live and reach each other there are two clusters, and locks are \
                   held twice. What only the lost nodes had agreed on is gone. The epoch jumps by 65,536, so tokens go on \
@@ -150,19 +224,26 @@ pub(crate) fn run(args: &Args) -> Outcome {
                 weight: args.weight,
             };
             let done = format!("node {} is a member; it starts by itself within a second", args.node.0);
-            runtime::run(order(&args.connect, args.node, what, &args.reason, done))
+            runtime::run(order(&args.connect, &about(args.node), what, &args.reason, done))
         }
         Verb::Leave(args) => {
             let done = format!(
                 "node {} gives up its slots; `lockstead cluster status` shows how many it has left",
                 args.node.0
             );
-            runtime::run(order(&args.connect, args.node, MemberOrder::Drain(args.node), &args.reason, done))
+            runtime::run(order(&args.connect, &about(args.node), MemberOrder::Drain(args.node), &args.reason, done))
         }
         Verb::Remove(args) => {
             let done = format!("node {} is no member any more", args.node.0);
-            runtime::run(order(&args.connect, args.node, MemberOrder::Remove(args.node), &args.reason, done))
+            runtime::run(order(&args.connect, &about(args.node), MemberOrder::Remove(args.node), &args.reason, done))
         }
+        Verb::Weight(args) => {
+            let what = MemberOrder::Weigh { node: args.node, weight: args.weight };
+            let done = format!("node {} has the weight {}", args.node.0, args.weight);
+            runtime::run(order(&args.connect, &about(args.node), what, &args.reason, done))
+        }
+        Verb::Pin(args) => runtime::run(pin(args)),
+        Verb::Unpin(args) => runtime::run(unpin(args)),
         Verb::ForceQuorum(args) => force_quorum(args),
     }
 }
@@ -209,18 +290,62 @@ async fn status(args: &StatusArgs) -> Outcome {
     members::print(&args.output, &members)
 }
 
-async fn order(connect_to: &ConnectArgs, node: NodeId, what: MemberOrder, reason: &str, done: String) -> Outcome {
-    let client = connect(connect_to).await?;
+async fn pin(args: &PinArgs) -> Outcome {
+    let client = connect(&args.connect).await?;
+    let what = MemberOrder::Pin { slot: slot(&client, &args.which).await?, node: args.node };
+    let done = format!("{} belongs to node {}", args.which.words(), args.node.0);
+    order_by(&client, &about(args.node), what, &args.reason, done).await
+}
+
+async fn unpin(args: &UnpinArgs) -> Outcome {
+    let client = connect(&args.connect).await?;
+    let what = MemberOrder::Unpin(slot(&client, &args.which).await?);
+    let words = args.which.words();
+    let done = format!("{words} is not pinned any more");
+    order_by(&client, &words, what, &args.reason, done).await
+}
+
+async fn slot(client: &Client, which: &SlotArgs) -> Result<SlotRef, Failure> {
+    match (&which.name, which.slot) {
+        (Some(name), _) => {
+            let space = space(client, &which.space.space).await?.id();
+            Ok(SlotRef::Name { space, name: name.0.as_slice().into() })
+        }
+        (None, number) => Ok(SlotRef::Number(Slot(number.unwrap_or_default()))),
+    }
+}
+
+impl SlotArgs {
+    fn words(&self) -> String {
+        match (&self.name, self.slot) {
+            (Some(name), _) => format!("the slot of {name}"),
+            (None, number) => format!("slot {}", number.unwrap_or_default()),
+        }
+    }
+}
+
+fn about(node: NodeId) -> String {
+    format!("node {}", node.0)
+}
+
+async fn order(connect_to: &ConnectArgs, about: &str, what: MemberOrder, reason: &str, done: String) -> Outcome {
+    order_by(&connect(connect_to).await?, about, what, reason, done).await
+}
+
+async fn order_by(client: &Client, about: &str, what: MemberOrder, reason: &str, done: String) -> Outcome {
     let refused = refused(&what);
+    let (absent, invalid) = match &what {
+        MemberOrder::Unpin(_) => ("not pinned", "there is no such slot"),
+        MemberOrder::Weigh { .. } | MemberOrder::Pin { .. } => ("no member", "it is a witness"),
+        _ => ("no member", "it is down"),
+    };
     client.order_cluster(what, reason).await.map_err(|error| match error.refusal() {
         Some(Refusal::NotHeld) => {
-            Exit::NotObtained(1).because(format!("node {} is no member; `lockstead cluster status` lists them", node.0))
+            Exit::NotObtained(1).because(format!("{about} is {absent}; `lockstead cluster status` lists them"))
         }
-        Some(Refusal::Exists | Refusal::Busy) => Exit::NotObtained(1).because(format!("node {}: {refused}", node.0)),
-        Some(Refusal::Invalid) => Exit::NotObtained(1).because(format!(
-            "node {}: refused: it is down, or the node that answers is no member of a cluster",
-            node.0
-        )),
+        Some(Refusal::Exists | Refusal::Busy) => Exit::NotObtained(1).because(format!("{about}: {refused}")),
+        Some(Refusal::Invalid) => Exit::NotObtained(1)
+            .because(format!("{about}: refused: {invalid}, or the node that answers is no member of a cluster")),
         _ => explain(error, &About::Service),
     })?;
     crate::output::write_out(&format!("{done}\n"))?;
@@ -235,6 +360,7 @@ fn refused(what: &MemberOrder) -> &'static str {
         MemberOrder::Remove(_) => {
             "it is up, or slots are still its own; stop it first, and wait until `lockstead cluster status` shows it down"
         }
+        MemberOrder::Pin { .. } | MemberOrder::Unpin(_) | MemberOrder::Weigh { .. } => "it is busy",
     }
 }
 

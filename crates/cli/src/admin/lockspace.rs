@@ -5,7 +5,7 @@ use core::time::Duration;
 use lockstead_types::{
     Span,
     mode::ModeTable,
-    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
 use serde_json::{Value, json};
 
@@ -70,6 +70,12 @@ struct CreateArgs {
     /// Bytes of value blocks; 0 is the node's default
     #[arg(long, value_name = "N", default_value_t = 0)]
     value_bytes: u32,
+    /// In a cluster, keep names that begin with the same N components (ended by `/`) on one node; 0 takes each name by itself
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    levels: u8,
+    /// In a cluster, which node masters its names
+    #[arg(long, value_enum, default_value = "spread")]
+    mastering: MasteringArg,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -92,6 +98,14 @@ enum DeadlockArg {
     Timeout,
     /// What would wait is refused
     NoWait,
+}
+
+#[derive(Copy, Clone, Debug, ValueEnum)]
+enum MasteringArg {
+    /// Any: names are spread evenly
+    Spread,
+    /// The one whose clients use them most: what a node uses more than all others together moves there
+    Affinity,
 }
 
 #[derive(Copy, Clone, Debug, ValueEnum)]
@@ -162,7 +176,16 @@ async fn ls(args: &LsArgs) -> Outcome {
     args.output.print(
         || spaces.iter().map(|(_, spec)| json::space(spec)).collect(),
         || {
-            let mut table = Table::new(&["LOCKSPACE", "MODES", "POLICY", "DEADLOCK", "VICTIM", ">VALUE BYTES"]);
+            let mut table = Table::new(&[
+                "LOCKSPACE",
+                "MODES",
+                "POLICY",
+                "DEADLOCK",
+                "VICTIM",
+                ">VALUE BYTES",
+                ">LEVELS",
+                "MASTERING",
+            ]);
             for (_, spec) in &spaces {
                 table.row(row(spec));
             }
@@ -189,7 +212,7 @@ async fn show(args: &ShowArgs) -> Outcome {
         },
         || {
             let cells = row(&spec);
-            let heads = ["lockspace", "modes", "policy", "deadlock", "victim", "value bytes"];
+            let heads = ["lockspace", "modes", "policy", "deadlock", "victim", "value bytes", "levels", "mastering"];
             let facts: String = heads.iter().zip(cells).map(|(head, cell)| format!("{head:12} {cell}\n")).collect();
             format!("{facts}\nMay the mode on the left be granted beside the one above?\n\n{}", matrix(space.modes()))
         },
@@ -227,6 +250,11 @@ impl CreateArgs {
                 VictimArg::LowestPriority => VictimPolicy::LowestPriority,
             },
             value_bytes: self.value_bytes,
+            levels: self.levels,
+            mastering: match self.mastering {
+                MasteringArg::Spread => Mastering::Spread,
+                MasteringArg::Affinity => Mastering::Affinity,
+            },
         }
     }
 }
@@ -246,6 +274,8 @@ fn row(spec: &SpaceSpec) -> Vec<String> {
         json::deadlock_policy(spec.deadlock).to_owned(),
         json::victim_policy(spec.victim).to_owned(),
         value_bytes,
+        spec.levels.to_string(),
+        json::mastering(spec.mastering).to_owned(),
     ]
 }
 

@@ -17,13 +17,15 @@ pub(crate) fn print(output: &OutputArgs, members: &[MemberRow]) -> Outcome {
 fn json_of(member: &MemberRow) -> Value {
     json!({
         "node": member.node.0, "state": stage(member.state), "incarnation": member.incarnation,
-        "weight": member.weight, "slots": member.slots, "sessions": member.sessions,
+        "weight": member.weight, "slots": member.slots,
+        "pinned": member.pinned.iter().map(|slot| slot.0).collect::<Vec<_>>(), "used": member.used, "sessions": member.sessions,
         "identity": format!("{:032x}", member.identity), "peer": member.peer_address, "client": member.client_address,
     })
 }
 
 fn table_of(members: &[MemberRow]) -> String {
-    let mut table = Table::new(&[">NODE", "STATE", ">STARTS", ">WEIGHT", ">SLOTS", ">SESSIONS", "CLIENT", "PEER"]);
+    let mut table =
+        Table::new(&[">NODE", "STATE", ">STARTS", ">WEIGHT", ">SLOTS", ">PINNED", ">SESSIONS", "CLIENT", "PEER"]);
     for member in members {
         table.row(vec![
             member.node.0.to_string(),
@@ -31,6 +33,7 @@ fn table_of(members: &[MemberRow]) -> String {
             member.incarnation.to_string(),
             if member.weight == 0 { "witness".to_owned() } else { member.weight.to_string() },
             member.slots.to_string(),
+            member.pinned.len().to_string(),
             member.sessions.to_string(),
             text::line(&member.client_address),
             text::line(&member.peer_address),

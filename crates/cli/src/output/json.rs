@@ -12,7 +12,7 @@ use lockstead_types::{
         WaitEdge,
     },
     request::Claim,
-    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
 use serde_json::{Value as Json, json};
 
@@ -141,7 +141,7 @@ pub(crate) fn space(spec: &SpaceSpec) -> Json {
     json!({
         "lockspace": spec.name, "modes": modes_name(&spec.modes), "policy": policy, "overtakes": overtakes,
         "ageing_ms": ageing, "deadlock": deadlock_policy(spec.deadlock), "victim": victim_policy(spec.victim),
-        "value_bytes": spec.value_bytes,
+        "value_bytes": spec.value_bytes, "levels": spec.levels, "mastering": mastering(spec.mastering),
     })
 }
 
@@ -165,6 +165,14 @@ pub(crate) fn modes_name(modes: &ModeChoice) -> &str {
     match modes {
         ModeChoice::BuiltIn(name) => name,
         ModeChoice::Custom(spec) => &spec.name,
+    }
+}
+
+/// As `--mastering` takes it.
+pub(crate) fn mastering(mastering: Mastering) -> &'static str {
+    match mastering {
+        Mastering::Spread => "spread",
+        Mastering::Affinity => "affinity",
     }
 }
 

@@ -63,7 +63,7 @@ fn draw(chance: &mut Chance, state: &State) -> Command {
     let session = SessionId(u128::from(chance.below(12)));
     let known = state.sessions.get(&session).map_or(0, |entry| entry.generation.0);
     let home = HomeGeneration(chance.about(known));
-    match chance.below(14) {
+    match chance.below(17) {
         0..=2 => {
             let after = state.members.get(&node).map_or(0, |member| member.nonce);
             start(node.0, chance.about(after as u32).into(), chance.below(1_000_000))
@@ -83,6 +83,19 @@ fn draw(chance: &mut Chance, state: &State) -> Command {
         9 | 10 => open(session.0, node.0, incarnation, Span::from_millis(chance.below(9_000))),
         11 => Command::RehomeSession { session, from: home, home: node, incarnation },
         12 => Command::EndSession { session, home, why: EndWhy::Expired },
+        13 => Command::Pin { slot: Slot(chance.below(40) as u16), node },
+        14 => match chance.below(2) {
+            0 => Command::Unpin { slot: Slot(chance.below(40) as u16) },
+            _ => Command::Weigh { node, weight: chance.below(4) as u32 },
+        },
+        15 => {
+            let slot = Slot(chance.below(40) as u16);
+            let generation = SlotGeneration(chance.about(state.master(slot).map_or(0, |now| now.generation.0)));
+            match chance.below(3) {
+                0 => Command::Forsake { slots: vec![(slot, generation)] },
+                _ => Command::Attract { slots: vec![(slot, generation, node)] },
+            }
+        }
         _ => match chance.below(3) {
             0 => Command::CreateSpace {
                 spec: SpaceSpec::named(&format!("space-{}", chance.below(5))),

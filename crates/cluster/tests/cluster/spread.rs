@@ -61,7 +61,7 @@ fn draining_empties_a_node() {
 }
 
 /// Lets a steward move slots until it has nothing more to move.
-fn settle(group: &mut Group) {
+pub(crate) fn settle(group: &mut Group) {
     let mut now = Time::from_nanos(1);
     let config = StewardConfig::default();
     let mut steward = Steward::new(config, now);

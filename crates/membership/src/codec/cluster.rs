@@ -2,12 +2,12 @@
 
 use std::io;
 
-use lockstead_cluster::{Command, EndWhy, Member, MemberState, Seat, SessionEntry, SlotEntry, State};
+use lockstead_cluster::{Command, EndWhy, Member, MemberState, Place, PlaceWhy, Seat, SessionEntry, SlotEntry, State};
 use lockstead_types::{
     NodeId, SessionId, Slot, SpaceId, Span,
     mode::{ModeSpec, ModeTableSpec},
     peer::{HomeGeneration, Incarnation, SlotGeneration},
-    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
 
 use super::{
@@ -86,10 +86,11 @@ impl Code for Span {
 }
 
 record!(Seat { node, identity, peer_address, client_address, weight });
-record!(SpaceSpec { name, modes, policy, deadlock, victim, value_bytes });
+record!(SpaceSpec { name, modes, policy, deadlock, victim, value_bytes, levels, mastering });
 record!(ModeTableSpec { name, modes, relation, shortcuts });
 record!(ModeSpec { name, aliases, writes });
 record!(Member { identity, incarnation, nonce, state, weight, peer_address, client_address });
+record!(Place { node, why });
 record!(SlotEntry { master, incarnation, generation });
 record!(SessionEntry { home, incarnation, generation, ttl, principal, local });
 record!(State {
@@ -100,6 +101,7 @@ record!(State {
     members,
     retired,
     slots,
+    places,
     spaces,
     newest_space,
     space_nonces,
@@ -109,8 +111,10 @@ record!(State {
 });
 
 choice!(MemberState { 0 Down {} 1 Up {} 2 Draining {} });
+choice!(PlaceWhy { 0 Pinned {} 1 Used {} });
 choice!(EndWhy { 0 Goodbye {} 1 Expired {} 2 Forced {} });
 choice!(DeadlockPolicy { 0 Detect {} 1 Timeout {} 2 NoWait {} });
+choice!(Mastering { 0 Spread {} 1 Affinity {} });
 choice!(VictimPolicy { 0 Requester {} 1 Youngest {} 2 FewestLocks {} 3 LowestPriority {} });
 choice!(QueuePolicy { 0 Vms {} 1 Fair { overtakes, ageing } });
 
@@ -151,6 +155,11 @@ choice!(Command {
     10 CreateSpace { spec, nonce }
     11 DropSpace { space, force }
     12 RaiseEpoch { by }
+    13 Pin { slot, node }
+    14 Unpin { slot }
+    15 Weigh { node, weight }
+    16 Attract { slots }
+    17 Forsake { slots }
 });
 
 #[cfg(test)]
@@ -177,6 +186,8 @@ mod tests {
             policy: QueuePolicy::FAIR,
             deadlock: DeadlockPolicy::NoWait,
             victim: VictimPolicy::LowestPriority,
+            levels: 1,
+            mastering: Mastering::Affinity,
             ..SpaceSpec::named("own")
         };
         vec![
@@ -207,6 +218,12 @@ mod tests {
             Command::CreateSpace { spec: custom, nonce: 8 },
             Command::DropSpace { space: SpaceId(1), force: false },
             Command::Move { slots: vec![(Slot(1), SlotGeneration(2), node)] },
+            Command::Pin { slot: Slot(9), node },
+            Command::Pin { slot: Slot(10), node },
+            Command::Unpin { slot: Slot(10) },
+            Command::Weigh { node, weight: 300 },
+            Command::Attract { slots: vec![(Slot(1), SlotGeneration(3), node)] },
+            Command::Forsake { slots: vec![(Slot(1), SlotGeneration(4))] },
             Command::Drain { node, incarnation },
             Command::EndSession { session, home: HomeGeneration(3), why: EndWhy::Forced },
             Command::Evict { node, incarnation },
@@ -224,6 +241,7 @@ mod tests {
             assert_eq!(decode_state(&encode_state(&state)).unwrap(), state);
         }
         assert!(state.sessions.len() == 1 && state.spaces.len() == 3 && state.closing.len() == 1);
+        assert_eq!(state.places.len(), 1);
     }
 
     #[test]

@@ -129,6 +129,17 @@ impl<K: Code + Ord, V: Code> Code for BTreeMap<K, V> {
     }
 }
 
+impl<A: Code, B: Code> Code for (A, B) {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+        self.1.put(out);
+    }
+
+    fn take(from: &mut Reader<'_>) -> io::Result<(A, B)> {
+        Ok((A::take(from)?, B::take(from)?))
+    }
+}
+
 impl<A: Code, B: Code, C: Code> Code for (A, B, C) {
     fn put(&self, out: &mut Vec<u8>) {
         self.0.put(out);

@@ -29,8 +29,10 @@ impl Node {
     /// The next command of the log.
     pub(crate) fn on_committed(&mut self, now: Time, command: &Command) {
         let Some(member) = &mut self.member else { return };
+        member.settle_uses(command);
         match member.state.apply(command) {
             Ok(changes) => {
+                member.welcome_uses(now, command);
                 for change in changes {
                     self.on_change(now, change);
                 }

@@ -189,6 +189,7 @@ impl Node {
         let early = Early { from, key: (session, home, id), place: (slot, generation), op };
         let Some(Early { op, .. }) = self.set_aside(early) else { return };
         let Some(at) = self.guest_of(session, home) else { return };
+        self.note_use(now, from, slot, op);
         match &op {
             PeerOp::Lock(lock) => {
                 let Some(owner) = self.guest_owner(at) else { return };

@@ -12,6 +12,7 @@
 //! What the members agree on comes as commands (`directory.rs`, `epochs.rs`); how messages get across is in `link.rs` and
 //! `peers.rs`; when this node may act at all in `authority.rs`. Rules: CLUSTER in `docs/semantics.md`.
 
+mod affinity;
 mod asks;
 mod authority;
 mod check;
@@ -40,11 +41,12 @@ use lockstead_cluster::State;
 use lockstead_types::{
     ConnId, NodeId, SessionId, Slot, SpaceId, Time,
     peer::{HomeGeneration, Incarnation, PeerMessage, SlotGeneration},
+    space::slot_key,
 };
 
 use self::{
-    asks::Asks, forward::Forwards, guests::Guests, link::Link, peers::Peer, proposals::Proposals, recovery::Recoveries,
-    report::Reports, seal::Sealer, watchers::Watchers,
+    affinity::Uses, asks::Asks, forward::Forwards, guests::Guests, link::Link, peers::Peer, proposals::Proposals,
+    recovery::Recoveries, report::Reports, seal::Sealer, watchers::Watchers,
 };
 pub(crate) use self::{copies::Copies, directory::Arrival, forward::For};
 use crate::node::{Hashing, Node};
@@ -97,6 +99,7 @@ pub(crate) struct Member {
     pub(crate) asks: Asks,
     pub(crate) watchers: Watchers,
     pub(crate) sealer: Sealer,
+    pub(crate) uses: Uses,
 }
 
 impl Member {
@@ -125,6 +128,7 @@ impl Member {
             arrivals: BTreeMap::new(),
             asks: Asks::default(),
             watchers: Watchers::default(),
+            uses: Uses::default(),
         }
     }
 
@@ -134,7 +138,8 @@ impl Member {
         let waits = self.acting.then(|| self.forwards.next_timer()).flatten();
         let greetings = self.peers.values().filter_map(Peer::due).min();
         let more = (self.reports.are_due() || (self.pausing && self.acting)).then_some(Time::ZERO);
-        [more, links, lapse, waits, greetings, self.proposals.next_timer()].into_iter().flatten().min()
+        let uses = self.acting.then(|| self.uses.next_timer()).flatten();
+        [more, links, lapse, waits, greetings, uses, self.proposals.next_timer()].into_iter().flatten().min()
     }
 }
 
@@ -169,7 +174,8 @@ impl Node {
 
     pub(crate) fn slot_of(&self, space: SpaceId, name: &[u8]) -> Option<Slot> {
         let state = &self.member.as_ref()?.state;
-        (!state.slots.is_empty()).then(|| Slot::of(state.seed, space, name))
+        let levels = self.table.space(space).map_or(0, |known| known.levels);
+        (!state.slots.is_empty()).then(|| Slot::of(state.seed, space, slot_key(name, levels)))
     }
 
     /// Whether this node is master of a slot under this generation.

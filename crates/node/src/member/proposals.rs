@@ -18,6 +18,10 @@ pub(crate) enum Subject {
     Session(SessionId),
     /// A session's request about lockspaces.
     Request(u32, RequestId),
+    /// Slots that go to who uses them.
+    Attract,
+    /// Slots that are used no more.
+    Forsake,
 }
 
 pub(crate) struct Proposals {

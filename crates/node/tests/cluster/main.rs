@@ -3,6 +3,8 @@
 
 mod doubts;
 mod locks;
+mod moves;
+mod placing;
 mod recovery;
 mod rig;
 mod rules;

@@ -4,7 +4,7 @@ use lockstead_types::{
     ModeTable,
     limits::VALUE_BYTES_CEILING,
     mode::{ModeSpec, ModeTableSpec},
-    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
     tables::BUILT_IN,
 };
 use serde::{Deserialize, Serialize};
@@ -71,7 +71,13 @@ pub struct LockspaceConfig {
     pub victim: Option<String>,
     /// Bytes of value blocks; the limit where absent.
     pub value_bytes: Option<u32>,
+    /// By how many components of a name its slot is found, so that a tree stays on one master; 0, the whole name, where absent.
+    pub levels: Option<u8>,
+    /// `spread` (where absent) or `affinity`.
+    pub mastering: Option<String>,
 }
+
+const MASTERING: [(&str, Mastering); 2] = [("spread", Mastering::Spread), ("affinity", Mastering::Affinity)];
 
 const DEADLOCK: [(&str, DeadlockPolicy); 3] =
     [("detect", DeadlockPolicy::Detect), ("timeout", DeadlockPolicy::Timeout), ("no-wait", DeadlockPolicy::NoWait)];
@@ -165,6 +171,10 @@ impl LockspaceConfig {
             spec.victim = choose(&key("victim"), text, &VICTIM)?;
         }
         spec.value_bytes = self.value_bytes.unwrap_or(0);
+        spec.levels = self.levels.unwrap_or(0);
+        if let Some(text) = &self.mastering {
+            spec.mastering = choose(&key("mastering"), text, &MASTERING)?;
+        }
         Ok(spec)
     }
 
@@ -213,6 +223,8 @@ impl LockspaceConfig {
             deadlock: word(&DEADLOCK, &spec.deadlock),
             victim: word(&VICTIM, &spec.victim),
             value_bytes: Some(spec.value_bytes),
+            levels: Some(spec.levels).filter(|levels| *levels > 0),
+            mastering: word(&MASTERING, &spec.mastering).filter(|_| spec.mastering != Mastering::Spread),
         }
     }
 }

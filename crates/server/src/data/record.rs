@@ -170,7 +170,7 @@ fn read_body(body: &[u8]) -> Option<Entry> {
 mod tests {
     use super::*;
     use lockstead_types::{
-        space::{DeadlockPolicy, QueuePolicy, VictimPolicy},
+        space::{DeadlockPolicy, Mastering, QueuePolicy, VictimPolicy},
         tables::built_in,
     };
 
@@ -183,6 +183,8 @@ mod tests {
             deadlock: DeadlockPolicy::NoWait,
             victim: VictimPolicy::LowestPriority,
             value_bytes: 99,
+            levels: 3,
+            mastering: Mastering::Affinity,
             ..SpaceSpec::named("fair \"one\"\n")
         };
         let record = SessionRecord {

@@ -12,11 +12,11 @@ use lockstead_types::{
         Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{
-        Claim, ClusterOrder, ConvertRequest, LockRequest, MemberOrder, Op, OwnerRef, Query, ReleaseRequest, Target,
-        Wait,
+        Claim, ClusterOrder, ConvertRequest, LockRequest, MemberOrder, Op, OwnerRef, Query, ReleaseRequest, SlotRef,
+        Target, Wait,
     },
     slot::Slot,
-    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
 
 /// SplitMix64.
@@ -172,9 +172,12 @@ impl Rng {
 
     fn member_order(&mut self) -> MemberOrder {
         let node = NodeId(self.next() as u16);
-        match self.below(3) {
+        match self.below(6) {
             0 => MemberOrder::Drain(node),
             1 => MemberOrder::Remove(node),
+            2 => MemberOrder::Pin { slot: self.slot_ref(), node },
+            3 => MemberOrder::Unpin(self.slot_ref()),
+            4 => MemberOrder::Weigh { node, weight: self.n32() },
             _ => MemberOrder::Admit {
                 node,
                 identity: self.session().0,
@@ -185,6 +188,14 @@ impl Rng {
         }
     }
 
+    fn slot_ref(&mut self) -> SlotRef {
+        if self.yes() {
+            SlotRef::Number(Slot(self.below(4_096) as u16))
+        } else {
+            SlotRef::Name { space: self.space(), name: self.name().into() }
+        }
+    }
+
     fn member_row(&mut self) -> MemberRow {
         MemberRow {
             node: NodeId(self.next() as u16),
@@ -192,6 +203,8 @@ impl Rng {
             incarnation: self.n32(),
             weight: self.n32(),
             slots: self.n32(),
+            pinned: self.list(|r| Slot(r.below(4_096) as u16)),
+            used: self.n32(),
             sessions: self.n32(),
             identity: self.session().0,
             peer_address: self.string(),
@@ -311,6 +324,8 @@ impl Rng {
                 VictimPolicy::LowestPriority,
             ]),
             value_bytes: self.n32(),
+            levels: self.next() as u8,
+            mastering: self.pick(&[Mastering::Spread, Mastering::Affinity]),
         }
     }
 

@@ -10,11 +10,11 @@ use lockstead_types::{
         Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{
-        Claim, ClusterOrder, ConvertRequest, LockRequest, MemberOrder, Op, OwnerRef, Query, ReleaseRequest, Target,
-        Wait,
+        Claim, ClusterOrder, ConvertRequest, LockRequest, MemberOrder, Op, OwnerRef, Query, ReleaseRequest, SlotRef,
+        Target, Wait,
     },
     slot::Slot,
-    space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
     tables::built_in,
 };
 
@@ -69,6 +69,8 @@ fn space_specs() -> [SpaceSpec; 2] {
         deadlock: DeadlockPolicy::NoWait,
         victim: VictimPolicy::FewestLocks,
         value_bytes: 256,
+        levels: 2,
+        mastering: Mastering::Affinity,
     };
     [SpaceSpec::named("plain"), custom]
 }
@@ -139,12 +141,19 @@ fn requests() -> Vec<(&'static str, Op<'static>)> {
         ("cluster: drain", cluster_order(MemberOrder::Drain(NodeId(3)))),
         ("cluster: remove", cluster_order(MemberOrder::Remove(NodeId(3)))),
         ("cluster: admit", cluster_order(admit())),
+        ("cluster: pin", cluster_order(MemberOrder::Pin { slot: by_name(), node: NodeId(3) })),
+        ("cluster: unpin", cluster_order(MemberOrder::Unpin(SlotRef::Number(Slot(2_809))))),
+        ("cluster: weigh", cluster_order(MemberOrder::Weigh { node: NodeId(3), weight: 300 })),
     ]);
     ops
 }
 
 fn cluster_order(what: MemberOrder) -> Op<'static> {
     Op::Cluster(Box::new(ClusterOrder { what, reason: "new host".into() }))
+}
+
+fn by_name() -> SlotRef {
+    SlotRef::Name { space: SPACE, name: (*b"orders/7").into() }
 }
 
 fn admit() -> MemberOrder {
@@ -164,6 +173,8 @@ fn member_row() -> MemberRow {
         incarnation: 3,
         weight: 100,
         slots: 1_365,
+        pinned: vec![Slot(7), Slot(2_809)],
+        used: 12,
         sessions: 12,
         identity: SESSION.0,
         peer_address: "10.0.0.4:7601".into(),

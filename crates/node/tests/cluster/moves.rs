@@ -1,0 +1,129 @@
+//! A planned move takes everything along: who holds, who waits and in which order, orphans, value blocks; and holds up the moved
+//! slot alone.
+
+use lockstead_cluster::Command;
+use lockstead_types::{
+    Flags, NodeId, Slot, SpaceId,
+    message::{ClientMessage, ServerMessage},
+    reply::{Grant, Reply, Value},
+    request::{Claim, ConvertRequest, LockRequest, Op, Wait},
+};
+
+use crate::rig::{Client, Cluster, EX, PR, granted, is_queued, is_released, request};
+
+/// The slot of a name goes to a node.
+fn move_to(cluster: &mut Cluster, name: &[u8], to: u16) {
+    let slot = Slot::of(7, SpaceId(0), name);
+    let generation = cluster.state.slots[usize::from(slot.0)].generation;
+    cluster.apply(&Command::Move { slots: vec![(slot, generation, NodeId(to))] });
+    cluster.run();
+}
+
+fn master(cluster: &Cluster, name: &[u8]) -> u16 {
+    cluster.state.slots[usize::from(Slot::of(7, SpaceId(0), name).0)].master.0
+}
+
+/// Holds a name and leaves a value there: EX, then down to PR with it.
+fn writes(cluster: &mut Cluster, client: &mut Client, name: &[u8], value: &[u8]) -> Grant {
+    let held = cluster.ask(client, Op::Lock(LockRequest { flags: Flags::VALBLK, ..request(name, EX) }));
+    let lock = granted(&held).expect("free").lock;
+    let down = ConvertRequest { lock, mode: PR, wait: Wait::Never, flags: Flags::VALBLK, value: Some(value) };
+    granted(&cluster.ask(client, Op::Convert(down))).expect("down is always granted")
+}
+
+fn reads(told: &[ServerMessage]) -> Option<Value> {
+    told.iter().find_map(|m| match m {
+        ServerMessage::Reply { reply: Reply::Value(value), .. } => Some(value.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_move_keeps_queues_values_and_tokens() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b, mut c, mut d) = (cluster.open(1, 1), cluster.open(3, 2), cluster.open(2, 3), cluster.open(3, 4));
+    let held = writes(&mut cluster, &mut a, &name, b"state");
+    assert!(is_queued(&cluster.lock(&mut b, &name, EX)));
+    assert!(is_queued(&cluster.lock(&mut c, &name, PR)));
+    assert!(is_queued(&cluster.lock(&mut d, &name, EX)));
+    for to in [1, 3, 2, 3] {
+        move_to(&mut cluster, &name, to);
+        assert_eq!(master(&cluster, &name), to);
+    }
+    for client in [&b, &c, &d] {
+        assert_eq!(cluster.told(client.conn), [], "all wait on");
+    }
+    let told = cluster.ask(&mut a, Op::ReadValue(held.lock));
+    let value = reads(&told).unwrap_or_else(|| panic!("{told:?}"));
+    assert_eq!((&value.bytes[..], value.invalid), (&b"state"[..], false));
+    // In the order in which they came, with tokens that rise.
+    cluster.told(a.conn);
+    let mut newest = held.token;
+    let mut lock = held.lock;
+    let mut holder = a;
+    for next in [b, c, d] {
+        assert!(is_released(&cluster.release(&mut holder, lock)));
+        let grant = granted(&cluster.told(next.conn)).expect("its turn");
+        assert!(grant.token > newest);
+        (newest, lock, holder) = (grant.token, grant.lock, next);
+    }
+}
+
+#[test]
+fn a_move_keeps_orphans() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(3, 2));
+    let persistent = LockRequest { flags: Flags::PERSISTENT, ..request(&name, EX) };
+    let held = granted(&cluster.ask(&mut a, Op::Lock(persistent))).expect("free");
+    cluster.say(&a, ClientMessage::Goodbye);
+    move_to(&mut cluster, &name, 3);
+    move_to(&mut cluster, &name, 1);
+    assert!(is_queued(&cluster.lock(&mut b, &name, PR)), "it blocks on");
+    let mut c = cluster.open(2, 3);
+    let adopt = LockRequest { flags: Flags::ORPHAN, ..request(&name, EX) };
+    let adopted = granted(&cluster.ask(&mut c, Op::Lock(adopt))).expect("it is there");
+    assert!(adopted.token > held.token);
+    assert!(is_released(&cluster.release(&mut c, adopted.lock)));
+    assert!(granted(&cluster.told(b.conn)).is_some_and(|g| g.claim == Claim::Mode(PR)));
+}
+
+#[test]
+fn a_move_holds_up_the_moved_slot_alone() {
+    let mut cluster = Cluster::of(3);
+    let (name, beside, elsewhere) = (cluster.name_at(2), cluster.name_at(1), cluster.name_at(3));
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    let held = cluster.locked(&mut a, &name, EX);
+    // What one home has is still on its way to the new master.
+    cluster.cut.insert((3, 1));
+    move_to(&mut cluster, &name, 1);
+    for other in [&beside, &elsewhere] {
+        let grant = cluster.locked(&mut b, other, EX);
+        assert!(is_released(&cluster.release(&mut b, grant.lock)), "other slots of the new master, and of others");
+    }
+    assert!(is_released(&cluster.release(&mut a, held.lock)), "and releases are carried out");
+    assert!(is_queued(&cluster.lock(&mut a, &name, EX)), "nothing new in the slot");
+    cluster.join(3, 1);
+    assert!(granted(&cluster.told(a.conn)).is_some_and(|g| g.token > held.token));
+}
+
+#[test]
+fn a_move_keeps_a_conversion_that_waits() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b, mut c) = (cluster.open(1, 1), cluster.open(3, 2), cluster.open(2, 3));
+    let mine = cluster.locked(&mut a, &name, PR);
+    let other = cluster.locked(&mut b, &name, PR);
+    assert!(is_queued(&cluster.convert(&mut a, mine.lock, EX)));
+    assert!(is_queued(&cluster.lock(&mut c, &name, PR)), "behind the conversion");
+    move_to(&mut cluster, &name, 3);
+    move_to(&mut cluster, &name, 1);
+    assert_eq!((cluster.told(a.conn), cluster.told(c.conn)), (vec![], vec![]));
+    cluster.told(b.conn);
+    assert!(is_released(&cluster.release(&mut b, other.lock)));
+    let up = granted(&cluster.told(a.conn)).expect("converted");
+    assert_eq!((up.lock, up.claim), (mine.lock, Claim::Mode(EX)));
+    assert!(is_released(&cluster.release(&mut a, mine.lock)));
+    assert!(granted(&cluster.told(c.conn)).is_some());
+}
