@@ -97,14 +97,14 @@ fn a_slot_is_where_it_is_pinned_and_weights_count() {
         (seen["master"].as_u64().expect("a master"), seen["slot"].as_u64().expect("a slot"))
     };
     let (master, slot) = place(0);
-    let other = (master % 3 + 1).to_string();
-    let (code, text) = order(&cluster, &["pin", &other, "orders"]);
+    let other = master % 3 + 1;
+    let (code, text) = order(&cluster, &["pin", &other.to_string(), "orders"]);
     assert_eq!(code, Some(0), "{text}");
-    until("it goes there", LONG, || (place(1).0.to_string() == other).then_some(()));
+    until("it goes there", LONG, || (place(1).0 == other).then_some(()));
     let pinned = |row: &Value| row["pinned"].as_array().is_some_and(|slots| slots[..] == [Value::from(slot)]);
     let members = look(&cluster, 1, &["cluster", "status"]);
     let rows = members.as_array().expect("rows");
-    assert!(rows.iter().any(|row| row["node"].to_string() == other && pinned(row)), "{members}");
+    assert!(rows.iter().any(|row| row["node"] == other && pinned(row)), "{members}");
     let (code, text) = order(&cluster, &["unpin", "--slot", &slot.to_string()]);
     assert_eq!(code, Some(0), "{text}");
     let (code, text) = order(&cluster, &["unpin", "orders"]);

@@ -74,6 +74,9 @@ impl State {
             Command::Weigh { node, weight } => self.weigh(*node, *weight),
             Command::Attract { slots } => self.attract(slots),
             Command::Forsake { slots } => self.forsake(slots),
+            Command::Keep { space, slot, generation, name, kept } => {
+                self.keep(*space, (*slot, *generation), name, kept)
+            }
             Command::RaiseEpoch { by } => {
                 self.raise_epoch(*by)?;
                 Ok(vec![Change::Epoch { moved: Vec::new() }])
@@ -261,7 +264,7 @@ impl State {
             })
             .collect();
         self.forget_uses();
-        // [MEMBER-9] What belongs to one that is up goes there at once.
+        // [MEMBER-12] What belongs to one that is up goes there at once.
         let (placed, rest): (Vec<Slot>, Vec<Slot>) = free.into_iter().partition(|slot| self.place(*slot).is_some());
         let mut heirs: Vec<(Slot, NodeId)> = Vec::with_capacity(placed.len() + rest.len());
         heirs.extend(placed.into_iter().filter_map(|slot| Some((slot, self.place(slot)?))));

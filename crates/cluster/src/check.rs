@@ -104,7 +104,12 @@ impl State {
         ensure(names.len() == self.spaces.len(), || "two lockspaces have one name".into())?;
         ensure(names.contains(crate::directory::DEFAULT), || "there is no default lockspace".into())?;
         ensure(self.spaces.keys().all(|space| space.0 <= self.newest_space), || "a lockspace to come".into())?;
-        let known = self.space_nonces.keys().chain(&self.closing).all(|space| self.spaces.contains_key(space));
+        let known = self
+            .space_nonces
+            .keys()
+            .chain(&self.closing)
+            .chain(self.kept.keys())
+            .all(|space| self.spaces.contains_key(space));
         ensure(known, || "something is kept of a lockspace that is gone".into())
     }
 }

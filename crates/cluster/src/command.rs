@@ -8,6 +8,8 @@ use lockstead_types::{
     space::SpaceSpec,
 };
 
+use crate::kept::Kept;
+
 /// What a node is when it takes its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seat {
@@ -164,6 +166,19 @@ pub enum Command {
     Forsake {
         /// The slots; those that are elsewhere by now are left alone.
         slots: Vec<(Slot, SlotGeneration)>,
+    },
+    /// What is kept of a resource of a persistent lockspace, said by the master of its slot.
+    Keep {
+        /// The lockspace.
+        space: SpaceId,
+        /// The slot of the name.
+        slot: Slot,
+        /// The slot's generation; under another one somebody else knows better.
+        generation: SlotGeneration,
+        /// The resource.
+        name: Vec<u8>,
+        /// What is to be kept; nothing where it is all empty.
+        kept: Kept,
     },
     /// The epoch jumps, after an operator gave up the lost majority.
     RaiseEpoch {

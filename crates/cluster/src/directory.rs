@@ -4,7 +4,7 @@ use alloc::{vec, vec::Vec};
 
 use lockstead_types::{
     ModeTable, NodeId, SessionId, SpaceId, Span,
-    limits::VALUE_BYTES_CEILING,
+    limits::{PERSISTENT_VALUE_BYTES, VALUE_BYTES_CEILING},
     peer::{HomeGeneration, Incarnation},
     space::{ModeChoice, SpaceSpec},
     tables::built_in,
@@ -115,6 +115,7 @@ impl State {
         self.spaces.remove(&space);
         self.space_nonces.remove(&space);
         self.closing.remove(&space);
+        self.kept.remove(&space);
         Ok(vec![Change::SpaceDropped { space }])
     }
 
@@ -134,5 +135,6 @@ pub(crate) fn check_spec(spec: &SpaceSpec) -> Result<(), Refused> {
         ModeChoice::BuiltIn(name) => built_in(name).is_some(),
         ModeChoice::Custom(spec) => ModeTable::new(spec.clone()).is_ok(),
     };
-    if named && modes && spec.value_bytes <= VALUE_BYTES_CEILING { Ok(()) } else { Err(Refused::Invalid) }
+    let most = if spec.persistent { PERSISTENT_VALUE_BYTES } else { VALUE_BYTES_CEILING };
+    if named && modes && spec.value_bytes <= most { Ok(()) } else { Err(Refused::Invalid) }
 }

@@ -65,7 +65,7 @@ impl State {
     }
 
     fn level(&self, shares: &Shares, most: usize) -> Vec<(Slot, SlotGeneration, NodeId)> {
-        // [MEMBER-9] What belongs to somebody counts as part of its share, and goes there first.
+        // [MEMBER-12] What belongs to somebody counts as part of its share, and goes there first.
         let placed: BTreeMap<Slot, NodeId> = self.places.keys().filter_map(|s| Some((*s, self.place(*s)?))).collect();
         let homeward = placed
             .iter()

@@ -1,6 +1,7 @@
 //! The state all nodes share.
 
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
     string::String,
     vec::Vec,
@@ -12,6 +13,8 @@ use lockstead_types::{
     slot::SlotSet,
     space::SpaceSpec,
 };
+
+use crate::kept::Kept;
 
 /// What the cluster agrees on.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -44,6 +47,8 @@ pub struct State {
     pub sessions: BTreeMap<SessionId, SessionEntry>,
     /// The largest lease ever granted.
     pub ttl_max: Span,
+    /// What is kept of resources of persistent lockspaces.
+    pub kept: BTreeMap<SpaceId, BTreeMap<Box<[u8]>, Kept>>,
 }
 
 /// A member.

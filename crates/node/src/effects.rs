@@ -44,6 +44,7 @@ impl WaitEnd {
 impl Node {
     /// Tells on all effects, also those that the telling causes: a grant may let an all-or-nothing request go on.
     pub(crate) fn tell_effects(&mut self, now: Time) {
+        self.keep_changes(now);
         while !self.fx.is_empty() {
             let mut batch = core::mem::replace(&mut self.fx, core::mem::take(&mut self.spare));
             for effect in batch.drain(..) {

@@ -13,7 +13,7 @@ use alloc::{
 use lockstead_table::Space;
 use lockstead_types::{
     LimitName, ModeTable, RequestId, SpaceId, Time,
-    limits::VALUE_BYTES_CEILING,
+    limits::{PERSISTENT_VALUE_BYTES, VALUE_BYTES_CEILING},
     name::escape,
     refusal::Refusal,
     reply::{Reply, SpaceInfo},
@@ -142,7 +142,8 @@ impl Node {
         if spec.name.is_empty() || !spec.name.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(Refusal::Invalid);
         }
-        if spec.value_bytes > VALUE_BYTES_CEILING {
+        let most = if spec.persistent { PERSISTENT_VALUE_BYTES } else { VALUE_BYTES_CEILING };
+        if spec.value_bytes > most {
             return Err(Refusal::TooLong);
         }
         let modes = match &spec.modes {
@@ -151,8 +152,13 @@ impl Node {
         };
         let value_bytes = if spec.value_bytes == 0 { self.config.limits.value_bytes } else { spec.value_bytes };
         let (policy, deadlock, victim) = (spec.policy, spec.deadlock, spec.victim);
-        let levels = spec.levels;
-        Ok(Space { modes: Arc::new(modes), policy, deadlock, victim, value_bytes, levels })
+        // [PERSIST-4] A node alone has nobody who keeps it.
+        if spec.persistent && !self.is_member() {
+            return Err(Refusal::Invalid);
+        }
+        let (levels, persistent) = (spec.levels, spec.persistent);
+        let value_bytes = if persistent { value_bytes.min(PERSISTENT_VALUE_BYTES) } else { value_bytes };
+        Ok(Space { modes: Arc::new(modes), policy, deadlock, victim, value_bytes, levels, persistent })
     }
 
     pub(crate) fn on_space_drop(&mut self, now: Time, at: u32, id: RequestId, name: &str, force: bool) {

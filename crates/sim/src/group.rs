@@ -61,7 +61,7 @@ impl Group {
         let seed = options.seed;
         let first = options.nodes.saturating_sub(options.late).max(1) as usize;
         let seats = (0..first).map(|node| seat(options, node, node as u128)).collect();
-        let form = Command::Form { seed, key: [7; 32], seats, spaces: Vec::new() };
+        let form = Command::Form { seed, key: [7; 32], seats, spaces: vec![options.space()] };
         let mut state = State::default();
         let formed = state.apply(&form);
         assert!(formed.is_ok(), "a cluster is formed: {formed:?}");

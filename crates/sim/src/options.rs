@@ -3,6 +3,8 @@
 
 use core::fmt;
 
+use lockstead_types::space::{Mastering, SpaceSpec};
+
 use crate::random::Random;
 
 macro_rules! faults {
@@ -157,6 +159,10 @@ pub struct Options {
     pub patience: u32,
     /// Which modes are asked for: all six, mostly shared, only exclusive.
     pub mix: Mix,
+    /// Whether the lockspace of a cluster is persistent.
+    pub persistent: bool,
+    /// Whether slots go to the nodes that use them.
+    pub affinity: bool,
     /// Of a thousand runs of a fault's mean time, how many strikes; 0 for never.
     pub rates: [u32; Fault::ALL.len()],
 }
@@ -205,11 +211,23 @@ impl Options {
             watchers: random.pick(&[0, 0, 1, 2]),
             patience: random.pick(&[300, 500, 1_500]),
             mix: random.pick(&[Mix::Six, Mix::Six, Mix::Shared, Mix::Exclusive]),
+            persistent: false,
+            affinity: false,
             rates: [0; Fault::ALL.len()],
         };
         options.locals = if random.chance(400) { random.between(1, u64::from(options.clients)) as u32 } else { 0 };
         options.draw_faults(random);
+        // Chance of its own: what came before it is drawn as ever.
+        let random = &mut Random::new(seed, 0x05fa_ce00);
+        options.persistent = !options.alone && random.chance(200);
+        options.affinity = !options.alone && random.chance(200);
         options
+    }
+
+    /// The lockspace all clients use, where it is agreed on.
+    pub(crate) fn space(&self) -> SpaceSpec {
+        let mastering = if self.affinity { Mastering::Affinity } else { Mastering::Spread };
+        SpaceSpec { mastering, persistent: self.persistent, ..SpaceSpec::named("default") }
     }
 
     fn draw_faults(&mut self, random: &mut Random) {
@@ -293,6 +311,14 @@ impl Options {
                 self.witness = number > 0;
                 return Ok(());
             }
+            "persistent" => {
+                self.persistent = number > 0;
+                return Ok(());
+            }
+            "affinity" => {
+                self.affinity = number > 0;
+                return Ok(());
+            }
             _ => return Err(format!("no option `{name}`")),
         };
         *place = number;
@@ -315,6 +341,11 @@ impl fmt::Display for Options {
             " think={think} hold={hold} depth={depth} credit={credit} waiters={waiters} turn={turn} lazy={lazy}"
         )?;
         write!(f, " convert={convert} values={values} watchers={watchers} patience={patience} mix={mix:?}")?;
+        for (on, what) in [(self.persistent, "persistent"), (self.affinity, "affinity")] {
+            if on {
+                write!(f, " {what}=1")?;
+            }
+        }
         for fault in Fault::ALL.iter().filter(|fault| self.has(**fault)) {
             write!(f, " {}={}", fault.text(), self.rates[*fault as usize])?;
         }

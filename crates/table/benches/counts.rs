@@ -53,7 +53,10 @@ impl Run {
         let mut table = Table::new(Limits::default(), 1, 7);
         let modes = Arc::new(built_in("vms").expect("built in"));
         let (policy, deadlock, victim) = (QueuePolicy::Vms, DeadlockPolicy::Detect, VictimPolicy::Requester);
-        table.add_space(SpaceId(0), Space { modes, policy, deadlock, victim, value_bytes: 64, levels: 0 });
+        table.add_space(
+            SpaceId(0),
+            Space { modes, policy, deadlock, victim, value_bytes: 64, levels: 0, persistent: false },
+        );
         let owner = table.add_owner();
         let mut run = Run { table, owner, effects: Vec::with_capacity(64) };
         // The first lock makes room that later ones find.

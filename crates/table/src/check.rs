@@ -252,7 +252,15 @@ mod tests {
         let (policy, victim) = (QueuePolicy::Vms, VictimPolicy::Requester);
         table.add_space(
             SpaceId(0),
-            Space { modes, policy, deadlock: DeadlockPolicy::Detect, victim, value_bytes: 0, levels: 0 },
+            Space {
+                modes,
+                policy,
+                deadlock: DeadlockPolicy::Detect,
+                victim,
+                value_bytes: 0,
+                levels: 0,
+                persistent: false,
+            },
         );
         table
     }

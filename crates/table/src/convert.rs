@@ -227,6 +227,7 @@ impl Table {
         let Some(null) = self.space_of(self.locks[l].resource).null.filter(|n| *n != old) else { return false };
         self.remove_held(l, old);
         self.locks[l].mode = null;
+        self.touch(self.locks[l].resource);
         self.add_held(l, null);
         true
     }

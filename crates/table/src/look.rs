@@ -128,7 +128,12 @@ impl Table {
         max: usize,
         who: &dyn Fn(OwnerId) -> Holder,
     ) -> Option<ResourceDetail> {
-        let index = self.find_resource(self.spaces.find(space)?, name).0.filter(|r| !self.resources[*r].is_empty())?;
+        let index = self.find_resource(self.spaces.find(space)?, name).0?;
+        if self.resources[index].is_empty()
+            && !(self.space_of(index).space.persistent && self.outlives_its_locks(index))
+        {
+            return None;
+        }
         let (converting, waiting) = self.queue(index).map_or((0, 0), |q| (q.converting, q.waiting));
         let granted = self.resources[index].holders - converting;
         // [WIRE-8] A hundred thousand may wait here; whoever looks must not keep them waiting longer.

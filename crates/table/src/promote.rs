@@ -212,7 +212,7 @@ impl Table {
     }
 
     /// The mode a lock holds. One that has just left CONVERTING, and is in no queue, still holds.
-    fn holds(&self, l: u32) -> Option<Mode> {
+    pub(crate) fn holds(&self, l: u32) -> Option<Mode> {
         let lock = &self.locks[l];
         let holds = lock.is_held() || (lock.state == State::Vacant && self.token(l) != Default::default());
         holds.then_some(lock.mode)

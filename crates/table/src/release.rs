@@ -157,8 +157,8 @@ impl Table {
 
     /// Whether it is the last lock of its resource, so that the value block goes with it.
     fn is_last(&self, l: u32) -> bool {
-        let resource = &self.resources[self.locks[l].resource];
-        let alone = resource.holders == 1 && self.queue(self.locks[l].resource).is_none();
-        alone && !self.is_frozen_at(self.locks[l].resource)
+        let at = self.locks[l].resource;
+        let alone = self.resources[at].holders == 1 && self.queue(at).is_none();
+        alone && !self.is_frozen_at(at) && !self.space_of(at).space.persistent
     }
 }

@@ -78,7 +78,9 @@ impl Table {
             // From here on the value block is what it is, however it was learnt.
             self.extras[place].credit = Credit::Here;
             if self.resources[resource].is_empty() {
-                self.free_resource(resource);
+                if !self.outlives_its_locks(resource) {
+                    self.free_resource(resource);
+                }
             } else if self.queue(resource).is_some() {
                 self.serve_thawed(&mut call, resource);
             }
@@ -191,7 +193,12 @@ impl Table {
     /// Whether a resource on which no lock is left stays until the thaw: its value block is known, and others may yet say that
     /// they have locks on it ([SLOT-7]).
     pub(crate) fn outlives_its_locks(&self, resource: u32) -> bool {
-        let known = self.extra(resource).is_some_and(|e| e.value.is_some() || e.credit > Credit::Nothing);
-        (known || self.resources[resource].doubtful) && self.is_frozen_at(resource)
+        let extra = self.extra(resource);
+        let known = extra.is_some_and(|e| e.value.is_some() || e.credit > Credit::Nothing);
+        // [PERSIST-1]
+        let value = extra.and_then(|e| e.value.as_ref());
+        let kept = value.is_some_and(|value| value.invalid || !value.bytes.is_empty());
+        ((known || self.resources[resource].doubtful) && self.is_frozen_at(resource))
+            || (kept && self.space_of(resource).space.persistent)
     }
 }

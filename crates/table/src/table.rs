@@ -56,6 +56,8 @@ pub struct Table {
     /// Resources whose value block came to be in doubt while their slot is frozen. Some may be gone, or no longer in doubt.
     pub(crate) doubted: Vec<u32>,
     pub(crate) slot_seed: u64,
+    /// Resources of persistent lockspaces of which something changed.
+    pub(crate) touched: Vec<(SpaceId, Box<[u8]>)>,
     pub(crate) watching: bool,
     pub(crate) grant_times: GrantTimes,
 }
@@ -134,6 +136,7 @@ impl Table {
             frozen: None,
             doubted: Vec::new(),
             slot_seed: 0,
+            touched: Vec::new(),
             watching: false,
             grant_times: GrantTimes::new(),
         }

@@ -1,10 +1,10 @@
 //! The value block: which way it moves with a grant or release, and whether it is to be trusted.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 
-use lockstead_types::{Flags, LockId, Mode, ModeTable, Refusal, reply::Value};
+use lockstead_types::{Flags, LockId, Mode, ModeTable, Refusal, SpaceId, reply::Value};
 
-use crate::{OwnerId, Table, resource::Credit};
+use crate::{OwnerId, Table, resource::Credit, store::Ring};
 
 /// Which way a value block moves.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -83,6 +83,7 @@ impl Table {
         flags: Flags,
         value: Option<Box<[u8]>>,
     ) -> Option<Value> {
+        self.touch(resource);
         // Most requests have nothing to do with value blocks.
         if value.is_none() && !flags.has(Flags::VALBLK) && !flags.has(Flags::IVVALBLK) {
             return None;
@@ -102,6 +103,7 @@ impl Table {
                     let extra = self.extra_mut(resource);
                     extra.value = Some(Value { bytes, invalid: false });
                     extra.credit = Credit::Here;
+                    self.touch(resource);
                 }
                 None
             }
@@ -114,6 +116,7 @@ impl Table {
         let extra = self.extra_mut(resource);
         extra.value.get_or_insert_default().invalid = true;
         extra.credit = Credit::Here;
+        self.touch(resource);
     }
 
     /// Notes that a resource was somewhere else before: a value block of which nothing is known is invalid.
@@ -132,7 +135,40 @@ impl Table {
         if credit > extra.credit {
             extra.value = Some(value.clone());
             extra.credit = credit;
+            self.touch(resource);
         }
+    }
+
+    /// Notes that what is to be kept of a resource may have changed. Nearly always its lockspace keeps nothing: one test.
+    pub(crate) fn touch(&mut self, resource: u32) {
+        let space = self.space_of(resource);
+        if space.space.persistent {
+            let place = (space.id, self.name_of(resource).into());
+            self.touched.push(place);
+        }
+    }
+
+    /// Whether [`Table::take_touched`] has something.
+    #[must_use]
+    pub fn has_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// The resources of persistent lockspaces that changed since this was last asked; some more than once, some in vain.
+    pub fn take_touched(&mut self) -> Vec<(SpaceId, Box<[u8]>)> {
+        core::mem::take(&mut self.touched)
+    }
+
+    /// The value block of a resource, and whether a lock is held on it in a mode that writes. Empty, valid and no where it is not
+    /// there.
+    #[must_use]
+    pub fn value_and_writer(&self, space: SpaceId, name: &[u8]) -> (Value, bool) {
+        let found = self.spaces.find(space).and_then(|index| self.find_resource(index, name).0);
+        let Some(resource) = found else { return (Value::default(), false) };
+        let modes = self.modes_of(resource);
+        let writes = |l: u32| self.holds(l).is_some_and(|mode| modes.writes(mode));
+        let written = [Ring::Granted, Ring::Converting].into_iter().any(|ring| self.ring(resource, ring).any(writes));
+        (self.value(resource), written)
     }
 
     /// Whether nobody can write the value block beside a holder of this mode, whoever of the two came first.

@@ -91,6 +91,7 @@ impl Table {
         };
         self.link_before(ring, l, at);
         self.owners.link(&mut self.locks, l);
+        self.touch(resource);
         if state == State::Granted {
             self.granted += 1;
             return;
@@ -115,6 +116,7 @@ impl Table {
     pub(crate) fn leave(&mut self, l: u32) -> Option<Wait> {
         let (resource, state) = (self.locks[l].resource, self.locks[l].state);
         self.owners.unlink(&mut self.locks, l, state != State::Granted);
+        self.touch(resource);
         if state == State::Granted {
             self.unlink(Ring::Granted, l);
             self.granted -= 1;

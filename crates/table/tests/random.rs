@@ -121,7 +121,15 @@ impl World {
                 VictimPolicy::LowestPriority,
             ];
             let victim = dice.pick(&victims);
-            let space = Space { modes: Arc::clone(&modes), policy, deadlock, victim, value_bytes: 0, levels: 0 };
+            let space = Space {
+                modes: Arc::clone(&modes),
+                policy,
+                deadlock,
+                victim,
+                value_bytes: 0,
+                levels: 0,
+                persistent: false,
+            };
             table.add_space(SpaceId(n), space);
             spaces.push((SpaceId(n), modes, fair));
         }

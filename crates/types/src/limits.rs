@@ -6,6 +6,8 @@ use crate::time::Span;
 
 /// The hard ceiling of a value block in bytes, whatever a lockspace asks for.
 pub const VALUE_BYTES_CEILING: u32 = 65_536;
+/// No value block of a persistent lockspace is longer: every member has each on its disk.
+pub const PERSISTENT_VALUE_BYTES: u32 = 1_024;
 /// The hard ceiling of a resource name in bytes.
 pub const NAME_BYTES_CEILING: u32 = 4_096;
 

@@ -24,6 +24,8 @@ pub struct SpaceSpec {
     pub levels: u8,
     /// Where slots with its names go.
     pub mastering: Mastering,
+    /// Whether value blocks outlive every holder and every node. Of a cluster only.
+    pub persistent: bool,
 }
 
 impl SpaceSpec {
@@ -39,6 +41,7 @@ impl SpaceSpec {
             value_bytes: 0,
             levels: 0,
             mastering: Mastering::Spread,
+            persistent: false,
         }
     }
 }

@@ -182,6 +182,7 @@ record!(SpaceSpec {
     value_bytes: u32,
     levels: u8,
     mastering: Mastering,
+    persistent: bool,
 });
 choice!(ModeChoice, "choice of modes" { 0 = BuiltIn(name), 1 = Custom(spec) });
 choice!(QueuePolicy, "queue policy" { 0 = Vms, 1 = Fair { overtakes, ageing } });

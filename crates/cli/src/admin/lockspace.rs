@@ -76,6 +76,9 @@ struct CreateArgs {
     /// In a cluster, which node masters its names
     #[arg(long, value_enum, default_value = "spread")]
     mastering: MasteringArg,
+    /// In a cluster, keep value blocks whoever dies: grants of writing modes, and what ends them, are told once the members have agreed on it
+    #[arg(long)]
+    persistent: bool,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -185,6 +188,7 @@ async fn ls(args: &LsArgs) -> Outcome {
                 ">VALUE BYTES",
                 ">LEVELS",
                 "MASTERING",
+                "PERSISTENT",
             ]);
             for (_, spec) in &spaces {
                 table.row(row(spec));
@@ -212,7 +216,17 @@ async fn show(args: &ShowArgs) -> Outcome {
         },
         || {
             let cells = row(&spec);
-            let heads = ["lockspace", "modes", "policy", "deadlock", "victim", "value bytes", "levels", "mastering"];
+            let heads = [
+                "lockspace",
+                "modes",
+                "policy",
+                "deadlock",
+                "victim",
+                "value bytes",
+                "levels",
+                "mastering",
+                "persistent",
+            ];
             let facts: String = heads.iter().zip(cells).map(|(head, cell)| format!("{head:12} {cell}\n")).collect();
             format!("{facts}\nMay the mode on the left be granted beside the one above?\n\n{}", matrix(space.modes()))
         },
@@ -255,6 +269,7 @@ impl CreateArgs {
                 MasteringArg::Spread => Mastering::Spread,
                 MasteringArg::Affinity => Mastering::Affinity,
             },
+            persistent: self.persistent,
         }
     }
 }
@@ -276,6 +291,7 @@ fn row(spec: &SpaceSpec) -> Vec<String> {
         value_bytes,
         spec.levels.to_string(),
         json::mastering(spec.mastering).to_owned(),
+        if spec.persistent { "yes" } else { "no" }.to_owned(),
     ]
 }
 

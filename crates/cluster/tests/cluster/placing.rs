@@ -1,7 +1,7 @@
 //! Slots that belong to one member, and shares that change.
 
-use lockstead_cluster::{Command, Refused, Steward, StewardConfig};
-use lockstead_types::{NodeId, Slot, Span, Time, peer::SlotGeneration};
+use lockstead_cluster::{Command, Kept, Refused, Steward, StewardConfig};
+use lockstead_types::{NodeId, Slot, SpaceId, Span, Time, peer::SlotGeneration, space::SpaceSpec};
 
 use crate::{
     spread::settle,
@@ -150,4 +150,28 @@ fn the_steward_moves_places_in_small_batches_too() {
     let mut steward = Steward::new(StewardConfig::default(), now);
     let commands = steward.poll(now, &group.state);
     assert!(matches!(&commands[..], [Command::Move { slots }] if slots.len() == 64), "{}", commands.len());
+}
+
+#[test]
+fn only_the_slots_master_says_what_is_kept() {
+    let mut group = Group::up(&[1, 1]);
+    let spec = SpaceSpec { persistent: true, ..SpaceSpec::named("kept") };
+    group.must(&Command::CreateSpace { spec, nonce: 1 });
+    let space = SpaceId(group.state.newest_space);
+    let now = generation(&group, 7);
+    let keep = |space, generation, value: &[u8]| Command::Keep {
+        space,
+        slot: Slot(7),
+        generation,
+        name: b"disk".to_vec(),
+        kept: Kept { value: value.to_vec(), ..Kept::default() },
+    };
+    group.must(&keep(space, now, b"state"));
+    assert_eq!(group.state.kept[&space][&b"disk"[..]].value, b"state");
+    let older = SlotGeneration(now.0 - 1);
+    assert_eq!(group.try_apply(&keep(space, older, b"old")), Err(Refused::Outdated));
+    assert_eq!(group.try_apply(&keep(SpaceId(0), now, b"x")), Err(Refused::Invalid), "it keeps nothing");
+    assert_eq!(group.try_apply(&keep(space, now, &[0; 1_025])), Err(Refused::Invalid));
+    group.must(&keep(space, now, b""));
+    assert!(group.state.kept.is_empty(), "nothing is to be kept");
 }

@@ -1,6 +1,6 @@
 //! Any sequence of commands, with the state proven after each, and the same on two nodes.
 
-use lockstead_cluster::{Command, EndWhy, State};
+use lockstead_cluster::{Command, EndWhy, Kept, State};
 use lockstead_types::{
     NodeId, SessionId, Slot, SpaceId, Span,
     peer::{HomeGeneration, Incarnation, SlotGeneration},
@@ -91,14 +91,28 @@ fn draw(chance: &mut Chance, state: &State) -> Command {
         15 => {
             let slot = Slot(chance.below(40) as u16);
             let generation = SlotGeneration(chance.about(state.master(slot).map_or(0, |now| now.generation.0)));
-            match chance.below(3) {
+            match chance.below(5) {
+                1 | 2 => {
+                    let kept = Kept {
+                        value: vec![1; chance.below(3) as usize],
+                        dubious: chance.below(2) == 0,
+                        written: false,
+                    };
+                    Command::Keep {
+                        space: SpaceId(chance.below(4) as u32),
+                        slot,
+                        generation,
+                        name: b"n".to_vec(),
+                        kept,
+                    }
+                }
                 0 => Command::Forsake { slots: vec![(slot, generation)] },
                 _ => Command::Attract { slots: vec![(slot, generation, node)] },
             }
         }
         _ => match chance.below(3) {
             0 => Command::CreateSpace {
-                spec: SpaceSpec::named(&format!("space-{}", chance.below(5))),
+                spec: SpaceSpec { persistent: true, ..SpaceSpec::named(&format!("space-{}", chance.below(5))) },
                 nonce: chance.below(3),
             },
             1 => Command::DropSpace { space: SpaceId(chance.below(6) as u32), force: chance.below(2) == 0 },

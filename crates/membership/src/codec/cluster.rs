@@ -2,7 +2,9 @@
 
 use std::io;
 
-use lockstead_cluster::{Command, EndWhy, Member, MemberState, Place, PlaceWhy, Seat, SessionEntry, SlotEntry, State};
+use lockstead_cluster::{
+    Command, EndWhy, Kept, Member, MemberState, Place, PlaceWhy, Seat, SessionEntry, SlotEntry, State,
+};
 use lockstead_types::{
     NodeId, SessionId, Slot, SpaceId, Span,
     mode::{ModeSpec, ModeTableSpec},
@@ -86,10 +88,11 @@ impl Code for Span {
 }
 
 record!(Seat { node, identity, peer_address, client_address, weight });
-record!(SpaceSpec { name, modes, policy, deadlock, victim, value_bytes, levels, mastering });
+record!(SpaceSpec { name, modes, policy, deadlock, victim, value_bytes, levels, mastering, persistent });
 record!(ModeTableSpec { name, modes, relation, shortcuts });
 record!(ModeSpec { name, aliases, writes });
 record!(Member { identity, incarnation, nonce, state, weight, peer_address, client_address });
+record!(Kept { value, dubious, written });
 record!(Place { node, why });
 record!(SlotEntry { master, incarnation, generation });
 record!(SessionEntry { home, incarnation, generation, ttl, principal, local });
@@ -108,6 +111,7 @@ record!(State {
     closing,
     sessions,
     ttl_max,
+    kept,
 });
 
 choice!(MemberState { 0 Down {} 1 Up {} 2 Draining {} });
@@ -160,6 +164,7 @@ choice!(Command {
     15 Weigh { node, weight }
     16 Attract { slots }
     17 Forsake { slots }
+    18 Keep { space, slot, generation, name, kept }
 });
 
 #[cfg(test)]
@@ -188,6 +193,7 @@ mod tests {
             victim: VictimPolicy::LowestPriority,
             levels: 1,
             mastering: Mastering::Affinity,
+            persistent: true,
             ..SpaceSpec::named("own")
         };
         vec![
@@ -218,6 +224,13 @@ mod tests {
             Command::CreateSpace { spec: custom, nonce: 8 },
             Command::DropSpace { space: SpaceId(1), force: false },
             Command::Move { slots: vec![(Slot(1), SlotGeneration(2), node)] },
+            Command::Keep {
+                space: SpaceId(2),
+                slot: Slot(1),
+                generation: SlotGeneration(2),
+                name: b"orders".to_vec(),
+                kept: Kept { value: b"state".to_vec(), dubious: true, written: false },
+            },
             Command::Pin { slot: Slot(9), node },
             Command::Pin { slot: Slot(10), node },
             Command::Unpin { slot: Slot(10) },
@@ -241,7 +254,7 @@ mod tests {
             assert_eq!(decode_state(&encode_state(&state)).unwrap(), state);
         }
         assert!(state.sessions.len() == 1 && state.spaces.len() == 3 && state.closing.len() == 1);
-        assert_eq!(state.places.len(), 1);
+        assert_eq!((state.places.len(), state.kept.len()), (1, 1));
     }
 
     #[test]

@@ -129,6 +129,16 @@ impl<K: Code + Ord, V: Code> Code for BTreeMap<K, V> {
     }
 }
 
+impl Code for Box<[u8]> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.to_vec().put(out);
+    }
+
+    fn take(from: &mut Reader<'_>) -> io::Result<Box<[u8]>> {
+        Ok(Vec::<u8>::take(from)?.into())
+    }
+}
+
 impl<A: Code, B: Code> Code for (A, B) {
     fn put(&self, out: &mut Vec<u8>) {
         self.0.put(out);

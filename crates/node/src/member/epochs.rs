@@ -36,6 +36,7 @@ impl Node {
                 for change in changes {
                     self.on_change(now, change);
                 }
+                self.settle_keep(now, command, None);
                 match command {
                     order if is_order(order) => self.settle_cluster_order(order, None),
                     other => self.settle_space_command(other),
@@ -43,6 +44,7 @@ impl Node {
             }
             Err(why) => {
                 self.on_refused_command(now, command);
+                self.settle_keep(now, command, Some(why));
                 match command {
                     order if is_order(order) => self.settle_cluster_order(order, Some(why)),
                     other => self.on_refused_space_command(other, why),
@@ -105,6 +107,7 @@ impl Node {
         let lost: SlotSet = moved.iter().filter(|(_, node, i)| was_mine(*node, *i)).map(|(slot, ..)| *slot).collect();
         self.forget_places(moved);
         let given = self.give_up(now, &lost);
+        self.forget_kept(&lost);
         self.revise_recoveries(now, &lost);
         self.begin_recovery(now, gained, moved);
         self.end_stray_guests(now);

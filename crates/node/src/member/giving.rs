@@ -62,9 +62,8 @@ impl Node {
         // What it was still taking back itself it may not know whole: an empty value block there says nothing.
         let mut unsettled = self.member.as_ref().map(|m| m.recoveries.slots()).unwrap_or_default();
         unsettled.keep_only(slots);
-        let seed = self.member.as_ref().map_or(0, |m| m.state.seed);
         for resource in self.table.export_slots(now, slots) {
-            let slot = Slot::of(seed, resource.space, resource.name);
+            let Some(slot) = self.slot_of(resource.space, resource.name) else { continue };
             for lock in &resource.locks {
                 let Claimant::Orphan(session) = lock.whose else { continue };
                 let orphan = Orphan {

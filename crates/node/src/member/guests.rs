@@ -189,7 +189,7 @@ impl Node {
         let early = Early { from, key: (session, home, id), place: (slot, generation), op };
         let Some(Early { op, .. }) = self.set_aside(early) else { return };
         let Some(at) = self.guest_of(session, home) else { return };
-        self.note_use(now, from, slot, op);
+        self.note_use(now, from, slot, &op);
         match &op {
             PeerOp::Lock(lock) => {
                 let Some(owner) = self.guest_owner(at) else { return };
@@ -217,7 +217,7 @@ impl Node {
                     Err(why) => Reply::Refused(why),
                 };
                 if !*one_way {
-                    self.reply_guest(now, at, id, generation, 0, reply);
+                    self.reply_guest(now, at, id, (slot, generation), 0, reply);
                 }
             }
             PeerOp::Cancel(target) => {
@@ -225,12 +225,12 @@ impl Node {
                     Ok(()) => Reply::Cancelled,
                     Err(why) => Reply::Refused(why),
                 };
-                self.reply_guest(now, at, id, generation, 0, reply);
+                self.reply_guest(now, at, id, (slot, generation), 0, reply);
             }
             PeerOp::ReadValue(lock) => {
                 let Some(owner) = self.guest_owner(at) else { return };
                 let reply = self.table.read_value(owner, *lock).map_or_else(Reply::Refused, Reply::Value);
-                self.reply_guest(now, at, id, generation, 0, reply);
+                self.reply_guest(now, at, id, (slot, generation), 0, reply);
             }
         }
         self.tell_effects(now);
@@ -256,7 +256,7 @@ impl Node {
             Ok(Outcome::Demoted { held, why }) => (0, Reply::Demoted { held, why: Some(why) }),
             Err(why) => (0, Reply::Refused(why)),
         };
-        self.reply_guest(now, at, id, generation, ticket, reply);
+        self.reply_guest(now, at, id, (slot, generation), ticket, reply);
     }
 
     fn cancel_guest(&mut self, now: Time, at: u32, target: Target) -> Result<(), Refusal> {
@@ -281,7 +281,7 @@ impl Node {
             WaitEnd::Cancelled => Reply::Cancelled,
             WaitEnd::Demoted { held, why } => Reply::Demoted { held, why },
         };
-        self.reply_guest(now, at, id, generation, 0, reply);
+        self.reply_guest(now, at, id, (slot, generation), 0, reply);
     }
 
     pub(crate) fn notify_guest(&mut self, now: Time, at: u32, notice: Notice) {
@@ -293,7 +293,8 @@ impl Node {
         {
             return;
         }
-        self.send_peer(now, to, PeerMessage::Notice { session, home, notice });
+        let slot = self.slot_of_notice(&notice);
+        self.tell_home(now, slot, to, PeerMessage::Notice { session, home, notice });
     }
 
     fn reply_guest(
@@ -301,13 +302,14 @@ impl Node {
         now: Time,
         at: u32,
         id: RequestId,
-        generation: SlotGeneration,
+        (slot, generation): (Slot, SlotGeneration),
         ticket: u64,
         reply: Reply,
     ) {
         let Some(guest) = self.member.as_ref().and_then(|m| m.guests.get(at)) else { return };
         let (session, home, to) = (guest.session, guest.generation, guest.home);
-        self.send_peer(now, to, PeerMessage::Reply { session, home, id, generation, ticket, reply });
+        let slot = matches!(reply, Reply::Granted(_) | Reply::Released | Reply::Demoted { .. }).then_some(slot);
+        self.tell_home(now, slot, to, PeerMessage::Reply { session, home, id, generation, ticket, reply });
     }
 
     /// A session ends: its locks here are released.

@@ -22,6 +22,7 @@ mod epochs;
 mod forward;
 mod giving;
 mod guests;
+mod keep;
 mod link;
 mod peers;
 mod proposals;
@@ -45,8 +46,8 @@ use lockstead_types::{
 };
 
 use self::{
-    affinity::Uses, asks::Asks, forward::Forwards, guests::Guests, link::Link, peers::Peer, proposals::Proposals,
-    recovery::Recoveries, report::Reports, seal::Sealer, watchers::Watchers,
+    affinity::Uses, asks::Asks, forward::Forwards, guests::Guests, keep::Keeping, link::Link, peers::Peer,
+    proposals::Proposals, recovery::Recoveries, report::Reports, seal::Sealer, watchers::Watchers,
 };
 pub(crate) use self::{copies::Copies, directory::Arrival, forward::For};
 use crate::node::{Hashing, Node};
@@ -100,6 +101,7 @@ pub(crate) struct Member {
     pub(crate) watchers: Watchers,
     pub(crate) sealer: Sealer,
     pub(crate) uses: Uses,
+    pub(crate) keeping: Keeping,
 }
 
 impl Member {
@@ -129,6 +131,7 @@ impl Member {
             asks: Asks::default(),
             watchers: Watchers::default(),
             uses: Uses::default(),
+            keeping: Keeping::default(),
         }
     }
 

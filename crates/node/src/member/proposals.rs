@@ -22,6 +22,8 @@ pub(crate) enum Subject {
     Attract,
     /// Slots that are used no more.
     Forsake,
+    /// What is kept of a resource, by the number of the change.
+    Keep(u64),
 }
 
 pub(crate) struct Proposals {

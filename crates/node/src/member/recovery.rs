@@ -118,8 +118,10 @@ impl Node {
         let (complete, doubtful) = (SlotSet::EMPTY, Vec::new());
         let early = Vec::new();
         let recovery = Recovery { slots, homes, sessions, former, complete, doubtful, early, began: now };
+        let taken = recovery.slots.clone();
         member.recoveries.map.insert(member.state.epoch, recovery);
         self.counters.recoveries += 1;
+        self.restore_kept(&taken);
     }
 
     /// The epoch changed: slots may have gone on, members may have died before they reported.

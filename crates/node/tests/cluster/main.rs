@@ -4,6 +4,7 @@
 mod doubts;
 mod locks;
 mod moves;
+mod persist;
 mod placing;
 mod recovery;
 mod rig;

@@ -29,6 +29,8 @@ pub(crate) struct Cluster {
     /// Pairs between which nothing passes; what is sent waits.
     pub(crate) cut: BTreeSet<(u16, u16)>,
     held: Vec<(u16, ConnId, Envelope)>,
+    /// Proposals that are not agreed on yet, while nothing is.
+    stalled: Option<Vec<Command>>,
     /// Nodes that apply nothing for now, with what they miss.
     behind: BTreeMap<u16, Vec<Command>>,
     /// What is proposed gets lost for now.
@@ -69,6 +71,7 @@ impl Cluster {
             wires: BTreeMap::new(),
             cut: BTreeSet::new(),
             held: Vec::new(),
+            stalled: None,
             behind: BTreeMap::new(),
             losing: false,
             rows_a_turn,
@@ -159,6 +162,19 @@ impl Cluster {
         }
     }
 
+    /// Nothing is agreed on for now.
+    pub(crate) fn stall(&mut self) {
+        self.stalled = Some(Vec::new());
+    }
+
+    /// What was proposed meanwhile is agreed on.
+    pub(crate) fn go_on(&mut self) {
+        for command in self.stalled.take().unwrap_or_default() {
+            self.apply(&command);
+        }
+        self.run();
+    }
+
     /// A node applies commands late: from now on none.
     pub(crate) fn fall_behind(&mut self, node: u16) {
         self.behind.insert(node, Vec::new());
@@ -217,7 +233,10 @@ impl Cluster {
                 Output::Record(Record::Audit { text }) => self.audit.push(text),
                 Output::Close { .. } | Output::Record(_) => {}
                 Output::Propose(_) if self.losing => {}
-                Output::Propose(command) => self.apply(&command),
+                Output::Propose(command) => match &mut self.stalled {
+                    Some(waiting) => waiting.push(command),
+                    None => self.apply(&command),
+                },
                 Output::SendPeer { conn, envelope } => {
                     let Some((to, there)) = self.wires.get(&(node, conn)).copied() else { continue };
                     self.measure(&envelope);

@@ -40,6 +40,8 @@ fn lockspaces_come_and_go() {
     assert_eq!((found.modes.name.as_str(), found.value_bytes), ("vms", 64));
     assert_ne!(found.space, SpaceId(0));
     assert_eq!(rig.refused(&mut a, Op::SpaceCreate(SpaceSpec::named("jobs").into())), Refusal::Exists);
+    let kept = SpaceSpec { persistent: true, ..SpaceSpec::named("kept") };
+    assert_eq!(rig.refused(&mut a, Op::SpaceCreate(kept.into())), Refusal::Invalid, "nobody else would keep it");
     assert_eq!(rig.refused(&mut a, Op::SpaceDrop { name: "default", force: true }), Refusal::Invalid);
     assert_eq!(rig.refused(&mut a, Op::SpaceDrop { name: "none", force: true }), Refusal::NoLockspace);
     let held = rig.granted(&mut a, Op::Lock(LockRequest { space: found.space, ..request("x", EX, Wait::Never) }));

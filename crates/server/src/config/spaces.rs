@@ -75,6 +75,8 @@ pub struct LockspaceConfig {
     pub levels: Option<u8>,
     /// `spread` (where absent) or `affinity`.
     pub mastering: Option<String>,
+    /// Whether value blocks outlive every holder and every node; for members of a cluster.
+    pub persistent: Option<bool>,
 }
 
 const MASTERING: [(&str, Mastering); 2] = [("spread", Mastering::Spread), ("affinity", Mastering::Affinity)];
@@ -172,6 +174,7 @@ impl LockspaceConfig {
         }
         spec.value_bytes = self.value_bytes.unwrap_or(0);
         spec.levels = self.levels.unwrap_or(0);
+        spec.persistent = self.persistent.unwrap_or(false);
         if let Some(text) = &self.mastering {
             spec.mastering = choose(&key("mastering"), text, &MASTERING)?;
         }
@@ -224,6 +227,7 @@ impl LockspaceConfig {
             victim: word(&VICTIM, &spec.victim),
             value_bytes: Some(spec.value_bytes),
             levels: Some(spec.levels).filter(|levels| *levels > 0),
+            persistent: spec.persistent.then_some(true),
             mastering: word(&MASTERING, &spec.mastering).filter(|_| spec.mastering != Mastering::Spread),
         }
     }

@@ -185,6 +185,7 @@ mod tests {
             value_bytes: 99,
             levels: 3,
             mastering: Mastering::Affinity,
+            persistent: true,
             ..SpaceSpec::named("fair \"one\"\n")
         };
         let record = SessionRecord {

@@ -326,6 +326,7 @@ impl Rng {
             value_bytes: self.n32(),
             levels: self.next() as u8,
             mastering: self.pick(&[Mastering::Spread, Mastering::Affinity]),
+            persistent: self.yes(),
         }
     }
 

@@ -71,6 +71,7 @@ fn space_specs() -> [SpaceSpec; 2] {
         value_bytes: 256,
         levels: 2,
         mastering: Mastering::Affinity,
+        persistent: true,
     };
     [SpaceSpec::named("plain"), custom]
 }

@@ -1,0 +1,169 @@
+//! Persistent lockspaces: value blocks outlive every holder and every node, and nobody is told what might be forgotten.
+
+use lockstead_cluster::{Command, EndWhy};
+use lockstead_types::{
+    Flags, NodeId, Slot, SpaceId,
+    message::{ClientMessage, ServerMessage},
+    reply::{Grant, Reply, Value},
+    request::{ConvertRequest, LockRequest, Op, ReleaseRequest, Wait},
+    space::SpaceSpec,
+};
+
+use crate::rig::{Client, Cluster, EX, PR, granted, is_queued, is_released, refusal, request};
+
+const NAME: &[u8] = b"disk";
+
+fn persistent(cluster: &mut Cluster) -> SpaceId {
+    let mut client = cluster.open(1, 1_000);
+    let spec = SpaceSpec { persistent: true, ..SpaceSpec::named("kept") };
+    let told = cluster.ask(&mut client, Op::SpaceCreate(Box::new(spec)));
+    cluster.say(&client, ClientMessage::Goodbye);
+    match &told[..] {
+        [ServerMessage::Reply { reply: Reply::Space(info), .. }] => info.space,
+        _ => panic!("{told:?}"),
+    }
+}
+
+fn lock(cluster: &mut Cluster, client: &mut Client, space: SpaceId, mode: lockstead_types::Mode) -> Vec<ServerMessage> {
+    cluster.ask(client, Op::Lock(LockRequest { space, flags: Flags::VALBLK, ..request(NAME, mode) }))
+}
+
+fn locked(cluster: &mut Cluster, client: &mut Client, space: SpaceId, mode: lockstead_types::Mode) -> Grant {
+    let told = lock(cluster, client, space, mode);
+    granted(&told).unwrap_or_else(|| panic!("{told:?}"))
+}
+
+fn leave(cluster: &mut Cluster, client: &mut Client, grant: &Grant, value: Option<&[u8]>) {
+    let release = ReleaseRequest { lock: grant.lock, flags: Flags::VALBLK, value };
+    assert!(is_released(&cluster.ask(client, Op::Release { release, one_way: false })));
+}
+
+fn value(text: &[u8], invalid: bool) -> Option<Value> {
+    Some(Value { bytes: text.into(), invalid })
+}
+
+/// All nodes die at once, and come back.
+fn all_die(cluster: &mut Cluster) {
+    (1..=3).for_each(|node| cluster.kill(node));
+    (1..=3).for_each(|node| cluster.start(node));
+}
+
+#[test]
+fn what_may_write_is_told_once_it_is_kept() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let (mut a, mut b, mut c) = (cluster.open(1, 1), cluster.open(2, 2), cluster.open(3, 3));
+    cluster.stall();
+    let read = locked(&mut cluster, &mut a, space, PR);
+    leave(&mut cluster, &mut a, &read, None);
+    assert_eq!(lock(&mut cluster, &mut a, space, EX), [], "not before it is agreed on");
+    assert!(is_queued(&lock(&mut cluster, &mut b, space, EX)));
+    assert_eq!(cluster.told(a.conn), [], "nor that somebody waits for it");
+    cluster.go_on();
+    let told = cluster.told(a.conn);
+    let held = granted(&told).expect("now");
+    assert!(matches!(told.last(), Some(ServerMessage::Notice(_))), "the notice comes after it: {told:?}");
+    cluster.stall();
+    let release = ReleaseRequest { lock: held.lock, flags: Flags::VALBLK, value: Some(b"state") };
+    assert_eq!(cluster.ask(&mut a, Op::Release { release, one_way: false }), []);
+    assert_eq!(cluster.told(b.conn), [], "the next holder might read what is forgotten");
+    cluster.go_on();
+    assert!(is_released(&cluster.told(a.conn)));
+    let next = granted(&cluster.told(b.conn)).expect("its turn");
+    assert_eq!(next.value, value(b"state", false));
+    // A lock elsewhere is not held up.
+    cluster.stall();
+    assert!(granted(&cluster.lock(&mut c, b"elsewhere", EX)).is_some());
+    cluster.go_on();
+}
+
+#[test]
+fn a_value_outlives_all_locks_and_all_nodes() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    let held = locked(&mut cluster, &mut a, space, EX);
+    assert_eq!(held.value, value(b"", false));
+    leave(&mut cluster, &mut a, &held, Some(b"state"));
+    let read = locked(&mut cluster, &mut b, space, PR);
+    assert_eq!(read.value, value(b"state", false), "though no lock was left");
+    leave(&mut cluster, &mut b, &read, None);
+    cluster.say(&a, ClientMessage::Goodbye);
+    cluster.say(&b, ClientMessage::Goodbye);
+    all_die(&mut cluster);
+    let mut c = cluster.open(3, 3);
+    assert_eq!(locked(&mut cluster, &mut c, space, PR).value, value(b"state", false));
+}
+
+#[test]
+fn a_lost_writer_leaves_the_value_dubious_until_it_is_written() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let mut a = cluster.open(1, 1);
+    let held = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &held, Some(b"state"));
+    locked(&mut cluster, &mut a, space, EX);
+    // The writer and all nodes die at once.
+    all_die(&mut cluster);
+    let home = cluster.state.sessions[&a.session].generation;
+    cluster.apply(&Command::EndSession { session: a.session, home, why: EndWhy::Expired });
+    cluster.run();
+    let mut b = cluster.open(2, 2);
+    let read = locked(&mut cluster, &mut b, space, PR);
+    assert_eq!(read.value, value(b"state", true));
+    leave(&mut cluster, &mut b, &read, None);
+    cluster.say(&b, ClientMessage::Goodbye);
+    all_die(&mut cluster);
+    let mut c = cluster.open(3, 3);
+    let held = locked(&mut cluster, &mut c, space, EX);
+    assert_eq!(held.value, value(b"state", true), "still, however many die");
+    let down =
+        ConvertRequest { lock: held.lock, mode: PR, wait: Wait::Never, flags: Flags::VALBLK, value: Some(b"checked") };
+    assert!(granted(&cluster.ask(&mut c, Op::Convert(down))).is_some());
+    cluster.say(&c, ClientMessage::Goodbye);
+    all_die(&mut cluster);
+    let mut d = cluster.open(1, 4);
+    assert_eq!(locked(&mut cluster, &mut d, space, PR).value, value(b"checked", false), "who may write clears it");
+}
+
+#[test]
+fn a_move_takes_what_is_kept_along() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let mut a = cluster.open(1, 1);
+    let held = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &held, Some(b"state"));
+    let slot = Slot::of(7, space, NAME);
+    for to in [1, 2, 3, 1] {
+        let entry = cluster.state.slots[usize::from(slot.0)];
+        if entry.master != NodeId(to) {
+            cluster.apply(&Command::Move { slots: vec![(slot, entry.generation, NodeId(to))] });
+            cluster.run();
+        }
+        let read = locked(&mut cluster, &mut a, space, PR);
+        assert_eq!(read.value, value(b"state", false));
+        leave(&mut cluster, &mut a, &read, None);
+    }
+}
+
+#[test]
+fn a_dropped_lockspace_keeps_nothing() {
+    let mut cluster = Cluster::of(2);
+    let space = persistent(&mut cluster);
+    let mut a = cluster.open(1, 1);
+    let held = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &held, Some(b"state"));
+    assert_eq!(cluster.state.kept.len(), 1);
+    let told = cluster.ask(&mut a, Op::SpaceDrop { name: "kept", force: false });
+    assert_eq!(refusal(&told), None, "no lock is in it: {told:?}");
+    assert!(cluster.state.kept.is_empty());
+}
+
+#[test]
+fn a_value_longer_than_is_kept_is_refused() {
+    let mut cluster = Cluster::of(2);
+    let mut a = cluster.open(1, 1);
+    let long = SpaceSpec { persistent: true, value_bytes: 1_025, ..SpaceSpec::named("long") };
+    let told = cluster.ask(&mut a, Op::SpaceCreate(Box::new(long)));
+    assert_eq!(refusal(&told), Some(lockstead_types::refusal::Refusal::TooLong));
+}
