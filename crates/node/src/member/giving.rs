@@ -3,12 +3,13 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use lockstead_table::Claimant;
+use lockstead_table::{Claimant, ExportedResource, OwnerId};
 use lockstead_types::{
-    Flags, SessionId, Slot, SlotSet, SpaceId, Time, Token, peer::ValueReport, request::Claim, rows::LockReport,
+    Flags, LockId, SessionId, Slot, SlotSet, SpaceId, Time, Token, peer::ValueReport, reply::Value, request::Claim,
+    rows::LockReport,
 };
 
-use crate::node::Node;
+use crate::{node::Node, owners::Whose};
 
 /// What a node hands over with slots it was master of.
 pub(crate) struct GivenUp {
@@ -78,7 +79,12 @@ impl Node {
                 };
                 given.push((slot, Given::Orphan(orphan)));
             }
-            if let Some(value) = resource.value.filter(|_| !unsettled.has(slot)) {
+            if self.may_be_written_unheard(&resource) {
+                let bytes = resource.value.map(|value| value.bytes).unwrap_or_default();
+                let value = Value { bytes, invalid: true };
+                let value = ValueReport { space: resource.space, name: resource.name.into(), value, written: true };
+                given.push((slot, Given::Value(value)));
+            } else if let Some(value) = resource.value.filter(|_| !unsettled.has(slot)) {
                 let value = ValueReport { space: resource.space, name: resource.name.into(), value, written: false };
                 given.push((slot, Given::Value(value)));
             }
@@ -88,5 +94,29 @@ impl Node {
             member.guests.forget_waits(slots);
         }
         GivenUp { given, unsettled: unsettled.iter().collect() }
+    }
+
+    /// Whether a lock in a writing mode is there of which no home tells the new master: its client claims it, or has given it up,
+    /// or is lost with it.
+    ///
+    /// [SLOT-7] Without this: a holds EX, its home dies, the slot moves; a releases with a value while it looks for another home,
+    /// so it claims nothing; the new master never hears of the lock, and what was there before is read as valid.
+    fn may_be_written_unheard(&self, resource: &ExportedResource<'_>) -> bool {
+        let Some(space) = self.table.space(resource.space) else { return false };
+        let writes = |held: Option<Claim>| matches!(held, Some(Claim::Mode(mode)) if space.modes.writes(mode));
+        let unheard = |whose: Claimant, lock: LockId| match whose {
+            Claimant::Owner(owner) => !self.is_told_by_its_home(owner, lock),
+            Claimant::Orphan(_) => false,
+        };
+        resource.locks.iter().any(|lock| writes(lock.held) && unheard(lock.whose, lock.lock))
+    }
+
+    fn is_told_by_its_home(&self, owner: OwnerId, lock: LockId) -> bool {
+        let (Some(member), Whose::Guest(at)) = (&self.member, self.owners.get(owner)) else { return true };
+        let Some(guest) = member.guests.get(at) else { return true };
+        // One that is not in the directory yet has its first home.
+        let Some(entry) = member.state.sessions.get(&guest.session) else { return true };
+        let is_home = entry.generation <= guest.generation && member.state.is_up(entry.home, entry.incarnation);
+        is_home && !guest.is_to_claim(lock)
     }
 }

@@ -57,6 +57,11 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
+    /// Whether a lock from under an earlier home is still to be claimed under this one.
+    pub(crate) fn is_to_claim(&self, lock: LockId) -> bool {
+        self.unclaimed.contains(&lock)
+    }
+
     pub(crate) fn has_claimed(&self) -> bool {
         self.claimed
     }

@@ -279,6 +279,24 @@ fn f9_a_timeout_of_an_answer_that_never_came_and_then_a_death() {
 }
 
 #[test]
+fn f15_a_writer_without_a_home_whose_slot_moves_and_who_claims_nothing() {
+    let mut cluster = Cluster::of(4);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(4, 1), cluster.open(1, 2));
+    let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
+    assert!(granted(&cluster.ask(&mut a, Op::Lock(lock))).is_some());
+    cluster.kill(4);
+    cluster.evict(4);
+    move_to(&mut cluster, &name, 3);
+    assert_eq!(granted(&cluster.ask(&mut b, Op::Lock(lock))), None, "a may claim it");
+    // It has released it with a value on the way, so there is nothing to claim.
+    cluster.attach(&mut a, 1);
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    let read = granted(&cluster.told(b.conn)).expect("nobody holds it").value.expect("asked for");
+    assert!(read.invalid, "written or not, by one who was never asked: {read:?}");
+}
+
+#[test]
 fn r12_a_master_that_applies_late_keeps_new_sessions() {
     let mut cluster = Cluster::of(3);
     let name = cluster.name_at(1);
