@@ -11,7 +11,7 @@ use crate::support::{Group, has_session, open};
 #[test]
 fn a_survivor_goes_on_alone_in_a_later_epoch() {
     let mut group = Group::formed(3, 3);
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     group.node(1).propose(&open(1, 1, Incarnation(1)));
     (1..=3).for_each(|node| group.node(node).wait("the session", has_session(1)));
     let epoch = group.node(1).status().epoch;

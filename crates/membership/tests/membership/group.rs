@@ -11,7 +11,7 @@ use crate::support::{Group, has_session, open};
 #[test]
 fn three_nodes_form_and_apply_the_same_log() {
     let group = Group::formed(3, 3);
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     for node in 1..=3 {
         group.node(node).propose(&open(node as u128, node, Incarnation(1)));
     }
@@ -30,7 +30,7 @@ fn three_nodes_form_and_apply_the_same_log() {
 #[test]
 fn a_leader_that_stops_is_replaced_and_comes_back_from_its_disk() {
     let mut group = Group::formed(3, 3);
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     group.node(1).propose(&open(1, 1, Incarnation(1)));
     (1..=3).for_each(|node| group.node(node).wait("the session", has_session(1)));
 
@@ -55,7 +55,7 @@ fn a_leader_that_stops_is_replaced_and_comes_back_from_its_disk() {
 #[test]
 fn all_stop_and_all_come_back() {
     let mut group = Group::formed(3, 3);
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     group.node(3).propose(&open(1, 3, Incarnation(1)));
     (1..=3).for_each(|node| group.node(node).wait("the session", has_session(1)));
     let epoch = group.node(1).status().epoch;

@@ -9,7 +9,7 @@ use crate::support::{Group, has_session, open};
 #[test]
 fn followers_hear_of_a_command_soon_after_the_leader() {
     let group = Group::formed(3, 3);
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     let leader = group.leader();
     let mut whole = Vec::new();
     for session in 1..=60 {

@@ -11,7 +11,7 @@ use crate::support::{Group, has_session, open};
 #[test]
 fn a_minority_has_no_authority_and_gets_it_back() {
     let mut group = Group::formed(3, 3);
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     group.node(1).wait("its authority", |heard| heard.authority.is_some());
     group.stop(2);
     group.stop(3);
@@ -32,7 +32,7 @@ fn a_minority_has_no_authority_and_gets_it_back() {
 #[test]
 fn a_node_whose_data_was_wiped_stays_out_until_it_is_admitted() {
     let mut group = Group::formed(3, 3);
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     let before = group.node(3).membership.identity();
     group.stop(3);
     std::fs::remove_dir_all(group.folder(3)).unwrap();
@@ -56,7 +56,7 @@ fn a_node_whose_data_was_wiped_stays_out_until_it_is_admitted() {
 
     group.node(1).propose(&Command::Admit { seat: group.seat(3) });
     group.node(3).wait("its start", |heard| heard.incarnation == Some(Incarnation(2)));
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     group.node(3).wait("its authority", |heard| heard.authority.is_some());
 }
 
@@ -65,7 +65,7 @@ fn a_node_whose_data_was_wiped_stays_out_until_it_is_admitted() {
 #[test]
 fn another_group_reaches_nobody_of_this_one() {
     let mut group = Group::formed(3, 3);
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     (1..=3).for_each(|node| group.stop(node));
     std::fs::remove_dir_all(group.folder(1)).unwrap();
     (1..=3).for_each(|node| group.start(node));
@@ -95,7 +95,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn a_copy_from_before_the_newest_start_is_of_no_use() {
     let mut group = Group::formed(3, 3);
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     let kept = group.folder(3).with_extension("kept");
     group.stop(3);
     copy(&group.folder(3), &kept);
@@ -117,7 +117,7 @@ fn a_copy_from_before_the_newest_start_is_of_no_use() {
 #[test]
 fn a_copy_that_has_less_than_it_said_is_of_no_use() {
     let mut group = Group::formed(3, 3);
-    group.wait_status(1, "three voters", |status| status.voters.len() == 3);
+    group.wait_status(1, "three voters", |status| status.voters.len() == 3 && !status.voters_changing);
     let leader = group.leader();
     let (node, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     group.stop(node);
