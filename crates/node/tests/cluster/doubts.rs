@@ -2,22 +2,16 @@
 
 use lockstead_cluster::Command;
 use lockstead_types::{
-    Flags, LockId, Mode, NodeId, RequestId, Slot, SpaceId, Span,
+    Flags, Mode, NodeId, RequestId, Slot, SpaceId, Span,
     message::{ClientMessage, Reclaim, ServerMessage},
     reply::{Grant, Reply},
     request::{Claim, ConvertRequest, LockRequest, Op, ReleaseRequest, Target, Wait},
 };
 
-use crate::rig::{Client, Cluster, EX, PR, claim_of, granted, is_queued, is_released, request};
+use crate::rig::{Cluster, EX, PR, claim_of, granted, is_queued, is_released, request};
 
 const NL: Mode = Mode(0);
 const CW: Mode = Mode(2);
-
-fn claim(cluster: &mut Cluster, client: &Client, name: &[u8], grant: &Grant) -> Option<LockId> {
-    let (claim, sealed) = claim_of(name, grant);
-    let told = cluster.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed });
-    granted(&told).map(|g| g.lock)
-}
 
 /// A name of `master`, whose slot goes to `heir` when the master is evicted.
 fn inherited(cluster: &Cluster, master: u16, heir: u16) -> Vec<u8> {
@@ -31,13 +25,6 @@ fn inherited(cluster: &Cluster, master: u16, heir: u16) -> Vec<u8> {
         .map(|n| format!("heir-{n}").into_bytes())
         .find(|name| of(&cluster.state, name) == master && of(&after, name) == heir)
         .expect("some name")
-}
-
-fn move_to(cluster: &mut Cluster, name: &[u8], to: u16) {
-    let slot = Slot::of(7, SpaceId(0), name);
-    let generation = cluster.state.slots[usize::from(slot.0)].generation;
-    cluster.apply(&Command::Move { slots: vec![(slot, generation, NodeId(to))] });
-    cluster.run();
 }
 
 #[test]
@@ -97,7 +84,7 @@ fn f3_a_session_that_moved_between_two_deaths() {
     cluster.evict(3);
     let told = cluster.lock(&mut b, &name, EX);
     assert!(granted(&told).is_none(), "a holds it and is about to claim it");
-    assert!(claim(&mut cluster, &a, &name, &held).is_some());
+    assert!(cluster.claim(&a, &name, &held).is_some());
 }
 
 #[test]
@@ -107,7 +94,7 @@ fn f4_the_end_of_claims_of_an_older_home() {
     let (mut a, mut b) = (cluster.open(3, 1), cluster.open(1, 2));
     let held = cluster.locked(&mut a, &name, EX);
     cluster.attach(&mut a, 2);
-    let again = claim(&mut cluster, &a, &name, &held).expect("its own");
+    let again = cluster.claim(&a, &name, &held).expect("its own");
     cluster.cut.insert((2, 1));
     cluster.say(&a, ClientMessage::ReclaimDone);
     cluster.attach(&mut a, 3);
@@ -117,7 +104,7 @@ fn f4_the_end_of_claims_of_an_older_home() {
     let told = cluster.lock(&mut b, &name, EX);
     assert!(granted(&told).is_none(), "a holds it and is about to claim it");
     let grant = Grant { lock: again, ..held };
-    assert!(claim(&mut cluster, &a, &name, &grant).is_some());
+    assert!(cluster.claim(&a, &name, &grant).is_some());
 }
 
 #[test]
@@ -135,7 +122,7 @@ fn f5_a_write_with_a_release_that_was_never_sent() {
     let release = ReleaseRequest { lock: held.lock, flags: Flags::VALBLK, value: Some(b"v") };
     let told = cluster.ask(&mut a, Op::Release { release, one_way: false });
     assert!(!is_released(&told));
-    move_to(&mut cluster, &name, 4);
+    cluster.move_to(&name, 4);
     cluster.join(3, 1);
     let said = is_released(&cluster.told(a.conn));
     let read = granted(&cluster.ask(&mut b, Op::Lock(lock))).and_then(|g| g.value);
@@ -158,7 +145,7 @@ fn f6_a_value_block_that_passes_a_master_in_recovery() {
     cluster.kill(2);
     cluster.cut.insert((1, 3));
     cluster.evict(2);
-    move_to(&mut cluster, &name, 4);
+    cluster.move_to(&name, 4);
     cluster.join(1, 3);
     assert!(is_released(&cluster.release(&mut a, held.lock)));
     let read = granted(&cluster.ask(&mut b, Op::Lock(lock))).and_then(|g| g.value);
@@ -216,7 +203,7 @@ fn f8_a_report_of_a_home_the_session_has_left() {
     cluster.kill(2);
     cluster.evict(2);
     cluster.attach(&mut a, 4);
-    let again = claim(&mut cluster, &a, &name, &held).expect("its own");
+    let again = cluster.claim(&a, &name, &held).expect("its own");
     cluster.say(&a, ClientMessage::ReclaimDone);
     cluster.release_as(&a, 7, again);
     cluster.join(3, 1);
@@ -245,7 +232,7 @@ fn f10_a_report_of_a_home_the_session_has_left_before_it_has_claimed() {
     let told = cluster.lock(&mut b, &name, EX);
     assert!(granted(&told).is_none(), "a holds it and is about to claim it");
     cluster.catch_up(1);
-    assert!(claim(&mut cluster, &a, &name, &held).is_some());
+    assert!(cluster.claim(&a, &name, &held).is_some());
 }
 
 #[test]
@@ -287,7 +274,7 @@ fn f15_a_writer_without_a_home_whose_slot_moves_and_who_claims_nothing() {
     assert!(granted(&cluster.ask(&mut a, Op::Lock(lock))).is_some());
     cluster.kill(4);
     cluster.evict(4);
-    move_to(&mut cluster, &name, 3);
+    cluster.move_to(&name, 3);
     assert_eq!(granted(&cluster.ask(&mut b, Op::Lock(lock))), None, "a may claim it");
     // It has released it with a value on the way, so there is nothing to claim.
     cluster.attach(&mut a, 1);
@@ -358,7 +345,7 @@ fn f14_a_write_waits_until_the_former_master_says_no_more_what_was_there_before(
     let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
     let held = granted(&cluster.ask(&mut a, Op::Lock(lock))).expect("granted");
     cluster.fall_behind(2);
-    move_to(&mut cluster, &name, 3);
+    cluster.move_to(&name, 3);
     let release = ReleaseRequest { lock: held.lock, flags: Flags::VALBLK, value: Some(b"v") };
     let told = cluster.ask(&mut a, Op::Release { release, one_way: false });
     let read = |told: Vec<ServerMessage>| match &told[..] {

@@ -1,9 +1,8 @@
 //! A planned move takes everything along: who holds, who waits and in which order, orphans, value blocks; and holds up the moved
 //! slot alone.
 
-use lockstead_cluster::Command;
 use lockstead_types::{
-    Flags, NodeId, Slot, SpaceId,
+    Flags, Slot, SpaceId,
     message::{ClientMessage, ServerMessage},
     reply::{Grant, Reply, Value},
     request::{Claim, ConvertRequest, LockRequest, Op, Wait},
@@ -12,13 +11,6 @@ use lockstead_types::{
 use crate::rig::{Client, Cluster, EX, PR, granted, is_queued, is_released, request};
 
 /// The slot of a name goes to a node.
-fn move_to(cluster: &mut Cluster, name: &[u8], to: u16) {
-    let slot = Slot::of(7, SpaceId(0), name);
-    let generation = cluster.state.slots[usize::from(slot.0)].generation;
-    cluster.apply(&Command::Move { slots: vec![(slot, generation, NodeId(to))] });
-    cluster.run();
-}
-
 fn master(cluster: &Cluster, name: &[u8]) -> u16 {
     cluster.state.slots[usize::from(Slot::of(7, SpaceId(0), name).0)].master.0
 }
@@ -48,7 +40,7 @@ fn a_move_keeps_queues_values_and_tokens() {
     assert!(is_queued(&cluster.lock(&mut c, &name, PR)));
     assert!(is_queued(&cluster.lock(&mut d, &name, EX)));
     for to in [1, 3, 2, 3] {
-        move_to(&mut cluster, &name, to);
+        cluster.move_to(&name, to);
         assert_eq!(master(&cluster, &name), to);
     }
     for client in [&b, &c, &d] {
@@ -78,8 +70,8 @@ fn a_move_keeps_orphans() {
     let persistent = LockRequest { flags: Flags::PERSISTENT, ..request(&name, EX) };
     let held = granted(&cluster.ask(&mut a, Op::Lock(persistent))).expect("free");
     cluster.say(&a, ClientMessage::Goodbye);
-    move_to(&mut cluster, &name, 3);
-    move_to(&mut cluster, &name, 1);
+    cluster.move_to(&name, 3);
+    cluster.move_to(&name, 1);
     assert!(is_queued(&cluster.lock(&mut b, &name, PR)), "it blocks on");
     let mut c = cluster.open(2, 3);
     let adopt = LockRequest { flags: Flags::ORPHAN, ..request(&name, EX) };
@@ -97,7 +89,7 @@ fn a_move_holds_up_the_moved_slot_alone() {
     let held = cluster.locked(&mut a, &name, EX);
     // What one home has is still on its way to the new master.
     cluster.cut.insert((3, 1));
-    move_to(&mut cluster, &name, 1);
+    cluster.move_to(&name, 1);
     for other in [&beside, &elsewhere] {
         let grant = cluster.locked(&mut b, other, EX);
         assert!(is_released(&cluster.release(&mut b, grant.lock)), "other slots of the new master, and of others");
@@ -117,8 +109,8 @@ fn a_move_keeps_a_conversion_that_waits() {
     let other = cluster.locked(&mut b, &name, PR);
     assert!(is_queued(&cluster.convert(&mut a, mine.lock, EX)));
     assert!(is_queued(&cluster.lock(&mut c, &name, PR)), "behind the conversion");
-    move_to(&mut cluster, &name, 3);
-    move_to(&mut cluster, &name, 1);
+    cluster.move_to(&name, 3);
+    cluster.move_to(&name, 1);
     assert_eq!((cluster.told(a.conn), cluster.told(c.conn)), (vec![], vec![]));
     cluster.told(b.conn);
     assert!(is_released(&cluster.release(&mut b, other.lock)));

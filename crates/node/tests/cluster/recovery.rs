@@ -1,18 +1,12 @@
 //! What stays when nodes die, come back, or are without authority.
 
 use lockstead_types::{
-    LockId, RequestId, Span,
+    Span,
     message::{ClientMessage, Rejection, ServerMessage},
     reply::Reply,
 };
 
-use crate::rig::{Client, Cluster, EX, PR, claim_of, granted, is_queued, is_released};
-
-fn claim(cluster: &mut Cluster, client: &Client, name: &[u8], grant: &lockstead_types::reply::Grant) -> Option<LockId> {
-    let (claim, sealed) = claim_of(name, grant);
-    let told = cluster.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed });
-    granted(&told).map(|g| g.lock)
-}
+use crate::rig::{Cluster, EX, PR, granted, is_queued, is_released};
 
 #[test]
 fn a_master_dies_and_nobody_loses_anything() {
@@ -46,7 +40,7 @@ fn inherited_slots_wait_for_the_sessions_of_the_dead_home() {
     let told = cluster.attach(&mut a, 1);
     let home = cluster.state.sessions[&a.session].generation.0;
     assert!(matches!(&told[..], [ServerMessage::Attached(a)] if a.reclaim && a.home == home), "{told:?}");
-    let again = claim(&mut cluster, &a, &name, &held).expect("its own lock");
+    let again = cluster.claim(&a, &name, &held).expect("its own lock");
     cluster.say(&a, ClientMessage::ReclaimDone);
     assert_eq!(cluster.told(b.conn), []);
     let told = cluster.release_as(&a, 7, again);
@@ -96,7 +90,7 @@ fn all_nodes_die_and_holders_come_back() {
     cluster.say(&b, ClientMessage::ReclaimDone);
     assert!(is_queued(&cluster.lock(&mut b, &name, EX)));
     cluster.attach(&mut a, 1);
-    assert!(claim(&mut cluster, &a, &name, &held).is_some());
+    assert!(cluster.claim(&a, &name, &held).is_some());
     cluster.say(&a, ClientMessage::ReclaimDone);
     assert_eq!(cluster.told(b.conn), []);
 }

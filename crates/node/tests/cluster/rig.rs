@@ -310,9 +310,14 @@ impl Cluster {
 
     /// A client attaches to another node; what it is told first.
     pub(crate) fn attach(&mut self, client: &mut Client, node: u16) -> Vec<ServerMessage> {
+        self.attach_with(client, node, 0)
+    }
+
+    /// The same, with a count of the answers it has had.
+    pub(crate) fn attach_with(&mut self, client: &mut Client, node: u16, answers: u64) -> Vec<ServerMessage> {
         let conn = self.greet(node);
         (client.node, client.conn) = (node, conn);
-        let message = ClientMessage::Attach { session: client.session, ttl: TTL, meta: Meta::default(), answers: 0 };
+        let message = ClientMessage::Attach { session: client.session, ttl: TTL, meta: Meta::default(), answers };
         self.handle(node, Input::Message { conn, message });
         self.run();
         self.told(conn)
@@ -354,6 +359,21 @@ impl Cluster {
     pub(crate) fn convert(&mut self, client: &mut Client, lock: LockId, mode: Mode) -> Vec<ServerMessage> {
         let convert = ConvertRequest { lock, mode, wait: Wait::Forever, flags: Flags::NONE, value: None };
         self.ask(client, Op::Convert(convert))
+    }
+
+    /// A client claims what it was granted; the id of the lock where it has it still.
+    pub(crate) fn claim(&mut self, client: &Client, name: &[u8], grant: &Grant) -> Option<LockId> {
+        let (claim, sealed) = claim_of(name, grant);
+        let told = self.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed });
+        granted(&told).map(|grant| grant.lock)
+    }
+
+    /// The slot of a name goes to another master.
+    pub(crate) fn move_to(&mut self, name: &[u8], to: u16) {
+        let slot = Slot::of(7, SpaceId(0), name);
+        let generation = self.state.slots[usize::from(slot.0)].generation;
+        self.apply(&Command::Move { slots: vec![(slot, generation, NodeId(to))] });
+        self.run();
     }
 
     /// What a client was told since it last looked.

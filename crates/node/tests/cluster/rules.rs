@@ -3,7 +3,7 @@
 use lockstead_cluster::{Command, EndWhy};
 use lockstead_node::Input;
 use lockstead_types::{
-    Flags, NodeId, SessionId, Slot, SpaceId, Span,
+    Flags, NodeId, SessionId, SpaceId, Span,
     message::{ClientMessage, ServerMessage},
     refusal::Refusal,
     reply::{Notice, Reply},
@@ -11,13 +11,6 @@ use lockstead_types::{
 };
 
 use crate::rig::{Cluster, EX, PR, TTL, granted, is_queued, is_released, refusal, request};
-
-fn move_to(cluster: &mut Cluster, name: &[u8], to: u16) {
-    let slot = Slot::of(7, SpaceId(0), name);
-    let generation = cluster.state.slots[usize::from(slot.0)].generation;
-    cluster.apply(&Command::Move { slots: vec![(slot, generation, NodeId(to))] });
-    cluster.run();
-}
 
 fn grants(told: &[ServerMessage]) -> usize {
     let grant = |m: &&ServerMessage| matches!(m, ServerMessage::Reply { reply: Reply::Granted(_), .. });
@@ -60,7 +53,7 @@ fn a_request_that_reaches_an_old_master_does_nothing_there() {
     let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
     cluster.cut.insert((1, 2));
     assert_eq!(cluster.lock(&mut a, &name, EX), []);
-    move_to(&mut cluster, &name, 3);
+    cluster.move_to(&name, 3);
     let held = granted(&cluster.told(a.conn)).expect("asked again of node 3, and granted");
     // Now node 2 gets the request of before.
     cluster.join(1, 2);
@@ -94,7 +87,7 @@ fn what_an_old_master_says_after_the_report_is_ignored() {
     let mut a = cluster.open(1, 1);
     cluster.cut.insert((2, 1));
     assert_eq!(cluster.lock(&mut a, &name, EX), [], "granted by node 2, which node 1 does not hear");
-    move_to(&mut cluster, &name, 3);
+    cluster.move_to(&name, 3);
     let told = cluster.told(a.conn);
     let held = granted(&told).unwrap_or_else(|| panic!("asked again of node 3: {told:?}"));
     cluster.join(2, 1);
