@@ -228,6 +228,10 @@ impl Node {
         // A count of answers from before a restart says nothing here, where none were given yet.
         let none_given = self.sessions.get(at).is_none_or(|s| s.ledger.answered() == 0);
         if self.sessions.get(at).is_some_and(|s| !none_given && answers > s.ledger.answered()) {
+            // [CLUSTER-20] A member may not have heard yet that the session went elsewhere, and came back with more answers.
+            if self.is_member() {
+                return self.look_for_arrival(now, conn, id, meta);
+            }
             return self.reject(conn, Rejection::Protocol);
         }
         if !self.try_take_over(now, conn, at, meta) {

@@ -256,6 +256,26 @@ fn a_member_that_does_not_know_a_session_asks_the_others_before_it_calls_it_over
 }
 
 #[test]
+fn a_home_that_has_not_heard_that_a_session_left_does_not_doubt_its_count() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(3);
+    let mut a = cluster.open(1, 1);
+    let first = cluster.locked(&mut a, &name, EX);
+    cluster.fall_behind(1);
+    assert!(matches!(cluster.attach(&mut a, 2)[..], [ServerMessage::Attached(_)]));
+    assert!(cluster.claim(&a, &name, &first).is_some());
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    cluster.locked(&mut a, b"more", EX);
+    cluster.locked(&mut a, b"and more", EX);
+    // Back at node 1, which gave one answer, and believes that it is its home still.
+    let told = cluster.attach_with(&mut a, 1, 3);
+    assert_eq!(told, [], "not a breach of the protocol: it asks the others");
+    cluster.catch_up(1);
+    let told = cluster.told(a.conn);
+    assert!(matches!(told[..], [ServerMessage::Attached(_)]), "{told:?}");
+}
+
+#[test]
 fn a_home_that_holds_a_session_to_be_over_hears_first_where_it_is() {
     let mut cluster = Cluster::of(3);
     let mut a = cluster.open(1, 1);
