@@ -17,7 +17,7 @@ use std::{
 use hdrhistogram::Histogram;
 use lockstead_types::{
     Flags, LockId, Mode, NodeId, RequestId, SessionId, SpaceId, Span,
-    message::{ClientMessage, PROTOCOL_VERSION, Rejection, ServerMessage},
+    message::{ClientMessage, PROTOCOL_VERSION, ServerMessage},
     reply::Reply,
     report::{Meta, Report},
     request::{Claim, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Wait},
@@ -166,6 +166,10 @@ impl Nodes {
             }
         }
         assert_eq!(pids.len(), 3, "three nodes");
+        // A node turns clients away until it has its first authority; this client waits for it.
+        let mut lock = Command::new(env!("CARGO_BIN_EXE_lockstead"));
+        lock.args(["lock", "--endpoints", &format!("tcp://{}", clients[0]), "first", "--", "true"]);
+        assert!(lock.status().expect("lockstead lock").success());
         Nodes { dev, pids, clients, admins }
     }
 
@@ -227,11 +231,6 @@ impl Client {
             for message in client.receive() {
                 match message {
                     ServerMessage::Opened { .. } => return client,
-                    // It has just started and waits for its first authority.
-                    ServerMessage::Rejected { why: Rejection::NoAuthority } => {
-                        std::thread::sleep(Duration::from_millis(20));
-                        return Client::open(address);
-                    }
                     ServerMessage::Rejected { why } => panic!("rejected: {why:?}"),
                     _ => {}
                 }

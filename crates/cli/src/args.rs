@@ -115,6 +115,14 @@ pub(crate) struct SpaceArgs {
     pub(crate) space: String,
 }
 
+/// What an operator says beside what changes for others.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ReasonArgs {
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) reason: String,
+}
+
 /// Reads a number of seconds, fractions allowed.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use lockstead_types::{
 };
 
 use crate::{
-    args::{ConnectArgs, Name, SpaceArgs},
+    args::{ConnectArgs, Name, ReasonArgs, SpaceArgs},
     connect::{About, connect, explain, space},
     exit::{Exit, Failure, Outcome},
     look::members,
@@ -111,9 +111,8 @@ struct MemberArgs {
     /// Its number
     #[arg(value_parser = node)]
     node: NodeId,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    reason: String,
+    #[command(flatten)]
+    why: ReasonArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -129,9 +128,8 @@ struct WeightArgs {
     /// Its share of the slots against others
     #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     weight: u32,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    reason: String,
+    #[command(flatten)]
+    why: ReasonArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -150,9 +148,8 @@ struct PinArgs {
     node: NodeId,
     #[command(flatten)]
     which: SlotArgs,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    reason: String,
+    #[command(flatten)]
+    why: ReasonArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -161,9 +158,8 @@ struct PinArgs {
 struct UnpinArgs {
     #[command(flatten)]
     which: SlotArgs,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    reason: String,
+    #[command(flatten)]
+    why: ReasonArgs,
     #[command(flatten)]
     connect: ConnectArgs,
 }
@@ -231,16 +227,22 @@ pub(crate) fn run(args: &Args) -> Outcome {
                 "node {} gives up its slots; `lockstead cluster status` shows how many it has left",
                 args.node.0
             );
-            runtime::run(order(&args.connect, &about(args.node), MemberOrder::Drain(args.node), &args.reason, done))
+            runtime::run(order(&args.connect, &about(args.node), MemberOrder::Drain(args.node), &args.why.reason, done))
         }
         Verb::Remove(args) => {
             let done = format!("node {} is no member any more", args.node.0);
-            runtime::run(order(&args.connect, &about(args.node), MemberOrder::Remove(args.node), &args.reason, done))
+            runtime::run(order(
+                &args.connect,
+                &about(args.node),
+                MemberOrder::Remove(args.node),
+                &args.why.reason,
+                done,
+            ))
         }
         Verb::Weight(args) => {
             let what = MemberOrder::Weigh { node: args.node, weight: args.weight };
             let done = format!("node {} has the weight {}", args.node.0, args.weight);
-            runtime::run(order(&args.connect, &about(args.node), what, &args.reason, done))
+            runtime::run(order(&args.connect, &about(args.node), what, &args.why.reason, done))
         }
         Verb::Pin(args) => runtime::run(pin(args)),
         Verb::Unpin(args) => runtime::run(unpin(args)),
@@ -294,7 +296,7 @@ async fn pin(args: &PinArgs) -> Outcome {
     let client = connect(&args.connect).await?;
     let what = MemberOrder::Pin { slot: slot(&client, &args.which).await?, node: args.node };
     let done = format!("{} belongs to node {}", args.which.words(), args.node.0);
-    order_by(&client, &about(args.node), what, &args.reason, done).await
+    order_by(&client, &about(args.node), what, &args.why.reason, done).await
 }
 
 async fn unpin(args: &UnpinArgs) -> Outcome {
@@ -302,7 +304,7 @@ async fn unpin(args: &UnpinArgs) -> Outcome {
     let what = MemberOrder::Unpin(slot(&client, &args.which).await?);
     let words = args.which.words();
     let done = format!("{words} is not pinned any more");
-    order_by(&client, &words, what, &args.reason, done).await
+    order_by(&client, &words, what, &args.why.reason, done).await
 }
 
 async fn slot(client: &Client, which: &SlotArgs) -> Result<SlotRef, Failure> {

@@ -4,7 +4,7 @@ use lockstead_types::Token;
 use serde_json::json;
 
 use crate::{
-    args::{ConnectArgs, Name, SpaceArgs, name},
+    args::{ConnectArgs, Name, ReasonArgs, SpaceArgs, name},
     connect::{About, connect, explain, space},
     exit::{Exit, Outcome},
     output::OutputArgs,
@@ -32,9 +32,8 @@ pub(crate) struct Args {
     /// The token of the grant to undo
     #[arg(long, value_name = "N", value_parser = token)]
     token: Token,
-    /// Why, for the record
-    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    reason: String,
+    #[command(flatten)]
+    why: ReasonArgs,
     #[command(flatten)]
     space: SpaceArgs,
     #[command(flatten)]
@@ -61,7 +60,7 @@ async fn release(args: &Args) -> Outcome {
     let client = connect(&args.connect).await?;
     let space = space(&client, &args.space.space).await?;
     let (name, token) = (args.name.to_string(), args.token);
-    let released = client.force_release(space.id(), &args.name.0, token, &args.reason).await;
+    let released = client.force_release(space.id(), &args.name.0, token, &args.why.reason).await;
     released.map_err(|error| match error.refusal() {
         Some(lockstead::Refusal::NotHeld) => Exit::NotObtained(1)
             .because(format!("{name}: no lock there has token {token}; `lockstead show {name}` shows what is held")),
