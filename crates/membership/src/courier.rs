@@ -125,7 +125,8 @@ pub(crate) async fn propose_start(
                 proposed = Some((newest, Instant::now()));
             }
         }
-        tokio::time::sleep(LOOK).await;
+        // Either way it looks again.
+        let _ = tokio::time::timeout(AGAIN, core.feed.changed.notified()).await;
     }
     // What is left of the others is of no use; that it could not be written stops the node.
     starts.settle();

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use lockstead_cluster::{Command, State};
 use lockstead_types::{NodeId, Time, peer::Incarnation};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// News for the node, in the order of the log.
 #[derive(Clone, PartialEq, Debug)]
@@ -45,11 +46,13 @@ pub(crate) struct Feed {
     handler: Handler,
     /// The start the node is in, once that is in the log.
     started: Mutex<Option<Incarnation>>,
+    /// What is agreed on has changed, before the node has started.
+    pub(crate) changed: Notify,
 }
 
 impl Feed {
     pub(crate) fn new(node: NodeId, handler: Handler) -> Feed {
-        Feed { node, nonce: OnceLock::new(), handler, started: Mutex::new(None) }
+        Feed { node, nonce: OnceLock::new(), handler, started: Mutex::new(None), changed: Notify::new() }
     }
 
     /// From now on this start is looked for. To be called once.
@@ -69,16 +72,19 @@ impl Feed {
             *self.started.lock() = Some(incarnation);
             (self.handler)(Event::Started { incarnation, state: Box::new(state.clone()) });
         }
+        self.changed.notify_one();
     }
 
     pub(crate) fn snapshot(&self, state: &State) {
         if self.started().is_some() {
-            (self.handler)(Event::Snapshot(Box::new(state.clone())));
-        } else if self.own_start(state).is_some() {
+            return (self.handler)(Event::Snapshot(Box::new(state.clone())));
+        }
+        if self.own_start(state).is_some() {
             // Had it slots since that start, others have reported what is held there, each under its own epoch: taken for what the
             // newest epoch brought, such a report would be dropped, and the locks in it given to others.
             (self.handler)(Event::Overtaken);
         }
+        self.changed.notify_one();
     }
 
     pub(crate) fn authority(&self, sent: Time, leader: NodeId) {
