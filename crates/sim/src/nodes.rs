@@ -12,6 +12,7 @@ use lockstead_wire::{DecodeLimits, client_messages};
 
 use crate::{
     group::id_of,
+    invariants::Code,
     net::{End, Payload},
     options::Fault,
     queue::{Event, GroupEvent},
@@ -437,6 +438,8 @@ impl World {
             Output::Record(record) => self.write(at, record),
             Output::Propose(command) => self.propose(Some(at), command),
             Output::SendPeer { conn, envelope } => {
+                let outcome = self.judge.replies.said((at, self.nodes[at].life), &envelope);
+                self.judge.must(Code::I14, outcome);
                 let conn = conn.0 as u32;
                 if let Some(side) = self.net.side_of(conn, End::Node(at as u8)) {
                     self.send(conn, 1 - side, Payload::Peer(Box::new(envelope)));

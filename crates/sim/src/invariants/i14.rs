@@ -1,8 +1,12 @@
-//! I14, over the answers of all nodes.
+//! I14, over the answers of all nodes to clients, and of masters to homes.
 
 use std::collections::BTreeMap;
 
-use lockstead_types::{RequestId, SessionId, reply::Reply};
+use lockstead_types::{
+    RequestId, SessionId,
+    peer::{Envelope, HomeGeneration, PeerMessage, SlotGeneration},
+    reply::Reply,
+};
 
 pub(crate) const STATEMENT: &str = "a repeated request has one effect and the same answer";
 
@@ -35,6 +39,33 @@ impl Answers {
             self.given.range((session, RequestId(0))..=(session, RequestId(u64::MAX))).map(|(k, _)| *k).collect();
         for key in of {
             self.given.remove(&key);
+        }
+    }
+}
+
+/// The number on its link of each last answer that a master gave to a home: what is lost with a connection is said again under
+/// the same number. Another number means that the request was handed on twice, though it may have shown nobody another effect.
+#[derive(Default)]
+pub(crate) struct Replies {
+    given: BTreeMap<Asked, u64>,
+}
+
+/// By a start of a node: what it was asked.
+type Asked = (usize, u32, SessionId, HomeGeneration, RequestId, SlotGeneration);
+
+impl Replies {
+    pub(crate) fn said(&mut self, (node, life): (usize, u32), envelope: &Envelope) -> Result<(), String> {
+        let PeerMessage::Reply { session, home, id, generation, reply, .. } = &envelope.message else { return Ok(()) };
+        if matches!(reply, Reply::Queued(_)) {
+            return Ok(());
+        }
+        let before = self.given.insert((node, life, *session, *home, *id, *generation), envelope.seq);
+        match before.filter(|before| *before != envelope.seq) {
+            None => Ok(()),
+            Some(before) => Err(format!(
+                "node {node} answered request {} of {session} in message {before} and in {}: {reply:?}",
+                id.0, envelope.seq
+            )),
         }
     }
 }
