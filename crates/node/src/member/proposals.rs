@@ -6,6 +6,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use lockstead_cluster::Command;
 use lockstead_types::{RequestId, SessionId, Span, Time};
 
+use super::Member;
 use crate::{io::Output, node::Node};
 
 /// After so long a proposal is made again.
@@ -68,20 +69,22 @@ impl Node {
     }
 
     pub(crate) fn propose_again(&mut self, now: Time) {
-        self.forget_arrivals();
         let Some(member) = &mut self.member else { return };
-        for (command, again) in member.proposals.map.values_mut().filter(|(_, again)| *again <= now) {
+        let Member { proposals, arrivals, .. } = &mut **member;
+        proposals.map.retain(|_, (command, again)| {
+            if *again > now {
+                return true;
+            }
+            // Nobody comes any more whose connection has gone: to take its session from where it is by now would only harm.
+            if let Command::RehomeSession { session, .. } = command
+                && arrivals.get(session).is_none_or(|arrival| self.conns.get(arrival.conn()).is_none())
+            {
+                arrivals.remove(session);
+                return false;
+            }
             *again = now.after(AGAIN);
             self.outputs.push_back(Output::Propose(command.clone()));
-        }
-    }
-
-    /// Nobody comes any more whose connection has gone: to take its session from where it is by now would only harm.
-    fn forget_arrivals(&mut self) {
-        let Some(member) = &mut self.member else { return };
-        member.arrivals.retain(|_, arrival| self.conns.get(arrival.conn()).is_some());
-        let arrives = |subject: &Subject| matches!(subject, Subject::Session(id) if member.arrivals.contains_key(id));
-        let vain = |command: &Command| matches!(command, Command::RehomeSession { .. });
-        member.proposals.map.retain(|subject, (command, _)| !vain(command) || arrives(subject));
+            true
+        });
     }
 }
