@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_types::{Flags, LockId, Mode, ModeTable, Refusal, SpaceId, reply::Value};
 
-use crate::{OwnerId, Table, resource::Credit, store::Ring};
+use crate::{OwnerId, Table, resource::Credit};
 
 /// Which way a value block moves.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -103,7 +103,6 @@ impl Table {
                     let extra = self.extra_mut(resource);
                     extra.value = Some(Value { bytes, invalid: false });
                     extra.credit = Credit::Here;
-                    self.touch(resource);
                 }
                 None
             }
@@ -166,8 +165,7 @@ impl Table {
         let found = self.spaces.find(space).and_then(|index| self.find_resource(index, name).0);
         let Some(resource) = found else { return (Value::default(), false) };
         let modes = self.modes_of(resource);
-        let writes = |l: u32| self.holds(l).is_some_and(|mode| modes.writes(mode));
-        let written = [Ring::Granted, Ring::Converting].into_iter().any(|ring| self.ring(resource, ring).any(writes));
+        let written = modes.modes().any(|mode| modes.writes(mode) && self.resources[resource].held.contains(mode));
         (self.value(resource), written)
     }
 

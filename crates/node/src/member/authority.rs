@@ -53,6 +53,7 @@ impl Node {
         let mut settled = SlotSet::FULL;
         settled.remove_all(&member.recoveries.slots());
         self.table.thaw_slots(now, &settled, &mut self.fx);
+        self.keep_thawed(now);
         self.tell_effects(now);
         self.send_unsent(now);
     }

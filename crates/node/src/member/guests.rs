@@ -313,7 +313,8 @@ impl Node {
     ) {
         let Some(guest) = self.member.as_ref().and_then(|m| m.guests.get(at)) else { return };
         let (session, home, to) = (guest.session, guest.generation, guest.home);
-        let slot = matches!(reply, Reply::Granted(_) | Reply::Released | Reply::Demoted { .. }).then_some(slot);
+        let slot = matches!(reply, Reply::Granted(_) | Reply::Released | Reply::Demoted { .. } | Reply::Value(_))
+            .then_some(slot);
         self.tell_home(now, slot, to, PeerMessage::Reply { session, home, id, generation, ticket, reply });
     }
 

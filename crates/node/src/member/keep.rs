@@ -22,32 +22,31 @@ use super::proposals::Subject;
 use crate::node::Node;
 
 /// A resource of a persistent lockspace.
-pub(crate) type Place = (SpaceId, Box<[u8]>);
+type Resource = (SpaceId, Box<[u8]>);
 
 /// What is being agreed on, and who waits to be told.
 #[derive(Default)]
 pub(crate) struct Keeping {
     /// Counts changes: an answer that came after change n waits for all changes up to it.
     newest: u64,
-    changes: BTreeMap<Place, Changing>,
+    changes: BTreeMap<(Slot, Resource), Changing>,
     /// Resources that changed while their slot was being taken over: looked at when it is thawed.
-    later: Vec<Place>,
-    held: VecDeque<Held>,
+    later: Vec<Resource>,
+    /// What may not go out yet, by slot, in the order of what it came after.
+    held: BTreeMap<Slot, VecDeque<Held>>,
 }
 
 struct Changing {
-    slot: Slot,
     /// Its oldest change that is not agreed on.
     since: u64,
     /// As proposed.
     proposed: Kept,
-    /// Changed again since.
+    /// The oldest change since that.
     again: Option<u64>,
 }
 
 /// A message that may not go out yet.
 struct Held {
-    slot: Slot,
     after: u64,
     to: NodeId,
     message: PeerMessage,
@@ -56,7 +55,20 @@ struct Held {
 impl Keeping {
     /// The oldest change of a slot that is not agreed on.
     fn oldest(&self, slot: Slot) -> Option<u64> {
-        self.changes.values().filter(|c| c.slot == slot).map(|c| c.since).min()
+        let first = (slot, (SpaceId(0), Box::default()));
+        let of_slot = self.changes.range(first..).take_while(|((other, _), _)| *other == slot);
+        of_slot.map(|(_, changing)| changing.since).min()
+    }
+
+    /// The next message of a slot that waits for nothing any more.
+    fn next_told(&mut self, slot: Slot) -> Option<Held> {
+        let oldest = self.oldest(slot);
+        let held = self.held.get_mut(&slot)?;
+        let next = held.pop_front_if(|held| oldest.is_none_or(|oldest| held.after < oldest));
+        if held.is_empty() {
+            self.held.remove(&slot);
+        }
+        next
     }
 
     /// Whether a grant of this lock waits to be told.
@@ -65,28 +77,30 @@ impl Keeping {
             PeerMessage::Reply { reply: Reply::Granted(grant), .. } => grant.lock == lock,
             _ => false,
         };
-        self.held.iter().find(|held| of(&held.message)).map(|held| held.slot)
+        self.held.iter().find(|(_, held)| held.iter().any(|held| of(&held.message))).map(|(slot, _)| *slot)
     }
 }
 
 impl Node {
     /// Looks at what has changed since it last looked, and proposes it.
     pub(crate) fn keep_changes(&mut self, now: Time) {
-        let Some(member) = &mut self.member else { return };
-        if !self.table.has_touched() && member.keeping.later.is_empty() {
-            return;
-        }
-        let mut places = core::mem::take(&mut member.keeping.later);
-        places.extend(self.table.take_touched());
-        places.sort_unstable();
-        places.dedup();
-        for place in places {
-            self.keep_change(now, place);
+        if self.table.has_touched() {
+            for resource in self.table.take_touched() {
+                self.keep_change(now, resource);
+            }
         }
     }
 
-    fn keep_change(&mut self, now: Time, place: Place) {
-        let Some(slot) = self.slot_of(place.0, &place.1) else { return };
+    /// Slots were thawed: the same for what changed in them before.
+    pub(crate) fn keep_thawed(&mut self, now: Time) {
+        let later = self.member.as_mut().map(|m| core::mem::take(&mut m.keeping.later)).unwrap_or_default();
+        for resource in later {
+            self.keep_change(now, resource);
+        }
+    }
+
+    fn keep_change(&mut self, now: Time, resource: Resource) {
+        let Some(slot) = self.slot_of(resource.0, &resource.1) else { return };
         let frozen = self.table.is_frozen_slot(slot);
         let Some(member) = &mut self.member else { return };
         let Some(entry) = member.state.master(slot) else { return };
@@ -94,58 +108,55 @@ impl Node {
             return;
         }
         if frozen {
-            member.keeping.later.push(place);
-            return;
+            return member.keeping.later.push(resource);
         }
-        let present = kept_now(&self.table, &place);
-        if let Some(changing) = member.keeping.changes.get_mut(&place) {
+        let present = kept_now(&self.table, &resource);
+        let key = (slot, resource);
+        if let Some(changing) = member.keeping.changes.get_mut(&key) {
             if changing.proposed != present || changing.again.is_some() {
                 member.keeping.newest += 1;
                 changing.again.get_or_insert(member.keeping.newest);
             }
             return;
         }
-        let (space, name) = (place.0, place.1.to_vec());
-        let known = member.state.kept.get(&space).and_then(|of| of.get(&place.1)).cloned().unwrap_or_default();
-        if known == present {
-            return;
-        }
         member.keeping.newest += 1;
         let since = member.keeping.newest;
-        member.keeping.changes.insert(place, Changing { slot, since, proposed: present.clone(), again: None });
-        let command = Command::Keep { space, slot, generation: entry.generation, name, kept: present };
+        self.propose_kept(now, key, since, present);
+    }
+
+    /// Proposes what is to be kept of a resource from change `since` on, where the members keep another thing.
+    fn propose_kept(&mut self, now: Time, key: (Slot, Resource), since: u64, kept: Kept) {
+        let Some(member) = &mut self.member else { return };
+        let (slot, (space, name)) = &key;
+        let (slot, space, name) = (*slot, *space, name.to_vec());
+        let known = member.state.kept.get(&space).and_then(|of| of.get(name.as_slice())).cloned().unwrap_or_default();
+        let Some(entry) = member.state.master(slot).filter(|_| known != kept) else { return };
+        member.keeping.changes.insert(key, Changing { since, proposed: kept.clone(), again: None });
+        let command = Command::Keep { space, slot, generation: entry.generation, name, kept };
         self.propose(now, Subject::Keep(since), command);
     }
 
     /// The members agreed on it, or not: whoever waited for it is told.
     pub(crate) fn settle_keep(&mut self, now: Time, command: &Command, refused: Option<Refused>) {
-        let Command::Keep { space, name, .. } = command else { return };
-        let place: Place = (*space, name.as_slice().into());
+        let Command::Keep { space, slot, name, .. } = command else { return };
+        let key = (*slot, (*space, name.as_slice().into()));
         let Some(member) = &mut self.member else { return };
-        let Some(since) = member.keeping.changes.get(&place).map(|changing| changing.since) else { return };
+        let Some(since) = member.keeping.changes.get(&key).map(|changing| changing.since) else { return };
         if !member.proposals.is(Subject::Keep(since), command) {
             return;
         }
         member.proposals.settled(Subject::Keep(since));
-        let again = member.keeping.changes.remove(&place).and_then(|changing| changing.again);
+        let again = member.keeping.changes.remove(&key).and_then(|changing| changing.again);
         if refused == Some(Refused::Full) {
             let what = alloc::format!("lockspace number {}: more is to be kept than the members keep", space.0);
             self.audit(what);
         }
-        if again.is_some() {
-            self.keep_change(now, place);
+        // Under the number of the change, and no newer one: what it caused waits for that number, and would go out before it.
+        if let Some(again) = again {
+            let present = kept_now(&self.table, &key.1);
+            self.propose_kept(now, key, again, present);
         }
-        self.tell_kept(now);
-    }
-
-    /// Sends what waits for nothing any more.
-    fn tell_kept(&mut self, now: Time) {
-        loop {
-            let Some(member) = &mut self.member else { return };
-            let keeping = &mut member.keeping;
-            let free = |held: &Held| keeping.oldest(held.slot).is_none_or(|oldest| held.after < oldest);
-            let Some(at) = keeping.held.iter().position(free) else { return };
-            let Some(Held { to, message, .. }) = keeping.held.remove(at) else { return };
+        while let Some(Held { to, message, .. }) = self.member.as_mut().and_then(|m| m.keeping.next_told(*slot)) {
             self.send_peer(now, to, message);
         }
     }
@@ -156,7 +167,8 @@ impl Node {
         let Some(member) = &mut self.member else { return };
         let keeping = &mut member.keeping;
         if let Some(slot) = slot.filter(|slot| keeping.oldest(*slot).is_some()) {
-            keeping.held.push_back(Held { slot, after: keeping.newest, to, message });
+            let after = keeping.newest;
+            keeping.held.entry(slot).or_default().push_back(Held { after, to, message });
         } else {
             self.send_peer(now, to, message);
         }
@@ -174,27 +186,26 @@ impl Node {
     pub(crate) fn forget_kept(&mut self, slots: &SlotSet) {
         let Some(member) = &mut self.member else { return };
         let proposals = &mut member.proposals;
-        member.keeping.changes.retain(|_, changing| {
-            let gone = slots.has(changing.slot);
+        member.keeping.changes.retain(|(slot, _), changing| {
+            let gone = slots.has(*slot);
             if gone {
                 proposals.settled(Subject::Keep(changing.since));
             }
             !gone
         });
-        member.keeping.held.retain(|held| !slots.has(held.slot));
+        member.keeping.held.retain(|slot, _| !slots.has(*slot));
     }
 
     /// This node is the new master of slots: what is kept of their resources is what the living old master would say, unless somebody
     /// may have written since.
     pub(crate) fn restore_kept(&mut self, slots: &SlotSet) {
         let Some(member) = &self.member else { return };
-        let all = member
-            .state
-            .kept
-            .iter()
-            .flat_map(|(space, of)| of.iter().map(|(name, kept)| (*space, name.clone(), kept.clone())));
-        let mine: Vec<_> =
-            all.filter(|(space, name, _)| self.slot_of(*space, name).is_some_and(|slot| slots.has(slot))).collect();
+        let mine = |space: SpaceId, name: &[u8]| self.slot_of(space, name).is_some_and(|slot| slots.has(slot));
+        let all = member.state.kept.iter().flat_map(|(space, of)| of.iter().map(|(name, kept)| (*space, name, kept)));
+        let mine: Vec<_> = all
+            .filter(|(space, name, _)| mine(*space, name))
+            .map(|(space, name, kept)| (space, name.clone(), kept.clone()))
+            .collect();
         for (space, name, kept) in mine {
             let value = Value { bytes: kept.value.into(), invalid: kept.dubious };
             // [PERSIST-3]
@@ -206,7 +217,7 @@ impl Node {
     }
 }
 
-fn kept_now(table: &lockstead_table::Table, (space, name): &Place) -> Kept {
+fn kept_now(table: &lockstead_table::Table, (space, name): &Resource) -> Kept {
     let (value, written) = table.value_and_writer(*space, name);
     Kept { value: value.bytes.into_vec(), dubious: value.invalid, written }
 }

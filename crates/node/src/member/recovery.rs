@@ -294,6 +294,7 @@ impl Node {
             // Otherwise they are thawed with all others when it may act again.
             if self.may_act() {
                 self.table.thaw_slots(now, &recovery.slots, &mut self.fx);
+                self.keep_thawed(now);
                 self.tell_effects(now);
             }
         }

@@ -78,6 +78,34 @@ fn what_may_write_is_told_once_it_is_kept() {
 }
 
 #[test]
+fn what_changes_again_is_not_told_with_what_changed_first() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let (mut a, mut b, mut c) = (cluster.open(1, 1), cluster.open(2, 2), cluster.open(3, 3));
+    let held = locked(&mut cluster, &mut a, space, EX);
+    let null =
+        granted(&cluster.ask(
+            &mut c,
+            Op::Lock(LockRequest { space, flags: Flags::VALBLK, ..request(NAME, lockstead_types::Mode(0)) }),
+        ));
+    let null = null.expect("beside it").lock;
+    cluster.stall();
+    let release = ReleaseRequest { lock: held.lock, flags: Flags::VALBLK, value: Some(b"state") };
+    assert_eq!(cluster.ask(&mut a, Op::Release { release, one_way: false }), []);
+    assert_eq!(cluster.ask(&mut c, Op::ReadValue(null)), [], "it may be forgotten yet");
+    assert_eq!(lock(&mut cluster, &mut b, space, EX), []);
+    cluster.agree_once();
+    assert!(is_released(&cluster.told(a.conn)));
+    let told = cluster.told(c.conn);
+    assert!(
+        matches!(&told[..], [ServerMessage::Reply { reply: Reply::Value(read), .. }] if &read.bytes[..] == b"state")
+    );
+    assert_eq!(cluster.told(b.conn), [], "that somebody may write is not agreed on");
+    cluster.go_on();
+    assert_eq!(granted(&cluster.told(b.conn)).expect("now").value, value(b"state", false));
+}
+
+#[test]
 fn a_value_outlives_all_locks_and_all_nodes() {
     let mut cluster = Cluster::of(3);
     let space = persistent(&mut cluster);

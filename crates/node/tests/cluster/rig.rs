@@ -175,6 +175,16 @@ impl Cluster {
         self.run();
     }
 
+    /// The first of what was proposed meanwhile is agreed on, and no more.
+    pub(crate) fn agree_once(&mut self) {
+        let mut waiting = self.stalled.take().unwrap_or_default();
+        assert!(!waiting.is_empty(), "nothing was proposed");
+        let first = waiting.remove(0);
+        self.stalled = Some(waiting);
+        self.apply(&first);
+        self.run();
+    }
+
     /// A node applies commands late: from now on none.
     pub(crate) fn fall_behind(&mut self, node: u16) {
         self.behind.insert(node, Vec::new());
