@@ -1,13 +1,12 @@
 //! Nodes that come back with an older copy of their own data: what they promised since is forgotten. They are refused until an
 //! operator lets them in again.
 
-use core::time::Duration;
 use std::{path::Path, process::Command};
 
 use rustix::process::Signal;
 
 use crate::{
-    common::{LONG, pass, until},
+    common::{LONG, until},
     nodes::Cluster,
     work::Work,
 };
@@ -81,12 +80,14 @@ fn f24_an_old_copy_put_back_is_refused_until_the_node_is_let_in_again() {
     cluster.signal(while_it_ran, Signal::STOP);
     copy(&cluster.data(while_it_ran), &cluster.data(while_it_ran).with_extension("copy"));
     cluster.signal(while_it_ran, Signal::CONT);
-    // Each session is written down by all voters: it has more than the copy.
+    let copied = cluster.wait_figure(while_it_ran, "group_applied", |_| true);
+    // Each session is written down by all voters.
     for _ in 0..3 {
         assert!(cluster.command(&["lock", "-w", "20", "more", "--", "true"]).status().expect("runs").success());
     }
     work.go_on(3);
-    pass(Duration::from_millis(500));
+    // What it has applied is on its disk: more than in the copy.
+    cluster.wait_figure(while_it_ran, "group_applied", |applied| applied > copied);
     cluster.kill(while_it_ran);
     put_back(&cluster, while_it_ran);
     is_refused(&mut cluster, while_it_ran);

@@ -93,8 +93,9 @@ fn f34_a_slow_disk_breaks_nothing() {
     work.go_on(3);
     let slow = cluster.leader(1);
     let pid = cluster.pid(slow).as_raw_nonzero().to_string();
+    let log = cluster.data(slow).with_extension("strace");
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e"]);
+    strace.args(["-f", "-o"]).arg(&log).args(["-e", "trace=fsync,fdatasync", "-e"]);
     strace.arg("inject=fsync,fdatasync:delay_enter=200000").args(["-p", &pid]);
     let tracer = Process::spawn(strace.stdin(Stdio::null()).stderr(Stdio::null()));
     let start = Instant::now();
@@ -104,6 +105,7 @@ fn f34_a_slow_disk_breaks_nothing() {
         work.go_on(2);
     }
     drop(tracer);
+    assert!(std::fs::read_to_string(log).expect("what was traced").contains("DELAYED"), "no sync was slow");
     cluster.wait_whole(slow % 3 + 1, 3);
     work.go_on(3);
     assert_eq!(work.finish().lost, 0);

@@ -11,7 +11,7 @@ use lockstead_types::report::NodeStatus;
 
 use crate::{
     clock,
-    cluster::{Cluster, leave},
+    cluster::Cluster,
     shared::{Phase, Shared},
     stats::{BATCH_BOUNDS, Stats},
 };
@@ -82,6 +82,7 @@ struct Member {
     voters: usize,
     voters_changing: bool,
     spare: usize,
+    applied: u64,
 }
 
 impl Member {
@@ -90,7 +91,7 @@ impl Member {
         let group = cluster.with_membership(|group| group.status()).unwrap_or_default();
         let (taking_over, since) = node.recovering_slots();
         Some(Member {
-            slots: leave::mastered(state, cluster.me.node),
+            slots: state.slots_of(cluster.me.node).len(),
             taking_over,
             taking_over_ms: since.map_or(0, |since| now.since(since).as_millis()),
             up: state.members.values().filter(|member| member.state != MemberState::Down).count(),
@@ -102,6 +103,7 @@ impl Member {
             voters: group.voters.len(),
             voters_changing: group.voters_changing,
             spare: group.spare,
+            applied: group.applied,
         })
     }
 
@@ -121,6 +123,7 @@ impl Member {
         let changing = "Whether the former voters are needed as well, since others are about to vote.";
         gauge(out, "group_voters_changing", changing, self.voters_changing.into());
         gauge(out, "group_spare", "How many more voters may die, and a majority of them is left.", n(self.spare));
+        gauge(out, "group_applied", "The newest entry of the members' log that this node has applied.", self.applied);
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn hand_over(shared: &Shared) {
     let Some(cluster) = &shared.cluster else { return };
     let node = cluster.me.node;
     propose_until(shared, HAND_OVER_WITHIN, |state, incarnation| {
-        if shared.phase() != Phase::Serving || mastered(state, node) == 0 || !has_heir(state, node) {
+        if shared.phase() != Phase::Serving || state.slots_of(node).is_empty() || !has_heir(state, node) {
             return None;
         }
         Some(Command::Drain { node, incarnation })
@@ -60,11 +60,6 @@ fn propose_until(shared: &Shared, within: Duration, wanted: impl Fn(&State, Inca
         }
         thread::sleep(LOOK_EVERY);
     }
-}
-
-/// How many slots a node is master of.
-pub(crate) fn mastered(state: &State, node: NodeId) -> usize {
-    state.slots.iter().filter(|slot| slot.master == node).count()
 }
 
 fn has_heir(state: &State, node: NodeId) -> bool {
