@@ -1,7 +1,7 @@
 //! What operators do about the members of a cluster, and the look at who they are. The order becomes a command; who gave it is
 //! answered when the members have agreed on it or refused it.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 
 use lockstead_cluster::{Command, Member, MemberState, Place, PlaceWhy, Refused, Seat, State};
 use lockstead_types::{
@@ -79,7 +79,13 @@ impl Node {
     /// The members as this node knows them.
     pub(crate) fn member_rows(&self) -> Vec<MemberRow> {
         let Some(state) = self.cluster_state() else { return Vec::new() };
-        state.members.iter().map(|(node, member)| row(state, *node, member)).collect()
+        let slots = state.spread();
+        let mut sessions: BTreeMap<NodeId, usize> = BTreeMap::new();
+        state.sessions.values().for_each(|session| *sessions.entry(session.home).or_default() += 1);
+        let count = |node| {
+            (slots.get(&node).map_or(0, |slots| *slots as usize), sessions.get(&node).copied().unwrap_or_default())
+        };
+        state.members.iter().map(|(node, member)| row(state, *node, member, count(*node))).collect()
     }
 }
 
@@ -156,7 +162,7 @@ fn slot_words(slot: &SlotRef) -> String {
     }
 }
 
-fn row(state: &State, node: NodeId, member: &Member) -> MemberRow {
+fn row(state: &State, node: NodeId, member: &Member, (slots, sessions): (usize, usize)) -> MemberRow {
     MemberRow {
         node,
         state: match member.state {
@@ -166,10 +172,10 @@ fn row(state: &State, node: NodeId, member: &Member) -> MemberRow {
         },
         incarnation: member.incarnation.0,
         weight: member.weight,
-        slots: short(state.slots.iter().filter(|slot| slot.master == node).count()),
+        slots: short(slots),
         pinned: places(state, node, PlaceWhy::Pinned).collect(),
         used: short(places(state, node, PlaceWhy::Used).count()),
-        sessions: short(state.sessions.values().filter(|session| session.home == node).count()),
+        sessions: short(sessions),
         identity: member.identity,
         peer_address: member.peer_address.clone(),
         client_address: member.client_address.clone(),

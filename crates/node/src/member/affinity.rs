@@ -108,7 +108,7 @@ impl Member {
     }
 
     /// Whether this start masters a slot under this generation.
-    fn masters(&self, slot: Slot, generation: SlotGeneration) -> bool {
+    pub(super) fn masters(&self, slot: Slot, generation: SlotGeneration) -> bool {
         let own = (self.me, self.incarnation, generation);
         self.state.master(slot).is_some_and(|now| (now.master, now.incarnation, now.generation) == own)
     }

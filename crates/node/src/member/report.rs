@@ -165,11 +165,7 @@ impl Node {
         if let Some((slot, given)) = reporting.given.next() {
             return Some(self.report_given(now, reporting, slot, given));
         }
-        let copies = &self.member.as_ref()?.copies;
-        let Some(at) = copies.next_in(&reporting.slots, reporting.next, reporting.end) else {
-            reporting.next = reporting.end;
-            return None;
-        };
+        let at = self.member.as_ref()?.copies.next_in(&reporting.slots, reporting.next, reporting.end)?;
         reporting.next = at + 1;
         Some(self.report_copy(now, reporting, at))
     }
