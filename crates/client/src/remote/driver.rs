@@ -258,3 +258,47 @@ impl Timer<'_> {
 fn clock_far() -> Time {
     clock::now().after(lockstead_types::Span::from_secs(60))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use lockstead_types::{SessionId, Span, report::Meta};
+    use tokio::net::UnixStream;
+
+    use super::*;
+    use crate::{endpoint::Endpoint, remote::Settings};
+
+    /// In a runtime of one thread nothing is heard of, nor any timer fires, as long as a task finds something to do.
+    #[test]
+    fn a_write_that_fails_before_anything_was_read_ends_the_connection() {
+        let (done, ended) = mpsc::channel();
+        thread::spawn(move || {
+            let settings = Settings {
+                endpoints: vec![Endpoint::Unix("/nonexistent/node.sock".into())],
+                in_order: true,
+                ttl: Span::from_secs(10),
+                guard: Span::ZERO,
+                meta: Meta::default(),
+                connect_timeout: Duration::from_secs(1),
+            };
+            let shared = Arc::new(Shared::new(settings, SessionId(1)));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let (ours, theirs) = UnixStream::pair().expect("a pair");
+                drop(theirs);
+                shared.act(|inner, now| {
+                    inner.socket = Some(Arc::new(Socket::Unix(ours)));
+                    inner.core.handle(now, Input::Connected);
+                });
+                let driving = tokio::spawn(drive(Arc::clone(&shared)));
+                while shared.inner.lock().socket.is_some() {
+                    tokio::task::yield_now().await;
+                }
+                driving.abort();
+            });
+            done.send(()).expect("somebody waits");
+        });
+        ended.recv_timeout(Duration::from_secs(30)).expect("the connection is given up");
+    }
+}

@@ -51,26 +51,7 @@ const FLUSH_BYTES: usize = 64 * 1024;
 /// Opens a session; gives up after the connect timeout.
 pub(crate) async fn connect(settings: Settings) -> Result<Arc<Remote>, Error> {
     let timeout = settings.connect_timeout;
-    let session = random_id()?;
-    let config = Config {
-        session,
-        ttl: settings.ttl,
-        meta: settings.meta,
-        rho_ppm: RHO_PPM,
-        guard: settings.guard,
-        backlog: BACKLOG,
-        seed: (session.0 >> 64) as u64,
-    };
-    let first = if settings.in_order { 0 } else { session.0 as usize };
-    let rota = Rota::new(settings.endpoints, first);
-    let shared = Arc::new(Shared {
-        session,
-        deadline: AtomicU64::new(0),
-        opened: Notify::new(),
-        arrived: Notify::new(),
-        work: Notify::new(),
-        inner: Mutex::new(Inner::new(Session::new(config, clock::now()), rota)),
-    });
+    let shared = Arc::new(Shared::new(settings, random_id()?));
     // From here on the session is left again if this future is dropped.
     let remote = Arc::new(Remote { shared: Arc::clone(&shared) });
     shared.act(|_, _| ());
@@ -128,6 +109,30 @@ struct Inner {
     live: bool,
     /// Why the connection is left is known to `rota`, or no fault of the endpoint.
     explained: bool,
+}
+
+impl Shared {
+    fn new(settings: Settings, session: SessionId) -> Shared {
+        let config = Config {
+            session,
+            ttl: settings.ttl,
+            meta: settings.meta,
+            rho_ppm: RHO_PPM,
+            guard: settings.guard,
+            backlog: BACKLOG,
+            seed: (session.0 >> 64) as u64,
+        };
+        let first = if settings.in_order { 0 } else { session.0 as usize };
+        let rota = Rota::new(settings.endpoints, first);
+        Shared {
+            session,
+            deadline: AtomicU64::new(0),
+            opened: Notify::new(),
+            arrived: Notify::new(),
+            work: Notify::new(),
+            inner: Mutex::new(Inner::new(Session::new(config, clock::now()), rota)),
+        }
+    }
 }
 
 impl Remote {
@@ -422,8 +427,10 @@ impl Inner {
             match socket.try_write(rest) {
                 Ok(count) => self.written += count,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // An error shows itself to the reading driver, which knows what to do about it.
-                Err(_) => return false,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
+                // It shows itself to the reading driver, which knows what to do about it. What is left cannot be written any more:
+                // kept, it would have the driver try again and again, and its runtime never look whether there is anything to read.
+                Err(_) => break,
             }
         }
         self.out.clear();
