@@ -317,7 +317,8 @@ impl World {
                     self.judge_value(at, name, &value, asked.at);
                 }
             }
-            (What::Watch { look } | What::Look { look }, Reply::Done) if look != self.clients[at].app.looks => {}
+            (What::Watch { look } | What::Look { look }, Reply::Done)
+                if look != self.clients[at].app.looks || self.clients[at].app.leaving => {}
             (What::Watch { .. } | What::Look { .. }, Reply::Done) => self.judge.watchers.resync(at, self.now),
             (What::Sync, Reply::Done) | (What::Cancel | What::Lock { .. }, Reply::Cancelled) => {}
             (_, Reply::Refused(why)) => self.on_refused(at, &asked, why),

@@ -96,7 +96,6 @@ impl World {
         let fresh = self.new_client(at);
         self.clients[at] = Client { alive: true, life: life + 1, ..fresh };
         self.trace.say(self.now, format_args!("client {at} starts: session {}", self.clients[at].id.0 as u64));
-        self.judge.watchers.forget(at);
         self.after_client(at);
         self.plan_work(at);
     }
@@ -110,6 +109,7 @@ impl World {
         let local = self.clients[at].host < self.nodes.len();
         let over = if local { self.now.min(self.lapse(at)) } else { self.lapse(at) };
         self.history.all_ended(at, over);
+        self.judge.watchers.forget(at);
         let client = &mut self.clients[at];
         client.alive = false;
         client.life += 1;
@@ -138,6 +138,7 @@ impl World {
         }
         self.trace.say(self.now, format_args!("client {at} says goodbye"));
         client.app.leave();
+        self.judge.watchers.forget(at);
         self.history.all_ended(at, self.now.min(self.lapse(at)));
         let client = &mut self.clients[at];
         client.session.goodbye(now);
@@ -274,6 +275,7 @@ impl World {
     fn on_over(&mut self, at: usize, ending: Ending) {
         self.judge_over(at, ending);
         self.history.all_ended(at, 0);
+        self.judge.watchers.forget(at);
         // The program starts again with a new session.
         let client = &mut self.clients[at];
         client.alive = false;

@@ -1,12 +1,17 @@
 //! I13, in calm: whoever holds what another waits for has been told, and its program knows.
+//!
+//! A program's lock is found by its resource and token together: two masters that have not heard of each other meanwhile may give the
+//! same number to locks on two resources, and both to one program ([TOKEN-5]).
 
 use std::collections::BTreeMap;
 
 use lockstead_types::{LockId, Mode, Token};
 
 use crate::{
+    app::Held,
     calm::millis,
     invariants::Code,
+    judge::Row,
     world::{SEC, World},
 };
 
@@ -39,9 +44,7 @@ impl World {
                     let key = (at, holder.lock, waiter.lock, holder.token, held);
                     let since = self.judge.notices.since.get(&key).copied().unwrap_or(self.now);
                     seen.insert(key, since);
-                    if self.now > since.max(calm) + WITHIN
-                        && self.is_ignorant(holder.session, holder.token, calm + WITHIN)
-                    {
+                    if self.now > since.max(calm) + WITHIN && self.is_ignorant(holder, calm + WITHIN) {
                         late = Some((at, *holder, *waiter, since));
                     }
                 }
@@ -56,10 +59,11 @@ impl World {
     }
 
     /// Whether a program counts on a lock and has not been told that somebody waits for it, though it was always connected.
-    fn is_ignorant(&self, session: Option<lockstead_types::SessionId>, token: Token, calm: u64) -> bool {
-        let Some(client) = self.clients.iter().find(|c| c.alive && Some(c.id) == session) else { return false };
+    fn is_ignorant(&self, row: &Row, calm: u64) -> bool {
+        let Some(client) = self.clients.iter().find(|c| c.alive && Some(c.id) == row.session) else { return false };
         let connected = client.conn.is_some() && self.now > client.conn_since + WITHIN && self.now > calm;
-        let held = client.app.held.values().find(|held| held.token == token && !held.converting);
+        let its = |held: &&Held| held.name == row.name && held.token == row.token && !held.converting;
+        let held = client.app.held.values().find(its);
         connected && held.is_some_and(|held| !held.blocking)
     }
 }

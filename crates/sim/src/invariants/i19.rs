@@ -1,6 +1,8 @@
 //! I19, of grants: between two marks that say to look again, a watcher is told of every grant of a resource, in their order.
 //!
 //! Tokens of a resource rise from grant to grant, whoever is its master, so the order of grants is that of their tokens.
+//! A program is asked about from the answer to its watch until its process dies, its session is over, or it says goodbye: who has not been
+//! started again yet watches nothing.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +38,7 @@ impl Watchers {
         self.told.retain(|(c, _), _| *c != client);
     }
 
-    /// It is another program, which does not watch yet, or has to look again.
+    /// It watches no more, or has to look again.
     pub(crate) fn forget(&mut self, client: usize) {
         self.since.remove(&client);
     }
