@@ -113,6 +113,10 @@ impl Session {
                 }
                 _ => Reply::Group(self.groups.add(wire, &name)),
             },
+            (Rare::Unclaimed(lock), reply) => {
+                self.on_release_answered(lock, &Reply::Released);
+                if reply == Reply::Done { Reply::Released } else { reply }
+            }
             (Rare::GroupDetach(group), reply) => {
                 self.on_detached(group);
                 reply

@@ -139,7 +139,7 @@ impl Session {
         self.settle_local(id, reply);
     }
 
-    fn settle_local(&mut self, id: RequestId, reply: Reply) {
+    pub(crate) fn settle_local(&mut self, id: RequestId, reply: Reply) {
         if let Some(request) = self.requests.remove(id) {
             self.settle(request, reply);
         }

@@ -46,9 +46,11 @@ pub(crate) struct NewLock {
     pub(crate) priority: i8,
 }
 
+/// `Unclaimed` is a release that may have had its effect: done once all masters have heard that the lock is not claimed ([HOME-8]).
 #[derive(Clone, Debug)]
 pub(crate) enum Rare {
     Sync,
+    Unclaimed(LockId),
     GroupAttach { name: Box<[u8]> },
     GroupDetach(GroupId),
     SpaceOpen { name: String },
@@ -201,7 +203,7 @@ impl NewLock {
 impl Rare {
     fn lend(&self, wiring: &impl Wiring) -> Option<Op<'_>> {
         Some(match self {
-            Rare::Sync => Op::Sync,
+            Rare::Sync | Rare::Unclaimed(_) => Op::Sync,
             Rare::GroupAttach { name } => Op::GroupAttach { name },
             Rare::GroupDetach(group) => Op::GroupDetach(wiring.group(*group)?),
             Rare::SpaceOpen { name } => Op::SpaceOpen { name },

@@ -73,6 +73,8 @@ pub(crate) struct Requests {
     /// Of `open`, those that may wait.
     may_wait: u32,
     last_sent: RequestId,
+    /// The newest number that was ever sent: what is sent again has a lower one.
+    furthest: RequestId,
     open: HashMap<RequestId, Request, FixedState>,
     one_way: VecDeque<OneWay>,
     /// To be sent, in the order of their numbers.
@@ -92,6 +94,7 @@ impl Requests {
             credit: 0,
             may_wait: 0,
             last_sent: RequestId(0),
+            furthest: RequestId(0),
             open: HashMap::with_hasher(FixedState::default()),
             one_way: VecDeque::new(),
             turns: VecDeque::new(),
@@ -221,6 +224,7 @@ impl Requests {
                 id
             }
         };
+        self.furthest = self.furthest.max(self.last_sent);
         Some(turn)
     }
 
@@ -269,9 +273,19 @@ impl Requests {
     /// Conversions without an answer that a node may have seen, in their order.
     pub(crate) fn conversions_in_doubt(&self) -> Vec<(LockId, Mode, Flags)> {
         let sent =
-            self.ids_where(|r| matches!(r.op, Owned::Convert { .. })).into_iter().filter(|id| *id <= self.last_sent);
+            self.ids_where(|r| matches!(r.op, Owned::Convert { .. })).into_iter().filter(|id| *id <= self.furthest);
         let told = sent.filter_map(|id| match self.open.get(&id)?.op {
             Owned::Convert { lock, mode, flags, .. } => Some((lock, mode, flags)),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    /// Releases without an answer that write a value block, and whether a node may have seen them.
+    pub(crate) fn writes_with_release(&self) -> Vec<(RequestId, LockId, bool)> {
+        let writes = self.ids_where(|r| matches!(r.op, Owned::Release { value: Some(_), .. }));
+        let told = writes.into_iter().filter_map(|id| match self.open.get(&id)?.op {
+            Owned::Release { lock, .. } => Some((id, lock, id <= self.furthest)),
             _ => None,
         });
         told.collect()

@@ -7,7 +7,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashSet;
 
 use lockstead_types::{
-    Flags, LockId, RequestId, Span, Time,
+    Flags, LockId, Refusal, RequestId, Span, Time,
     message::ClientMessage,
     reply::{Notice, Reply, Revoked},
     request::OwnerRef,
@@ -90,6 +90,7 @@ impl Session {
     fn start_claims(&mut self, now: Time) {
         let home = self.home.number();
         self.locks.forget_dropped(home);
+        self.claim_for_writes(home);
         let ids: VecDeque<LockId> = self.locks.to_claim(home).collect();
         for id in &ids {
             if let Some(held) = self.locks.get_mut(*id).and_then(Lock::held_mut) {
@@ -101,6 +102,32 @@ impl Session {
             claims.left = ids;
         }
         self.finish_returning(now);
+    }
+
+    /// [HOME-8] A lock whose release writes the value block and was never sent is claimed, so that the write can be made.
+    fn claim_for_writes(&mut self, home: Option<u32>) {
+        for (_, lock, sent) in self.requests.writes_with_release() {
+            if let (false, Some(Lock::Releasing(held))) = (sent, self.locks.get_mut(lock)) {
+                held.claimed_in = home;
+            }
+        }
+    }
+
+    /// [HOME-8] All is claimed: what becomes of releases that write a value block, of locks that are not.
+    ///
+    /// Without this: a release was sent, and its home died with it; answered at once, its client tells others, who read beside the
+    /// lock what was there before, since its master has not heard yet that nobody claims it.
+    fn settle_writes(&mut self) {
+        for (id, lock, sent) in self.requests.writes_with_release() {
+            if self.locks.wire_of(lock).is_some() {
+                continue;
+            }
+            if !sent {
+                self.settle_local(id, Reply::Refused(Refusal::Lost));
+            } else if let Some(request) = self.requests.get_mut(id) {
+                request.op = Owned::Rare(Rare::Unclaimed(lock).into());
+            }
+        }
     }
 
     pub(crate) fn poll_claim(&mut self) -> Option<Output<'_>> {
@@ -157,6 +184,7 @@ impl Session {
         // [SESS-5] Only now the attach counts as a renewal. Counted earlier, a client could act on a lock whose claim is still
         // on its way when the node stops waiting for claims and grants the lock to another.
         self.renew_lease(ttl, sent);
+        self.settle_writes();
         let watches: Vec<_> = core::mem::take(&mut self.watches);
         self.requests.renumber();
         for (space, prefix) in watches {

@@ -5,10 +5,10 @@
 mod common;
 
 use common::{EX, PR, Rig, Sent, TTL, grant, token};
-use lockstead_client_core::{Ending, Input, Lease};
+use lockstead_client_core::{Ending, Input, Lease, Output};
 use lockstead_types::{
-    LockId, NodeId, Refusal,
-    message::{Rejection, ServerMessage},
+    LockId, NodeId, Refusal, RequestId,
+    message::{Attached, ClientMessage, Rejection, ServerMessage},
     reply::{Notice, Reply, Revoked},
     request::Claim,
 };
@@ -179,6 +179,75 @@ fn a_release_that_was_lost_with_the_end_of_the_claims_is_said_again() {
     rig.sent.clear();
     rig.attach(NodeId(1), 6, 6, true);
     assert_eq!(rig.sent.drain(..).collect::<Vec<_>>(), [Sent::Done, Sent::Release { lock: LockId(10) }]);
+}
+
+#[test]
+fn a_write_that_was_never_sent_is_made_at_the_next_home() {
+    let claim = |there: bool| {
+        let mut rig = Rig::open(NodeId(1), 5);
+        let held = rig.lock(b"a", EX, token(5, 1));
+        rig.cut();
+        rig.sent.clear();
+        rig.release_writing(held, b"v");
+        // The first of these homes dies before it answers.
+        rig.attach(NodeId(2), 5, 1, true);
+        assert_eq!(rig.claim_ids().len(), 1);
+        rig.cut();
+        rig.attach(NodeId(3), 5, 2, true);
+        let ids = rig.claim_ids();
+        assert_eq!((ids.len(), &rig.answers[..]), (1, &[][..]));
+        let granted = Reply::Granted(grant(LockId(10), EX, token(5, 1)));
+        rig.reply(ids[0], if there { granted } else { Reply::Refused(Refusal::Lost) });
+        rig
+    };
+    let mut rig = claim(true);
+    assert_eq!(rig.sent.drain(..).collect::<Vec<_>>(), [Sent::Done, Sent::Release { lock: LockId(10) }]);
+    assert_eq!(rig.answers, [], "it has been sent");
+    let rig = claim(false);
+    assert_eq!(rig.sent, [Sent::Done]);
+    assert_eq!(rig.answers, [Reply::Refused(Refusal::Lost)], "it was not written, and never will be");
+    assert_eq!(rig.lost, [], "it was given up already");
+}
+
+#[test]
+fn a_write_that_was_sent_is_answered_when_the_masters_have_heard() {
+    let mut rig = Rig::open(NodeId(1), 5);
+    let held = rig.lock(b"a", EX, token(5, 1));
+    rig.release_writing(held, b"v");
+    rig.cut();
+    rig.sent.clear();
+    for home in [1, 2] {
+        rig.attach(NodeId(2), 5, home, true);
+        let sent: Vec<Sent> = rig.sent.drain(..).collect();
+        let [Sent::Done, Sent::Sync { id }] = sent[..] else { panic!("{sent:?}") };
+        assert_eq!(rig.answers, [], "its master may still tell the value of before");
+        if home == 2 {
+            rig.reply(id, Reply::Done);
+        } else {
+            rig.cut();
+        }
+    }
+    assert_eq!(rig.answers, [Reply::Released]);
+}
+
+#[test]
+fn what_was_sent_again_in_part_was_sent() {
+    let mut rig = Rig::open(NodeId(1), 5);
+    let held = rig.lock(b"a", EX, token(5, 1));
+    rig.ask_lock(b"b", EX);
+    rig.release_writing(held, b"v");
+    rig.cut();
+    rig.greet(NodeId(1), 5);
+    let attached = Attached { ttl: TTL, seen: RequestId(1), reclaim: false, home: 0, groups: Vec::new() };
+    rig.session.handle(rig.time(), Input::Message(ServerMessage::Attached(attached)));
+    // The first of the two is sent again; the other one was sent before, and may have had its effect.
+    while !matches!(rig.session.poll_output(), Some(Output::Send(ClientMessage::Request { .. }))) {}
+    rig.session.handle(rig.time(), Input::Disconnected);
+    rig.pump();
+    rig.back_off();
+    rig.sent.clear();
+    rig.attach(NodeId(2), 5, 1, true);
+    assert!(matches!(rig.sent.make_contiguous(), [Sent::Done, Sent::Lock { .. }, Sent::Sync { .. }]), "{:?}", rig.sent);
 }
 
 #[test]

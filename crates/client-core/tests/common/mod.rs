@@ -20,6 +20,7 @@ pub(crate) const EX: Mode = Mode(5);
 pub(crate) enum Sent {
     Lock { id: RequestId, name: Vec<u8> },
     Release { lock: LockId },
+    Sync { id: RequestId },
     Claim { id: RequestId, name: Vec<u8>, token: Token },
     Done,
 }
@@ -160,6 +161,13 @@ impl Rig {
         self.pump();
     }
 
+    /// The same with a value, answered.
+    pub(crate) fn release_writing(&mut self, lock: LockId, value: &[u8]) {
+        let release = ReleaseRequest { lock, flags: Flags::VALBLK, value: Some(value) };
+        self.session.request(self.time(), &Op::Release { release, one_way: false }, 2).expect("asked");
+        self.pump();
+    }
+
     /// The grants that were answered since this was asked last.
     pub(crate) fn granted(&mut self) -> Vec<Reply> {
         let (granted, rest) = self.answers.drain(..).partition(|reply| matches!(reply, Reply::Granted(_)));
@@ -202,6 +210,7 @@ fn sent(message: &ClientMessage<'_>) -> Option<Sent> {
     Some(match message {
         ClientMessage::Request { id, op: Op::Lock(lock) } => Sent::Lock { id: *id, name: lock.name.into() },
         ClientMessage::Request { op: Op::Release { release, .. }, .. } => Sent::Release { lock: release.lock },
+        ClientMessage::Request { id, op: Op::Sync } => Sent::Sync { id: *id },
         ClientMessage::Reclaim { id, claim, .. } => {
             Sent::Claim { id: *id, name: claim.name.into(), token: claim.token }
         }
