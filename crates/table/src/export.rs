@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use lockstead_types::{Flags, LockId, SlotSet, SpaceId, Span, Time, Token, reply::Value, request::Claim};
+use lockstead_types::{Flags, LockId, Mode, SlotSet, SpaceId, Span, Time, Token, reply::Value, request::Claim};
 
 use crate::{
     Claimant, OwnerId, Table,
@@ -105,6 +105,13 @@ impl Table {
     pub fn token_of(&self, lock: LockId) -> Option<Token> {
         let l = self.find_any(lock)?;
         Some(self.token(l)).filter(|token| *token != Token::NONE)
+    }
+
+    /// Whether a conversion of a lock to a mode is down, so that it would wait for nobody. `false` where nothing of that id is held.
+    #[must_use]
+    pub fn is_down(&self, lock: LockId, to: Mode) -> bool {
+        let Some(l) = self.find_any(lock).filter(|l| self.locks[*l].is_held()) else { return false };
+        self.modes_of(self.locks[l].resource).is_down(self.locks[l].mode, to)
     }
 
     fn exported(&self, now: Time, resource: u32) -> ExportedResource<'_> {

@@ -173,6 +173,7 @@ impl Node {
     pub(crate) fn on_ask(&mut self, now: Time, from: NodeId, ask: u64, query: &PeerQuery) {
         let nothing = Report::Resource(None);
         let report = match query {
+            PeerQuery::Sync if self.set_sync_aside(from, ask) => return,
             PeerQuery::Sync => return self.flush(now, from, ask),
             PeerQuery::Flush => nothing,
             PeerQuery::Resources { space, prefix, from } => {
@@ -191,7 +192,7 @@ impl Node {
     }
 
     /// Whatever the asker caused here has been told to its homes when they answer.
-    fn flush(&mut self, now: Time, from: NodeId, ask: u64) {
+    pub(crate) fn flush(&mut self, now: Time, from: NodeId, ask: u64) {
         let Some(member) = &self.member else { return };
         let others: Vec<NodeId> = up_nodes(&member.state).into_iter().filter(|n| *n != from).collect();
         let own = self.begin_ask(now, Asker::Node(from, ask), Purpose::Sync, &others);

@@ -20,7 +20,7 @@ use lockstead_types::{
     request::{ConvertRequest, ReleaseRequest, Target},
 };
 
-use super::recovery::Early;
+use super::early::Early;
 use crate::{
     authorize::{self, Decision},
     effects::WaitEnd,

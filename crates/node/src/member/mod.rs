@@ -18,6 +18,7 @@ mod authority;
 mod check;
 mod copies;
 mod directory;
+mod early;
 mod epochs;
 mod forward;
 mod giving;

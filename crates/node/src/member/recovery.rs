@@ -17,18 +17,20 @@ use alloc::{
 
 use lockstead_table::Claimant;
 use lockstead_types::{
-    LockId, NodeId, RequestId, SessionId, Slot, SlotSet, SpaceId, Time,
-    peer::{Fates, HomeGeneration, Incarnation, PeerMessage, PeerOp, SlotGeneration, ValueReport},
+    LockId, NodeId, SessionId, Slot, SlotSet, SpaceId, Time,
+    peer::{Fates, Incarnation, PeerMessage, ValueReport},
     refusal::Refusal,
     rows::{LockReport, LockRows},
 };
 
-use super::Member;
+use super::{Member, early::Early};
 use crate::node::Node;
 
 /// All recoveries of this node, by the epoch in which each began.
 pub(crate) struct Recoveries {
-    map: BTreeMap<u32, Recovery>,
+    pub(super) map: BTreeMap<u32, Recovery>,
+    /// Questions of homes whether all is done that they had asked before, while something of theirs is set aside.
+    pub(super) syncs: Vec<(NodeId, Incarnation, u64)>,
 }
 
 pub(crate) struct Recovery {
@@ -43,29 +45,28 @@ pub(crate) struct Recovery {
     complete: SlotSet,
     /// Value blocks that may have been written since their last known value.
     doubtful: Vec<(SpaceId, Box<[u8]>)>,
-    /// Writes to value blocks, with what the same sessions asked behind them, that wait for the slot's former master.
-    early: Vec<Early>,
+    /// What reads or writes value blocks, with what the same sessions asked behind it, and waits for all homes.
+    pub(super) early: Vec<Early>,
     began: Time,
 }
 
-/// A request that came too early.
-pub(crate) struct Early {
-    pub(crate) from: NodeId,
-    pub(crate) key: (SessionId, HomeGeneration, RequestId),
-    pub(crate) place: (Slot, SlotGeneration),
-    pub(crate) op: PeerOp,
-}
-
 impl Recovery {
-    /// Whether the former master of a slot lives and has not given it up yet, as far as this node has heard.
-    fn awaits_former(&self, slot: Slot) -> bool {
-        self.slots.has(slot) && self.former.get(&slot).is_some_and(|former| self.homes.contains(former))
+    /// Whether somebody may still say what there is in a slot's value blocks.
+    pub(super) fn awaits_homes(&self, slot: Slot) -> bool {
+        self.slots.has(slot) && !self.homes.is_empty()
+    }
+
+    /// Waits for these homes alone. Whether they were the last to be waited for.
+    fn keep_homes(&mut self, keep: impl Fn(&(NodeId, Incarnation)) -> bool) -> bool {
+        let before = self.homes.len();
+        self.homes.retain(keep);
+        before > 0 && self.homes.is_empty()
     }
 }
 
 impl Recoveries {
     pub(crate) fn new() -> Recoveries {
-        Recoveries { map: BTreeMap::new() }
+        Recoveries { map: BTreeMap::new(), syncs: Vec::new() }
     }
 
     /// Slots that wait.
@@ -130,10 +131,13 @@ impl Node {
         let state = &member.state;
         let up: BTreeSet<(NodeId, Incarnation)> = state.up().collect();
         let homeless: Vec<SessionId> = state.homeless().map(|(id, _)| id).collect();
-        for recovery in member.recoveries.map.values_mut() {
+        let mut heard = Vec::new();
+        for (epoch, recovery) in &mut member.recoveries.map {
             recovery.slots.remove_all(lost);
             let silent = recovery.homes.iter().any(|home| !up.contains(home));
-            recovery.homes.retain(|home| up.contains(home));
+            if recovery.keep_homes(|home| up.contains(home)) {
+                heard.push(*epoch);
+            }
             // [CLUSTER-7] What a home that died did not report, its sessions must.
             #[cfg(feature = "planted")]
             let silent = silent && !lockstead_types::planted::is(lockstead_types::planted::Bug::SilentHomeForgotten);
@@ -141,6 +145,7 @@ impl Node {
                 recovery.sessions.extend(&homeless);
             }
         }
+        heard.into_iter().for_each(|epoch| self.settle_values(epoch));
         self.handle_early(now);
         self.try_thaw(now);
     }
@@ -217,36 +222,45 @@ impl Node {
     /// A value block as its former master knows it, or one that a home has asked somebody to write who never said whether it was.
     fn restore_value_report(&mut self, from: NodeId, epoch: u32, report: ValueReport) {
         let ValueReport { space, name, value, written } = report;
-        if written {
-            self.table.restore_value(space, &name, &value, false);
-            let recovery = self.member.as_mut().and_then(|m| m.recoveries.map.get_mut(&epoch));
-            if let Some(recovery) = recovery {
-                recovery.doubtful.push((space, name));
-            }
-            return;
-        }
         let slot = self.slot_of(space, &name);
-        let recovery = self.member.as_ref().and_then(|m| m.recoveries.map.get(&epoch));
-        let former = slot.and_then(|slot| recovery?.former.get(&slot)).is_some_and(|(node, _)| *node == from);
+        let Some(recovery) = self.member.as_mut().and_then(|m| m.recoveries.map.get_mut(&epoch)) else { return };
+        let former = slot.and_then(|slot| recovery.former.get(&slot)).is_some_and(|(node, _)| *node == from);
         self.table.restore_value(space, &name, &value, former);
+        if written {
+            recovery.doubtful.push((space, name));
+        }
     }
 
     /// A home has reported all.
     pub(crate) fn on_report_done(&mut self, now: Time, from: NodeId, epoch: u32, unsettled: &[Slot]) {
         let Some(member) = &mut self.member else { return };
         let Some(incarnation) = member.state.members.get(&from).map(|m| m.incarnation) else { return };
+        let mut heard = false;
         if let Some(recovery) = member.recoveries.map.get_mut(&epoch) {
-            recovery.homes.remove(&(from, incarnation));
-            #[cfg(feature = "planted")]
-            if lockstead_types::planted::is(lockstead_types::planted::Bug::ThawAtFirst) {
-                recovery.homes.clear();
-            }
             let settled = |slot: &Slot| !unsettled.contains(slot);
             let its = recovery.former.iter().filter(|(s, former)| **former == (from, incarnation) && settled(s));
             recovery.complete.insert_all(&its.map(|(slot, _)| *slot).collect());
+            heard = recovery.keep_homes(|home| *home != (from, incarnation));
+            #[cfg(feature = "planted")]
+            if lockstead_types::planted::is(lockstead_types::planted::Bug::ThawAtFirst) {
+                heard |= recovery.keep_homes(|_| false);
+            }
+        }
+        if heard {
+            self.settle_values(epoch);
         }
         self.handle_early(now);
         self.try_thaw(now);
+    }
+
+    /// All homes have reported: what there is in the value blocks of a recovery's slots is known, as far as it ever will be.
+    fn settle_values(&mut self, epoch: u32) {
+        let Some(recovery) = self.member.as_mut().and_then(|m| m.recoveries.map.get_mut(&epoch)) else { return };
+        self.table.finish_values(&recovery.complete);
+        // Once, and not at the thaw: somebody may write until then.
+        for (space, name) in core::mem::take(&mut recovery.doubtful) {
+            self.table.distrust_value(space, &name);
+        }
     }
 
     /// A session has left a home that has not reported: it must claim what it has, should that home never report.
@@ -287,51 +301,14 @@ impl Node {
             let Some(epoch) = member.recoveries.map.iter().find(|(_, r)| done(r)).map(|(e, _)| *e) else { return };
             let Some(recovery) = member.recoveries.map.remove(&epoch) else { return };
             self.counters.recovery_times.add(now.since(recovery.began));
+            // Sessions that came to other homes may have claimed locks on what nobody else had anything on.
             self.table.finish_values(&recovery.complete);
-            for (space, name) in &recovery.doubtful {
-                self.table.distrust_value(*space, name);
-            }
             // Otherwise they are thawed with all others when it may act again.
             if self.may_act() {
                 self.table.thaw_slots(now, &recovery.slots, &mut self.fx);
                 self.keep_thawed(now);
                 self.tell_effects(now);
             }
-        }
-    }
-
-    /// [CLUSTER-21] Sets a write to a value block aside while the slot's former master may still say what was there before, to whoever
-    /// reads it there in a mode that lets others write. With it whatever its session asks of the slot behind it ([CLUSTER-12]).
-    pub(crate) fn set_aside(&mut self, early: Early) -> Option<Early> {
-        let (slot, _) = early.place;
-        let (session, ..) = early.key;
-        let recoveries = self.member.as_mut().map(|m| m.recoveries.map.values_mut());
-        let Some(recovery) = recoveries.into_iter().flatten().find(|r| r.awaits_former(slot)) else {
-            return Some(early);
-        };
-        let writes =
-            matches!(early.op, PeerOp::Release { value: Some(_), .. } | PeerOp::Convert { value: Some(_), .. });
-        let behind = recovery.early.iter().any(|e| e.key.0 == session && e.place.0 == slot);
-        if !writes && !behind {
-            return Some(early);
-        }
-        recovery.early.push(early);
-        None
-    }
-
-    /// Takes up again what was set aside, where nobody is waited for any more.
-    fn handle_early(&mut self, now: Time) {
-        let Some(member) = self.member.as_mut().filter(|m| m.acting) else { return };
-        let mut due = Vec::new();
-        for recovery in member.recoveries.map.values_mut() {
-            let early = core::mem::take(&mut recovery.early);
-            let (stay, go): (Vec<Early>, Vec<Early>) =
-                early.into_iter().partition(|e| recovery.awaits_former(e.place.0));
-            recovery.early = stay;
-            due.extend(go);
-        }
-        for Early { from, key, place, op } in due {
-            self.on_peer_request(now, from, key, place, op);
         }
     }
 

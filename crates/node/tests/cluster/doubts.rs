@@ -8,9 +8,8 @@ use lockstead_types::{
     request::{Claim, ConvertRequest, LockRequest, Op, ReleaseRequest, Target, Wait},
 };
 
-use crate::rig::{Cluster, EX, PR, claim_of, granted, is_queued, is_released, request};
+use crate::rig::{Cluster, EX, NL, PR, claim_of, granted, is_queued, is_released, request};
 
-const NL: Mode = Mode(0);
 const CW: Mode = Mode(2);
 
 /// A name of `master`, whose slot goes to `heir` when the master is evicted.
@@ -157,6 +156,8 @@ fn f6_a_value_block_that_passes_a_master_in_recovery() {
 fn f11_a_write_nobody_heard_of_is_not_missed_before_the_thaw() {
     let mut cluster = Cluster::of(4);
     let name = inherited(&cluster, 2, 3);
+    // This one will have no home, and keeps the slot from its thaw.
+    let _homeless = cluster.open(2, 2);
     let mut a = cluster.open(1, 1);
     let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
     let held = granted(&cluster.ask(&mut a, Op::Lock(lock))).expect("granted");
@@ -171,10 +172,10 @@ fn f11_a_write_nobody_heard_of_is_not_missed_before_the_thaw() {
     assert!(granted(&cluster.ask(&mut a, Op::Convert(first))).is_some());
     cluster.kill(2);
     assert_eq!(granted(&cluster.ask(&mut a, Op::Convert(write(b"w")))), None);
-    // Another home keeps the slot from its thaw.
-    cluster.cut.insert((4, 3));
     cluster.evict(2);
     assert!(granted(&cluster.told(a.conn)).is_some(), "a conversion down goes on in a freeze");
+    let mut b = cluster.open(1, 3);
+    assert!(granted(&cluster.lock(&mut b, &name, PR)).is_none(), "it is frozen");
     let told = cluster.ask(&mut a, Op::ReadValue(held.lock));
     let [ServerMessage::Reply { reply: Reply::Value(read), .. }] = &told[..] else { panic!("{told:?}") };
     assert!(read.invalid || &read.bytes[..] == b"w", "acknowledged, and not there: {read:?}");

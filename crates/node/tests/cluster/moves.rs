@@ -5,10 +5,10 @@ use lockstead_types::{
     Flags, Slot, SpaceId,
     message::{ClientMessage, ServerMessage},
     reply::{Grant, Reply, Value},
-    request::{Claim, ConvertRequest, LockRequest, Op, Wait},
+    request::{Claim, ConvertRequest, LockRequest, Op, ReleaseRequest, Wait},
 };
 
-use crate::rig::{Client, Cluster, EX, PR, granted, is_queued, is_released, request};
+use crate::rig::{Client, Cluster, EX, NL, PR, granted, is_queued, is_released, request};
 
 /// The slot of a name goes to a node.
 fn master(cluster: &Cluster, name: &[u8]) -> u16 {
@@ -118,4 +118,60 @@ fn a_move_keeps_a_conversion_that_waits() {
     assert_eq!((up.lock, up.claim), (mine.lock, Claim::Mode(EX)));
     assert!(is_released(&cluster.release(&mut a, mine.lock)));
     assert!(granted(&cluster.told(c.conn)).is_some());
+}
+
+#[test]
+fn what_reads_or_writes_a_value_during_a_move_waits_for_all_homes() {
+    let mut cluster = Cluster::of(4);
+    let name = cluster.name_at(2);
+    let (mut a, mut b, mut c) = (cluster.open(1, 1), cluster.open(3, 2), cluster.open(1, 3));
+    let held = writes(&mut cluster, &mut a, &name, b"state");
+    let held = granted(&cluster.convert(&mut a, held.lock, NL)).expect("down");
+    let beside = LockRequest { flags: Flags::VALBLK, ..request(&name, NL) };
+    let beside = granted(&cluster.ask(&mut b, Op::Lock(beside))).expect("fits all").lock;
+    let writer = granted(&cluster.ask(&mut c, Op::Lock(LockRequest { flags: Flags::VALBLK, ..request(&name, EX) })));
+    let writer = writer.expect("fits all").lock;
+    // The new master waits for what a home has that has nothing there.
+    cluster.fall_behind(4);
+    cluster.move_to(&name, 3);
+    assert_eq!(cluster.ask(&mut a, Op::ReadValue(held.lock)), [], "the new master may not have heard all");
+    let same = ConvertRequest { lock: beside, mode: NL, wait: Wait::Never, flags: Flags::VALBLK, value: None };
+    assert_eq!(cluster.ask(&mut b, Op::Convert(same)), [], "that reads, too");
+    assert_eq!(cluster.release(&mut b, beside), [], "and this is behind it");
+    assert_eq!(cluster.ask(&mut b, Op::Sync), [], "so not all is done");
+    cluster.catch_up(4);
+    let valid = |read: Option<Value>| assert_eq!(read, Some(Value { bytes: b"state"[..].into(), invalid: false }));
+    valid(reads(&cluster.told(a.conn)));
+    let told = cluster.told(b.conn);
+    valid(granted(&told).expect("down").value);
+    assert!(matches!(
+        told[1..],
+        [ServerMessage::Reply { reply: Reply::Released, .. }, ServerMessage::Reply { reply: Reply::Done, .. },]
+    ));
+    // Again, with a write, and a reader behind it.
+    cluster.fall_behind(4);
+    cluster.move_to(&name, 1);
+    let release = ReleaseRequest { lock: writer, flags: Flags::VALBLK, value: Some(b"new") };
+    assert_eq!(cluster.ask(&mut c, Op::Release { release, one_way: false }), []);
+    assert_eq!(cluster.ask(&mut a, Op::ReadValue(held.lock)), []);
+    cluster.catch_up(4);
+    assert!(is_released(&cluster.told(c.conn)));
+    let read = reads(&cluster.told(a.conn)).expect("everybody has reported");
+    assert_eq!((&read.bytes[..], read.invalid), (&b"new"[..], false));
+}
+
+#[test]
+fn what_a_dead_home_did_not_report_is_waited_for_by_no_reader() {
+    let mut cluster = Cluster::of(4);
+    let name = cluster.name_at(2);
+    let mut a = cluster.open(1, 1);
+    let held = writes(&mut cluster, &mut a, &name, b"state");
+    let _without_a_home_soon = cluster.open(4, 2);
+    cluster.fall_behind(4);
+    cluster.move_to(&name, 3);
+    assert_eq!(cluster.ask(&mut a, Op::ReadValue(held.lock)), []);
+    cluster.kill(4);
+    cluster.evict(4);
+    let read = reads(&cluster.told(a.conn)).expect("nobody else will report");
+    assert_eq!((&read.bytes[..], read.invalid), (&b"state"[..], false));
 }

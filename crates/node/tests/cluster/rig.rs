@@ -14,6 +14,7 @@ use lockstead_types::{
     request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Wait},
 };
 
+pub(crate) const NL: Mode = Mode(0);
 pub(crate) const PR: Mode = Mode(3);
 pub(crate) const EX: Mode = Mode(5);
 pub(crate) const TTL: Span = Span::from_secs(10);

@@ -8,9 +8,7 @@ use lockstead_types::{
     request::{Claim, LockRequest, Op, OwnerRef, Query},
 };
 
-use crate::rig::{Client, Cluster, EX, PR, claim_of, granted, is_queued, is_released, refusal, request};
-
-const NL: Mode = Mode(0);
+use crate::rig::{Client, Cluster, EX, NL, PR, claim_of, granted, is_queued, is_released, refusal, request};
 
 fn say(cluster: &mut Cluster, client: &Client, claim: Reclaim<'_>, sealed: Option<Sealed>) -> Result<Grant, Refusal> {
     let told = cluster.say(client, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed });
