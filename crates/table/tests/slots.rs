@@ -152,6 +152,7 @@ fn report(name: &str) -> LockReport<'_> {
         name: name.as_bytes(),
         held: None,
         token: Token::NONE,
+        before: Token::NONE,
         wanted: None,
         tag: 0,
         alone: false,

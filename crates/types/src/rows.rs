@@ -29,6 +29,9 @@ pub struct LockReport<'a> {
     pub held: Option<Claim>,
     /// The token held, [`Token::NONE`] where none is.
     pub token: Token,
+    /// The token it had before the conversion by which it got this one, of which its client may not have heard; [`Token::NONE`]
+    /// where it has not been converted.
+    pub before: Token,
     /// What is waited for, if anything.
     pub wanted: Option<WaitReport>,
     /// Its tag.
@@ -56,6 +59,7 @@ pub struct LockRows {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 struct Row {
     token: Token,
+    before: Token,
     held: Option<Claim>,
     space: SpaceId,
     flags: Flags,
@@ -92,8 +96,9 @@ impl LockRows {
             self.sessions.push((number, report.session));
         }
         self.names.extend_from_slice(report.name);
-        let LockReport { space, held, token, tag, alone, flags, orphan, wanted, value, .. } = report;
-        self.rows.push(Row { token, held, space, flags, tag, name_end: self.names.len() as u32, orphan, alone });
+        let LockReport { space, held, token, before, tag, alone, flags, orphan, wanted, value, .. } = report;
+        let name_end = self.names.len() as u32;
+        self.rows.push(Row { token, before, held, space, flags, tag, name_end, orphan, alone });
         if wanted.is_some() || value.is_some() {
             let written = wanted.as_ref().and_then(|w| w.value.as_ref()).map_or(0, |v| v.len());
             self.rare_bytes += size_of::<Rare>() + written + value.as_ref().map_or(0, |v| v.bytes.len());
@@ -129,12 +134,12 @@ impl LockRows {
             }
             let name = self.names.get(start..row.name_end as usize).unwrap_or_default();
             start = row.name_end as usize;
-            let Row { token, held, space, flags, tag, orphan, alone, .. } = *row;
+            let Row { token, before, held, space, flags, tag, orphan, alone, .. } = *row;
             let (wanted, value) = match rare.next_if(|(of, _)| *of == number) {
                 Some((_, more)) => (more.wanted.clone(), more.value.clone()),
                 None => (None, None),
             };
-            LockReport { session, orphan, space, name, held, token, wanted, tag, alone, flags, value }
+            LockReport { session, orphan, space, name, held, token, before, wanted, tag, alone, flags, value }
         })
     }
 }
@@ -161,6 +166,7 @@ mod tests {
             name: b"a",
             held: Some(Claim::Mode(Mode(5))),
             token: Token::NONE,
+            before: Token::NONE,
             wanted: None,
             tag: 0,
             alone: false,
@@ -183,11 +189,12 @@ mod tests {
             plain.clone(),
             LockReport { name: b"longer", wanted: Some(wait), ..plain.clone() },
             LockReport { session: None, orphan: true, name: b"", ..plain.clone() },
+            LockReport { before: Token::new(1, 3).unwrap_or(Token::NONE), ..plain.clone() },
             LockReport { value: Some(value), tag: 4, ..plain.clone() },
             plain,
         ];
         let rows: LockRows = reports.iter().cloned().collect();
         assert_eq!(rows.iter().collect::<Vec<_>>(), reports);
-        assert!(rows.len() == 5 && rows.bytes() > 5 + 9);
+        assert!(rows.len() == 6 && rows.bytes() > 6 + 9);
     }
 }

@@ -20,7 +20,7 @@ use crate::{
 
 /// What a row has, in the order of its fields; those without a bit are always there.
 const SESSION: u8 = 1;
-const ORPHAN: u8 = 2;
+const MORE: u8 = 2;
 const ALONE: u8 = 4;
 const HELD: u8 = 8;
 const TAG: u8 = 16;
@@ -28,10 +28,14 @@ const FLAGS: u8 = 32;
 const WANTED: u8 = 64;
 const VALUE: u8 = 128;
 
+/// What the byte after it has, which is there where it is not 0: what few rows have.
+const ORPHAN: u8 = 1;
+const BEFORE: u8 = 2;
+
 /// The fewest bytes of a row: what it has, lockspace, name, token.
 const ROW_MIN: usize = 1 + 4 + 2 + 8;
 
-/// Their count, then each: a byte that says what it has, and that. Whose it is it says only where that is not as of the row
+/// Their count, then each: a byte or two that say what it has, and that. Whose it is it says only where that is not as of the row
 /// before.
 impl Field<'_> for LockRows {
     const MIN: usize = 4;
@@ -55,15 +59,19 @@ impl Field<'_> for LockRows {
         for number in 0..count {
             let at = r.at();
             let has = u8::get(r)?;
+            let more = if has & MORE != 0 { u8::get(r)? } else { 0 };
             let before = session;
             if has & SESSION != 0 {
                 session = Option::<SessionId>::get(r)?;
             }
-            let row = get_row(r, has, session)?;
+            let row = get_row(r, (has, more), session)?;
             // [WIRE-5] As of no row before; or what is left out where it is as in most: one message, one form.
             let says = (number == 0) || before != session;
-            let idle = (has & TAG != 0 && row.tag == 0) || (has & FLAGS != 0 && row.flags == Flags::NONE);
-            if says != (has & SESSION != 0) || idle {
+            let idle = (has & TAG != 0 && row.tag == 0)
+                || (has & FLAGS != 0 && row.flags == Flags::NONE)
+                || (has & MORE != 0 && more == 0)
+                || (more & BEFORE != 0 && row.before == Token::NONE);
+            if says != (has & SESSION != 0) || idle || more & !(ORPHAN | BEFORE) != 0 {
                 return Err(DecodeError::Number { at, field: "row" });
             }
             rows.push(row);
@@ -73,10 +81,11 @@ impl Field<'_> for LockRows {
 }
 
 fn put_row(row: &LockReport<'_>, says_session: bool, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let LockReport { session, orphan, space, name, held, token, wanted, tag, alone, flags, value } = row;
+    let LockReport { session, orphan, space, name, held, token, before, wanted, tag, alone, flags, value } = row;
     let bit = |has: bool, bit: u8| if has { bit } else { 0 };
+    let more = bit(*orphan, ORPHAN) | bit(*before != Token::NONE, BEFORE);
     let has = bit(says_session, SESSION)
-        | bit(*orphan, ORPHAN)
+        | bit(more != 0, MORE)
         | bit(*alone, ALONE)
         | bit(held.is_some(), HELD)
         | bit(*tag != 0, TAG)
@@ -85,12 +94,18 @@ fn put_row(row: &LockReport<'_>, says_session: bool, out: &mut Vec<u8>) -> Resul
         | bit(value.is_some(), VALUE);
     out.reserve(64 + name.len());
     out.push(has);
+    if more != 0 {
+        out.push(more);
+    }
     if says_session {
         session.put(out)?;
     }
     space.put(out)?;
     name.put(out)?;
     token.put(out)?;
+    if *before != Token::NONE {
+        before.put(out)?;
+    }
     held.as_ref().map_or(Ok(()), |held| held.put(out))?;
     if *tag != 0 {
         tag.put(out)?;
@@ -102,13 +117,18 @@ fn put_row(row: &LockReport<'_>, says_session: bool, out: &mut Vec<u8>) -> Resul
     value.as_ref().map_or(Ok(()), |value| value.put(out))
 }
 
-fn get_row<'a>(r: &mut Reader<'a>, has: u8, session: Option<SessionId>) -> Result<LockReport<'a>, DecodeError> {
+fn get_row<'a>(
+    r: &mut Reader<'a>,
+    (has, more): (u8, u8),
+    session: Option<SessionId>,
+) -> Result<LockReport<'a>, DecodeError> {
     let (space, name, token) = (SpaceId::get(r)?, <&[u8]>::get(r)?, Token::get(r)?);
+    let before = if more & BEFORE != 0 { Token::get(r)? } else { Token::NONE };
     let held = (has & HELD != 0).then(|| Claim::get(r)).transpose()?;
     let tag = if has & TAG != 0 { u32::get(r)? } else { 0 };
     let flags = if has & FLAGS != 0 { Flags::get(r)? } else { Flags::NONE };
     let wanted = (has & WANTED != 0).then(|| WaitReport::get(r)).transpose()?;
     let value = (has & VALUE != 0).then(|| Value::get(r)).transpose()?;
-    let (orphan, alone) = (has & ORPHAN != 0, has & ALONE != 0);
-    Ok(LockReport { session, orphan, space, name, held, token, wanted, tag, alone, flags, value })
+    let (orphan, alone) = (more & ORPHAN != 0, has & ALONE != 0);
+    Ok(LockReport { session, orphan, space, name, held, token, before, wanted, tag, alone, flags, value })
 }

@@ -24,6 +24,8 @@ pub(crate) struct Copy {
     /// What the client may use at most, so never more than the master has granted.
     pub(crate) held: Option<Claim>,
     pub(crate) token: Token,
+    /// The token before, of which the client may have heard last.
+    pub(crate) before: Token,
     pub(crate) tag: u32,
     pub(crate) alone: bool,
     /// PERSISTENT, NODLCKBLK, NOBAST.

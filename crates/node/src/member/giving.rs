@@ -44,6 +44,7 @@ impl Orphan {
             name: &self.name,
             held: self.held,
             token: self.token,
+            before: Token::NONE,
             wanted: None,
             tag: self.tag,
             alone: self.alone,
@@ -56,7 +57,7 @@ impl Orphan {
 impl Node {
     /// A former master takes everything about these slots out of its table.
     pub(crate) fn give_up(&mut self, now: Time, slots: &SlotSet) -> GivenUp {
-        let mut given = Vec::new();
+        let (mut given, mut gone) = (Vec::new(), Vec::new());
         if slots.is_empty() {
             return GivenUp { given, unsettled: Vec::new() };
         }
@@ -66,7 +67,13 @@ impl Node {
         for resource in self.table.export_slots(now, slots) {
             let Some(slot) = self.slot_of(resource.space, resource.name) else { continue };
             for lock in &resource.locks {
-                let Claimant::Orphan(session) = lock.whose else { continue };
+                let session = match lock.whose {
+                    Claimant::Orphan(session) => session,
+                    Claimant::Owner(owner) => {
+                        gone.push((owner, lock.lock));
+                        continue;
+                    }
+                };
                 let orphan = Orphan {
                     session,
                     space: resource.space,
@@ -91,6 +98,11 @@ impl Node {
         }
         self.table.drop_slots(slots);
         if let Some(member) = &mut self.member {
+            for (owner, lock) in gone {
+                if let Whose::Guest(at) = self.owners.get(owner) {
+                    member.guests.forget_tokens(at, lock);
+                }
+            }
             member.guests.forget_waits(slots);
         }
         GivenUp { given, unsettled: unsettled.iter().collect() }

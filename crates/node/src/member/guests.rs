@@ -18,6 +18,7 @@ use lockstead_types::{
     reply::{Notice, Reply},
     report::Meta,
     request::{ConvertRequest, ReleaseRequest, Target},
+    rows::LockReport,
 };
 
 use super::early::Early;
@@ -95,6 +96,13 @@ impl Guests {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Guest)> {
         self.slab.iter()
+    }
+
+    /// Forgets the earlier tokens of a lock that has gone to another master.
+    pub(crate) fn forget_tokens(&mut self, at: u32, lock: LockId) {
+        if let Some(guest) = self.slab.get_mut(at) {
+            guest.earlier.remove(&lock);
+        }
     }
 
     /// Forgets the waits in slots that are gone.
@@ -367,6 +375,18 @@ impl Node {
             if known.len() > EARLIER {
                 known.remove(0);
             }
+        }
+    }
+
+    /// [SLOT-8] A lock that has come here had another token before; and this one where it waits to be converted.
+    ///
+    /// Without this: a conversion is granted, and the client does not hear of it; its slot moves, and then the client goes to another
+    /// home and claims with the token from before; this master finds no such lock, and the client is told that it has lost it.
+    pub(crate) fn note_before(&mut self, at: u32, lock: LockId, row: &LockReport<'_>) {
+        let now = if row.wanted.is_some() { row.token } else { Token::NONE };
+        let earlier: Vec<Token> = [row.before, now].into_iter().filter(|token| *token != Token::NONE).collect();
+        if let (false, Some(guest)) = (earlier.is_empty(), self.member.as_mut().and_then(|m| m.guests.get_mut(at))) {
+            guest.earlier.insert(lock, earlier);
         }
     }
 

@@ -216,6 +216,9 @@ impl Node {
         if let (Ok(lock), Some(wanted)) = (&restored, &row.wanted) {
             member.guests.get_mut(at)?.waits.insert(wanted.id, (*lock, slot));
         }
+        if let Ok(lock) = restored {
+            self.note_before(at, lock, row);
+        }
         Some(restored)
     }
 

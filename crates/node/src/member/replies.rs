@@ -1,7 +1,7 @@
 //! What masters answer and tell, and what it does to the home's copies.
 
 use lockstead_types::{
-    LockId, Mode, ModeTable, NodeId, RequestId, SessionId, Time,
+    LockId, Mode, ModeTable, NodeId, RequestId, SessionId, Time, Token,
     message::ServerMessage,
     peer::{HomeGeneration, SlotGeneration},
     refusal::Refusal,
@@ -109,7 +109,7 @@ impl Node {
             let value = modes.and_then(|modes| known_value(modes, found, before, &grant, written));
             found.value = value;
             found.held = Some(grant.claim);
-            found.token = grant.token;
+            found.before = core::mem::replace(&mut found.token, grant.token);
             found.wait = None;
             found.blocking = None;
         }
@@ -396,6 +396,8 @@ impl Node {
                     place: None,
                     held: Some(grant.claim),
                     token: grant.token,
+                    // [SLOT-8] Its client has not heard of the other one: it claims by this one again, should it go on to the next home.
+                    before: if grant.token == claim.token { Token::NONE } else { claim.token },
                     tag: claim.tag,
                     alone: claim.alone,
                     flags: claim.flags,
@@ -505,7 +507,8 @@ fn copy_of(session: u32, slot: lockstead_types::Slot, request: &lockstead_types:
         slot,
         place: None,
         held: None,
-        token: lockstead_types::Token::NONE,
+        token: Token::NONE,
+        before: Token::NONE,
         tag: request.tag,
         alone: request.alone,
         flags: request.flags,

@@ -226,6 +226,7 @@ impl Node {
             name: &copy.name,
             held: copy.held,
             token: copy.token,
+            before: copy.before,
             wanted,
             tag: copy.tag,
             alone: copy.alone,

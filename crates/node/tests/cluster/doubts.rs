@@ -5,7 +5,7 @@ use lockstead_types::{
     Flags, Mode, NodeId, RequestId, Slot, SpaceId, Span,
     message::{ClientMessage, Reclaim, ServerMessage},
     reply::{Grant, Reply},
-    request::{Claim, ConvertRequest, LockRequest, Op, ReleaseRequest, Target, Wait},
+    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Target, Wait},
 };
 
 use crate::rig::{Cluster, EX, NL, PR, claim_of, granted, is_queued, is_released, request};
@@ -358,4 +358,46 @@ fn f14_a_write_waits_until_the_former_master_says_no_more_what_was_there_before(
     cluster.catch_up(2);
     assert!(is_released(&cluster.told(a.conn)));
     assert_eq!(read(cluster.ask(&mut b, Op::ReadValue(beside))), b"v");
+}
+
+#[test]
+fn f16_a_conversion_nobody_heard_of_and_then_both_its_slot_and_its_home_move() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let mut a = cluster.open(1, 1);
+    let lock = LockRequest { owner: OwnerRef::Alone, ..request(&name, PR) };
+    let heard = granted(&cluster.ask(&mut a, Op::Lock(lock))).expect("granted");
+    let unheard = granted(&cluster.convert(&mut a, heard.lock, EX)).expect("granted");
+    let mut claims = |cluster: &mut Cluster, node: u16| {
+        cluster.attach(&mut a, node);
+        let (claim, sealed) = claim_of(&name, &heard);
+        let claim = Reclaim { alone: true, ..claim };
+        granted(&cluster.say(&a, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed }))
+            .map(|grant| grant.token)
+    };
+    cluster.move_to(&name, 3);
+    assert!(claims(&mut cluster, 2) >= Some(unheard.token), "it is the same lock");
+    // Nor does it hear of that, and both move again.
+    cluster.move_to(&name, 1);
+    assert!(claims(&mut cluster, 3) >= Some(unheard.token), "it is still the same");
+}
+
+#[test]
+fn f17_a_conversion_that_was_reported_and_granted_unheard() {
+    let mut cluster = Cluster::of(4);
+    let name = inherited(&cluster, 4, 3);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    let alone = |mode| LockRequest { owner: OwnerRef::Alone, ..request(&name, mode) };
+    let heard = granted(&cluster.ask(&mut a, Op::Lock(alone(PR)))).expect("granted");
+    let beside = cluster.locked(&mut b, &name, PR);
+    assert!(is_queued(&cluster.convert(&mut a, heard.lock, EX)));
+    cluster.kill(4);
+    cluster.evict(4);
+    cluster.release(&mut b, beside.lock);
+    // Its answer is not heard: a goes to another home.
+    cluster.attach(&mut a, 2);
+    let (claim, sealed) = claim_of(&name, &heard);
+    let claim = Reclaim { alone: true, ..claim };
+    let told = cluster.say(&a, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed });
+    assert!(granted(&told).is_some(), "it is the same lock: {told:?}");
 }

@@ -131,6 +131,7 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
         name: b"orders/7",
         held: Some(PR),
         token: token(),
+        before: Token::NONE,
         wanted: None,
         tag: 4,
         alone: true,
@@ -150,7 +151,8 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
     };
     let converting = LockReport { wanted: Some(wanted), session: None, orphan: true, value: None, ..held.clone() };
     let plain = LockReport { tag: 0, alone: false, flags: Flags::NONE, value: None, ..held.clone() };
-    let rows = [plain.clone(), plain, held, converting].into_iter().collect();
+    let converted = LockReport { before: Token::new(1, 8).expect("in range"), ..plain.clone() };
+    let rows = [plain.clone(), plain, held, converting, converted].into_iter().collect();
     let values = vec![ValueReport { space: SPACE, name: (*b"orders/7").into(), value, written: true }];
     let claim = OwnedClaim {
         space: SPACE,
@@ -329,6 +331,7 @@ impl Rng {
                 name,
                 held: self.maybe(Rng::claim),
                 token: self.token(),
+                before: self.token(),
                 wanted: self.maybe(Rng::wait_report),
                 tag: self.n32(),
                 alone: self.yes(),
