@@ -82,6 +82,16 @@ impl Group {
         }
     }
 
+    /// Whether one of these starts has gone, and with it slots it was master of or sessions it was home of.
+    fn took_along(&self, up: &[(NodeId, Incarnation)], changes: &[Change]) -> bool {
+        let gone = |start: (NodeId, Incarnation)| up.contains(&start) && !self.state.is_up(start.0, start.1);
+        let had = |change: &Change| match change {
+            Change::Epoch { moved } => moved.iter().any(|(_, node, start)| gone((*node, *start))),
+            _ => false,
+        };
+        changes.iter().any(had) || self.state.sessions.values().any(|entry| gone((entry.home, entry.incarnation)))
+    }
+
     pub(crate) fn term(&self) -> u32 {
         self.term
     }
@@ -216,7 +226,11 @@ impl World {
         }
         let (command, proposal_term) = (proposal.command.clone(), proposal.term);
         let before = self.group.state.epoch;
+        let up: Vec<_> = self.group.state.up().collect();
         let outcome = self.group.state.apply(&command);
+        if outcome.as_ref().is_ok_and(|changes| self.group.took_along(&up, changes)) {
+            self.judge.on_start_gone();
+        }
         if self.trace.wants_text() {
             let outcome = outcome.as_ref().map(|changes| changes.iter().map(short_change).collect::<Vec<_>>());
             let epoch = self.group.state.epoch;

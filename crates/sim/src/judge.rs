@@ -121,6 +121,8 @@ pub(crate) struct Judge {
     pub(crate) now: u64,
     audits: u64,
     alone: bool,
+    /// A start of a node went that knew something nobody else did.
+    lost: bool,
 }
 
 struct Conn {
@@ -152,6 +154,7 @@ impl Judge {
             now: 0,
             audits: 0,
             alone: options.alone,
+            lost: false,
         }
     }
 
@@ -179,6 +182,11 @@ impl Judge {
     /// An operator gave up the majority: what was agreed on last may not have been, and generations begin again from before.
     pub(crate) fn on_forced(&mut self) {
         self.generations = Generations::default();
+    }
+
+    /// The members agreed that a start of a node is gone that was a master, or a home.
+    pub(crate) fn on_start_gone(&mut self) {
+        self.lost = true;
     }
 
     pub(crate) fn on_node_start(&mut self, at: usize, now: Time, recorded: impl Iterator<Item = SessionId>) {
@@ -537,7 +545,7 @@ impl World {
     }
 
     pub(crate) fn judge_value(&mut self, at: usize, name: u8, value: &Value, since: u64) {
-        let calm = self.options.is_calm();
+        let calm = self.options.is_calm() && !self.judge.lost;
         let outcome = i21::read(&self.judge.truth.names[usize::from(name)], value, since, calm);
         if let Err(what) = outcome {
             self.judge.fail(Code::I21, &format!("client {at}, resource {name}: {what}"));

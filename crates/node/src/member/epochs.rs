@@ -102,7 +102,6 @@ impl Node {
         };
         let (me, incarnation) = (member.me, member.incarnation);
         let was_mine = |node: NodeId, i: Incarnation| node == me && i == incarnation;
-        let all: SlotSet = moved.iter().map(|(slot, ..)| *slot).collect();
         let gained: SlotSet = moved.iter().map(|(slot, ..)| *slot).filter(|s| mine(*s)).collect();
         let lost: SlotSet = moved.iter().filter(|(_, node, i)| was_mine(*node, *i)).map(|(slot, ..)| *slot).collect();
         self.forget_places(moved);
@@ -112,7 +111,7 @@ impl Node {
         self.begin_recovery(now, gained, moved);
         self.end_stray_guests(now);
         self.revise_asks(now);
-        self.report(now, &all, given);
+        self.report(now, moved, given);
         self.watch_again(now);
         self.send_unsent(now);
     }

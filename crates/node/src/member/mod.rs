@@ -20,6 +20,7 @@ mod copies;
 mod directory;
 mod early;
 mod epochs;
+mod fates;
 mod forward;
 mod giving;
 mod guests;
@@ -141,9 +142,12 @@ impl Member {
         let lapse = self.acting.then_some(self.authority);
         let waits = self.acting.then(|| self.forwards.next_timer()).flatten();
         let greetings = self.peers.values().filter_map(Peer::due).min();
-        let more = (self.reports.are_due() || (self.pausing && self.acting)).then_some(Time::ZERO);
+        let more = (self.reports.are_due(&self.forwards) || (self.pausing && self.acting)).then_some(Time::ZERO);
         let uses = self.acting.then(|| self.uses.next_timer()).flatten();
-        [more, links, lapse, waits, greetings, uses, self.proposals.next_timer()].into_iter().flatten().min()
+        [more, links, lapse, waits, greetings, uses, self.fates_due(), self.proposals.next_timer()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

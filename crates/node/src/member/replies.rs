@@ -270,6 +270,7 @@ impl Node {
         let Some(forward) = member.forwards.map.get(&key).filter(|f| f.sent == Some(generation)) else { return };
         let newer = master_up(&member.state, forward.slot).is_some_and(|(_, known)| known > generation);
         member.forwards.set_sent(key, None);
+        member.undo_unmade(key);
         if newer {
             self.send_unsent(now);
         }

@@ -9,7 +9,6 @@
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
-    vec,
     vec::Vec,
 };
 
@@ -24,7 +23,8 @@ use lockstead_types::{
 use super::{
     Member,
     copies::Copy,
-    forward::{For, Forward, Key, What},
+    fates::Awaited,
+    forward::{For, Forward, Forwards, Key, What},
     giving::{Given, GivenUp},
     master_up,
 };
@@ -44,6 +44,8 @@ const TURN_BYTES: usize = 256 * 1_024;
 pub(crate) struct Reports {
     /// Those that are not complete, the earliest epoch first. A slot is in one of them at most.
     due: VecDeque<Reporting>,
+    /// Writes whose fates are to be known before their slots are reported.
+    pub(super) awaited: BTreeMap<Key, Awaited>,
     /// The copies of reports that are not answered, in their order.
     unanswered: BTreeMap<(NodeId, u32), Unanswered>,
 }
@@ -61,7 +63,7 @@ struct Reporting {
     epoch: u32,
     slots: SlotSet,
     /// What is told beside the copies.
-    given: vec::IntoIter<(Slot, Given)>,
+    given: VecDeque<(Slot, Given)>,
     unsettled: Vec<Slot>,
     /// Sessions that were about to claim what they have when it began.
     returning: Vec<(SessionId, HomeGeneration)>,
@@ -93,9 +95,15 @@ impl Manifest {
 }
 
 impl Reports {
-    /// Whether anything is left to tell.
-    pub(crate) fn are_due(&self) -> bool {
-        !self.due.is_empty()
+    /// Whether anything is to be told now.
+    pub(crate) fn are_due(&self, forwards: &Forwards) -> bool {
+        self.next_due(forwards).is_some()
+    }
+
+    /// Which is to be told next.
+    fn next_due(&self, forwards: &Forwards) -> Option<usize> {
+        let open = || self.awaited.iter().filter(|(key, awaited)| awaited.is_open(forwards.map.get(key)));
+        self.due.iter().position(|reporting| !open().any(|(_, awaited)| reporting.slots.has(awaited.slot)))
     }
 
     fn strip(&mut self, moved: &SlotSet) {
@@ -109,6 +117,12 @@ impl Member {
         self.reports.due.iter().any(|reporting| reporting.slots.has(slot))
     }
 
+    /// The report to go on with, and its place.
+    fn take_due(&mut self) -> Option<(usize, Reporting)> {
+        let at = self.reports.next_due(&self.forwards)?;
+        Some((at, self.reports.due.remove(at)?))
+    }
+
     /// Whether a copy is of a slot that has a new master, which has not been told of it yet: what another says about it is void.
     pub(crate) fn is_unreported(&self, copy: &Copy) -> bool {
         let due = self.reports.due.iter().find(|reporting| reporting.slots.has(copy.slot));
@@ -118,9 +132,10 @@ impl Member {
 
 impl Node {
     /// Slots have a new master: reports to it begin. `given_up`: what this node knows as their master of before.
-    pub(crate) fn report(&mut self, now: Time, moved: &SlotSet, given_up: GivenUp) {
-        // [CLUSTER-6] At once, however long the report takes.
-        let doubtful = self.settle_forwards(now, moved);
+    pub(crate) fn report(&mut self, now: Time, former: &[(Slot, NodeId, Incarnation)], given_up: GivenUp) {
+        let moved: &SlotSet = &former.iter().map(|(slot, ..)| *slot).collect();
+        // [CLUSTER-6] At once, however long the report takes, but for what [CLUSTER-22] waits for.
+        let doubtful = self.settle_forwards(now, former);
         let Some(member) = &mut self.member else { return };
         let GivenUp { mut given, unsettled } = given_up;
         given.extend(doubtful);
@@ -134,7 +149,7 @@ impl Node {
             return;
         }
         let (epoch, end) = (member.state.epoch, member.copies.places());
-        let (slots, given) = (moved.clone(), given.into_iter());
+        let (slots, given) = (moved.clone(), VecDeque::from(given));
         let returning = self.sessions.iter().filter(|(_, s)| s.stage == Stage::Returning);
         let returning = returning.map(|(_, s)| (s.id, s.home)).collect();
         let reporting = Reporting { epoch, slots, given, unsettled, returning, next: 0, end, manifests };
@@ -144,14 +159,15 @@ impl Node {
 
     /// Goes on with what is to be reported, for one turn.
     pub(crate) fn report_on(&mut self, now: Time) {
+        self.settle_fates(now);
         let Some(member) = &mut self.member else { return };
         let (mut rows, mut bytes) = (member.rows_a_turn, TURN_BYTES);
-        while let Some(mut reporting) = self.member.as_mut().and_then(|m| m.reports.due.pop_front()) {
+        while let Some((at, mut reporting)) = self.member.as_mut().and_then(|m| m.take_due()) {
             while let Some(took) = self.report_next(now, &mut reporting) {
                 (rows, bytes) = (rows.saturating_sub(1), bytes.saturating_sub(took));
                 if rows == 0 || bytes == 0 {
                     if let Some(member) = &mut self.member {
-                        member.reports.due.push_front(reporting);
+                        member.reports.due.insert(at, reporting);
                     }
                     return;
                 }
@@ -162,7 +178,7 @@ impl Node {
 
     /// Tells one thing more: how many bytes it took, `None` where nothing is left.
     fn report_next(&mut self, now: Time, reporting: &mut Reporting) -> Option<usize> {
-        if let Some((slot, given)) = reporting.given.next() {
+        if let Some((slot, given)) = reporting.given.pop_front() {
             return Some(self.report_given(now, reporting, slot, given));
         }
         let at = self.member.as_ref()?.copies.next_in(&reporting.slots, reporting.next, reporting.end)?;
@@ -243,6 +259,7 @@ impl Node {
 
     /// A session goes to another home: what of its locks is to be reported is reported now, since nobody here will know of them.
     pub(crate) fn report_leaving(&mut self, now: Time, session: u32) {
+        self.give_up_fates(now, session);
         let Some(member) = &mut self.member else { return };
         for mut reporting in core::mem::take(&mut member.reports.due) {
             let Some(member) = &self.member else { return };
@@ -345,54 +362,66 @@ impl Node {
         wait_report(now, id, since, self.member.as_ref()?.forwards.map.get(&key)?)
     }
 
-    /// What becomes of requests to the old master: a release is done, since its lock is not claimed again; one that queued goes on in
-    /// the report; the rest is asked again.
-    fn settle_forwards(&mut self, now: Time, moved: &SlotSet) -> Vec<(Slot, Given)> {
+    /// Tells the new master of a slot this, too.
+    pub(crate) fn report_too(&mut self, slot: Slot, given: Given) {
+        let due = self.member.iter_mut().flat_map(|m| &mut m.reports.due);
+        if let Some(reporting) = due.into_iter().find(|reporting| reporting.slots.has(slot)) {
+            reporting.given.push_back((slot, given));
+        }
+    }
+
+    /// What becomes of requests to the old master, but those whose fate it will say.
+    fn settle_forwards(&mut self, now: Time, moved: &[(Slot, NodeId, Incarnation)]) -> Vec<(Slot, Given)> {
         let mut doubtful = Vec::new();
-        let Some(member) = &self.member else { return doubtful };
-        let about: Vec<Key> =
-            member.forwards.map.iter().filter(|(_, f)| moved.has(f.slot)).map(|(key, _)| *key).collect();
-        for key in about {
-            let Some(member) = &mut self.member else { break };
-            let Some(forward) = member.forwards.map.get(&key) else { continue };
-            let Some((_, generation)) = master_up(&member.state, forward.slot) else { continue };
-            if let What::Convert { before: Some(_), .. } = &forward.what
-                && let Some(What::Convert { lowered, .. }) = member.forwards.map.get_mut(&key).map(|f| &mut f.what)
-            {
-                *lowered = true;
-            }
-            let Some(forward) = member.forwards.map.get(&key) else { continue };
-            if let Some(write) = doubtful_write(forward, &member.copies) {
-                let slot = forward.slot;
-                let written = forward.what.copy().and_then(|copy| member.copies.get_mut(copy));
-                // Nor is what the copy knew from before: its new master must not take that for certain until the thaw.
-                if let Some(copy) = written {
-                    copy.value = Some(write.value.clone());
-                }
-                doubtful.push((slot, Given::Value(write)));
-            }
-            let Some(forward) = member.forwards.map.get(&key) else { continue };
-            match &forward.what {
-                // Its master is gone, and what it was about before.
-                What::Answer => self.end_plain(key),
-                // Not sent yet: it is reported as held, and released when its new master knows it.
-                What::Release { .. } if forward.sent.is_none() => {}
-                What::Release { copy, .. } => {
-                    let copy = *copy;
-                    self.finish_release(now, key, copy);
-                }
-                What::Lock(_) if forward.queued.is_some() && forward.whose == For::Nobody => {
-                    let copy = forward.copy;
-                    member.forwards.remove(key);
-                    self.drop_copy(copy);
-                }
-                What::Lock(_) | What::Convert { .. } if forward.queued.is_some() => {
-                    member.forwards.set_sent(key, Some(generation));
-                }
-                _ => member.forwards.set_sent(key, None),
+        let Some(member) = &mut self.member else { return doubtful };
+        let former: BTreeMap<Slot, (NodeId, Incarnation)> =
+            moved.iter().map(|(s, node, i)| (*s, (*node, *i))).collect();
+        let about = member.forwards.map.iter().filter_map(|(key, f)| Some((*key, *former.get(&f.slot)?)));
+        let about: Vec<_> = about.collect();
+        for (key, former) in about {
+            if !self.member.as_mut().is_some_and(|m| m.awaits_fate(now, key, Some(former))) {
+                doubtful.extend(self.settle_forward(now, key));
             }
         }
         doubtful
+    }
+
+    /// What becomes of a request to the old master: a release is done, since its lock is not claimed again; one that queued goes on
+    /// in the report; the rest is asked again. The value block it may have written, or not.
+    pub(crate) fn settle_forward(&mut self, now: Time, key: Key) -> Option<(Slot, Given)> {
+        let member = self.member.as_mut()?;
+        let forward = member.forwards.map.get_mut(&key)?;
+        let slot = forward.slot;
+        let (_, generation) = master_up(&member.state, slot)?;
+        if let What::Convert { before: Some(_), lowered, .. } = &mut forward.what {
+            *lowered = true;
+        }
+        let write = doubtful_write(forward, &member.copies);
+        // Nor is what the copy knew from before: its new master must not take that for certain until the thaw.
+        let written = write.as_ref().and(forward.what.copy()).and_then(|copy| member.copies.get_mut(copy));
+        if let (Some(copy), Some(write)) = (written, &write) {
+            copy.value = Some(write.value.clone());
+        }
+        match &forward.what {
+            // Its master is gone, and what it was about before.
+            What::Answer => self.end_plain(key),
+            // Not sent yet: it is reported as held, and released when its new master knows it.
+            What::Release { .. } if forward.sent.is_none() => {}
+            What::Release { copy, .. } => {
+                let copy = *copy;
+                self.finish_release(now, key, copy);
+            }
+            What::Lock(_) if forward.queued.is_some() && forward.whose == For::Nobody => {
+                let copy = forward.copy;
+                member.forwards.remove(key);
+                self.drop_copy(copy);
+            }
+            What::Lock(_) | What::Convert { .. } if forward.queued.is_some() => {
+                member.forwards.set_sent(key, Some(generation));
+            }
+            _ => member.forwards.set_sent(key, None),
+        }
+        write.map(|write| (slot, Given::Value(write)))
     }
 
     /// A release whose answer will not come: nobody claims the lock again, so it is done.
@@ -424,7 +453,7 @@ fn wait_report(now: Time, id: RequestId, since: Time, forward: &Forward) -> Opti
 }
 
 /// A write to a value block of which nobody knows whether it took place.
-fn doubtful_write(forward: &Forward, copies: &super::copies::Copies) -> Option<ValueReport> {
+pub(crate) fn doubtful_write(forward: &Forward, copies: &super::copies::Copies) -> Option<ValueReport> {
     forward.sent?;
     let (copy, value) = match &forward.what {
         What::Convert { copy, value: Some(value), .. } | What::Release { copy, value: Some(value), .. } => {

@@ -2,7 +2,7 @@
 //! slot alone.
 
 use lockstead_types::{
-    Flags, Slot, SpaceId,
+    Flags, Slot, SpaceId, Span,
     message::{ClientMessage, ServerMessage},
     reply::{Grant, Reply, Value},
     request::{Claim, ConvertRequest, LockRequest, Op, ReleaseRequest, Wait},
@@ -174,4 +174,74 @@ fn what_a_dead_home_did_not_report_is_waited_for_by_no_reader() {
     cluster.evict(4);
     let read = reads(&cluster.told(a.conn)).expect("nobody else will report");
     assert_eq!((&read.bytes[..], read.invalid), (&b"state"[..], false));
+}
+
+/// A write by session 1 at node 1 that is under way when its slot goes from node 2 to node 3, and a reader at node 3.
+struct UnderWay {
+    cluster: Cluster,
+    writer: Client,
+    reader: Client,
+    beside: lockstead_types::LockId,
+}
+
+impl UnderWay {
+    /// `releases`: with the release, or with a conversion down. `silent`: who is not heard, the home or the master.
+    fn new(releases: bool, silent: (u16, u16)) -> UnderWay {
+        let mut cluster = Cluster::of(3);
+        let name = cluster.name_at(2);
+        let (mut writer, mut reader) = (cluster.open(1, 1), cluster.open(3, 2));
+        let beside = cluster.locked(&mut reader, &name, NL).lock;
+        let lock = cluster.locked(&mut writer, &name, EX).lock;
+        cluster.cut.insert(silent);
+        let (flags, value) = (Flags::VALBLK, Some(&b"v"[..]));
+        let release = Op::Release { release: ReleaseRequest { lock, flags, value }, one_way: false };
+        let convert = Op::Convert(ConvertRequest { lock, mode: NL, wait: Wait::Never, flags, value });
+        assert_eq!(cluster.ask(&mut writer, if releases { release } else { convert }), []);
+        cluster.move_to(&name, 3);
+        UnderWay { cluster, writer, reader, beside }
+    }
+
+    fn read(&mut self) -> Option<Value> {
+        reads(&self.cluster.ask(&mut self.reader, Op::ReadValue(self.beside)))
+    }
+}
+
+#[test]
+fn a_write_that_is_under_way_when_its_slot_moves_is_made_once() {
+    for releases in [true, false] {
+        // Either the request is still on its way to the former master, or its answer.
+        for silent in [(1, 2), (2, 1)] {
+            let mut case = UnderWay::new(releases, silent);
+            assert_eq!(case.cluster.told(case.writer.conn), [], "whether it was made nobody knows");
+            case.cluster.join(silent.0, silent.1);
+            case.cluster.pass(Span::from_millis(1));
+            let told = case.cluster.told(case.writer.conn);
+            assert!(is_released(&told) || granted(&told).is_some(), "{told:?}");
+            let read = case.read().expect("all homes have reported");
+            assert_eq!((&read.bytes[..], read.invalid), (&b"v"[..], false), "{releases} {silent:?}");
+        }
+    }
+}
+
+#[test]
+fn a_former_master_that_is_not_heard_does_not_keep_its_slots() {
+    for releases in [true, false] {
+        let mut case = UnderWay::new(releases, (2, 1));
+        case.cluster.pass(Span::from_secs(1));
+        let told = case.cluster.told(case.writer.conn);
+        assert!(is_released(&told) || granted(&told).is_some(), "{told:?}");
+        assert!(case.read().expect("all homes have reported").invalid, "written or not");
+        // What it says now comes too late.
+        case.cluster.join(2, 1);
+        assert_eq!(case.cluster.told(case.writer.conn), []);
+    }
+}
+
+#[test]
+fn a_write_whose_session_goes_elsewhere_is_in_doubt() {
+    let mut case = UnderWay::new(false, (2, 1));
+    case.cluster.attach(&mut case.writer, 3);
+    case.cluster.say(&case.writer, ClientMessage::ReclaimDone);
+    case.cluster.pass(Span::from_millis(1));
+    assert!(case.read().expect("all homes have reported").invalid, "written or not");
 }

@@ -1,4 +1,9 @@
 //! I21: which values a reader may find.
+//!
+//! Where nothing is injected no value is invalid, however slots move, with one exception: a start of a node that was master of slots, or home of
+//! sessions, and is gone without having handed them over. That happens without a fault too: a node that starts and is told of more than it
+//! can follow ends and starts anew, and slots may have been moved to the first start meanwhile, on which the value blocks were that
+//! their former masters gave up.
 
 use lockstead_types::{Token, reply::Value};
 
