@@ -150,15 +150,22 @@ pub(crate) async fn renew(core: Arc<Core>, every: Duration) {
         let sent = now();
         let confirmed = match way.find() {
             Where::Nowhere => None,
-            Where::Here => core.leader.renew(own, incarnation.0).await.then_some(own),
+            Where::Here => core.leader.renew(own, incarnation.0).await.map(|agreed| (own, agreed)),
             Where::There(dialer) => {
                 let to = u16::try_from(dialer.to()).ok();
                 let answer = dialer.call(&Call::Renew(incarnation.0), PATIENCE).await;
-                to.filter(|_| matches!(answer, Ok(Answer::Renewed(true))))
+                match answer {
+                    Ok(Answer::Renewed(agreed)) => to.zip(agreed),
+                    _ => None,
+                }
             }
         };
-        if let Some(leader) = confirmed {
-            core.feed.authority(sent, NodeId(leader));
+        let Some((leader, agreed)) = confirmed else { continue };
+        // [MEMBER-13] Not before it has heard what was agreed on by then; and until that it does not ask again, so that the others take
+        // the place of one that never does. An error: the log is at its end here.
+        if core.raft.wait(None).applied_index_at_least(Some(agreed), "a renewal").await.is_err() {
+            return;
         }
+        core.feed.authority(sent, NodeId(leader));
     }
 }

@@ -36,7 +36,7 @@ struct Renewal {
     node: NodeId,
     incarnation: Incarnation,
     received: Time,
-    confirmed: oneshot::Sender<bool>,
+    confirmed: oneshot::Sender<Option<u64>>,
 }
 
 /// The steward of the term this node leads in, if it does.
@@ -48,12 +48,13 @@ impl Leader {
         (Leader { renewals }, Office { queue })
     }
 
-    /// A renewal has come. True once it is confirmed; false where this node may not say so.
-    pub(crate) async fn renew(&self, node: u16, incarnation: u32) -> bool {
+    /// A renewal has come. Once it is confirmed: how far the log was agreed on by then; `None` where this node may not say so.
+    pub(crate) async fn renew(&self, node: u16, incarnation: u32) -> Option<u64> {
         let (confirmed, wait) = oneshot::channel();
         let renewal = Renewal { node: NodeId(node), incarnation: Incarnation(incarnation), received: now(), confirmed };
         // Full: the sender comes again, and its authority lasts a few renewals.
-        self.renewals.try_send(renewal).is_ok() && wait.await.unwrap_or(false)
+        self.renewals.try_send(renewal).ok()?;
+        wait.await.ok().flatten()
     }
 }
 
@@ -76,9 +77,10 @@ impl Office {
 async fn confirm_renewals(core: Arc<Core>, steward: Arc<InTerm>, mut queue: mpsc::Receiver<Renewal>) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, WAITING).await > 0 {
-        let term = quorum_round(&core.raft).await;
+        let round = quorum_round(&core.raft).await;
         for renewal in batch.drain(..) {
-            let confirmed = term.is_some_and(|term| confirm(&core.book, &steward, term, &renewal));
+            let good = |round: &Round| confirm(&core.book, &steward, round.term, &renewal);
+            let confirmed = round.filter(good).map(|round| round.agreed);
             // Whoever asked may have given up.
             let _ = renewal.confirmed.send(confirmed);
         }
@@ -112,7 +114,7 @@ async fn keep_order(core: Arc<Core>, steward: Arc<InTerm>, config: StewardConfig
                 *steward = Some((term, Steward::new(config, now())));
             }
         }
-        if quorum_round(&core.raft).await != Some(term) {
+        if quorum_round(&core.raft).await.is_none_or(|round| round.term != term) {
             continue;
         }
         let commands = match &mut *steward.lock() {
@@ -128,14 +130,22 @@ async fn keep_order(core: Arc<Core>, steward: Arc<InTerm>, config: StewardConfig
     }
 }
 
-/// A round with a quorum that begins now. The term in which it was had, once everything that was committed before it is applied
-/// here.
-async fn quorum_round(raft: &Raft) -> Option<TermId> {
+/// A round with a quorum.
+#[derive(Copy, Clone)]
+struct Round {
+    /// The term in which it was had.
+    term: TermId,
+    /// Everything that was agreed on before it began stands no later than here in the log.
+    agreed: u64,
+}
+
+/// A round that begins now, once everything that was agreed on before it is applied here.
+async fn quorum_round(raft: &Raft) -> Option<Round> {
     let round = async {
         let linearizer = raft.get_read_linearizer(ReadPolicy::ReadIndex).await.ok()?;
-        let term = *linearizer.read_log_id().log_id().committed_leader_id();
+        let read = *linearizer.read_log_id();
         linearizer.try_await_ready(raft, Some(ROUND)).await.ok()?.ok()?;
-        Some(term)
+        Some(Round { term: *read.log_id().committed_leader_id(), agreed: read.log_id().index() })
     };
     tokio::time::timeout(ROUND, round).await.ok().flatten()
 }

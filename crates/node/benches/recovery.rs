@@ -150,7 +150,12 @@ impl World {
             recorded: Vec::new(),
             ttl_max_recorded: Span::ZERO,
             durable: false,
-            member: Some(MemberConfig { incarnation, state: self.state.clone(), rows_a_turn: ROWS_A_TURN }),
+            member: Some(MemberConfig {
+                incarnation,
+                state: self.state.clone(),
+                rows_a_turn: ROWS_A_TURN,
+                staleness: Span::from_secs(3),
+            }),
         };
         self.nodes.insert(node, Node::new(config, self.now));
         let until = self.now.after(Span::from_secs(1_000_000));

@@ -289,7 +289,7 @@ impl Node {
         }
         let Some(session) = self.sessions.get_mut(at) else { return false };
         session.conn = Some(conn);
-        session.renewed = now;
+        session.renewed = session.renewed.max(now);
         session.meta = meta;
         self.conns.set_state(conn, ConnState::Open(at));
         true

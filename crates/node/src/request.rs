@@ -62,7 +62,7 @@ impl Node {
             return;
         }
         if let Some(session) = self.sessions.get_mut(at) {
-            session.renewed = now;
+            session.renewed = session.renewed.max(now);
             self.counters.renewals += 1;
             self.send(conn, ServerMessage::Renewed { seq });
         }

@@ -79,8 +79,10 @@ impl Node {
         // granted a when "the time is up", s1 writes. So its lease is no longer renewed once the time is up, and the freeze
         // ends with it.
         match session.stage {
-            Stage::Returning if self.is_member() => now < session.opened.after(session.ttl),
-            Stage::Returning => now < self.restart.renew_until,
+            Stage::Returning => match &self.member {
+                Some(member) => now < session.opened.after(session.ttl).after(member.staleness),
+                None => now < self.restart.renew_until,
+            },
             Stage::Ending(_) => false,
             Stage::Opening | Stage::Live => true,
         }

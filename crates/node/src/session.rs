@@ -29,7 +29,7 @@ pub(crate) struct Session {
     pub(crate) meta: Meta,
     pub(crate) ttl: Span,
     pub(crate) opened: Time,
-    /// When the newest accepted renewal came in.
+    /// When the newest accepted renewal came in. Never earlier than before; of one that has just come from another home, a time that is still to come ([CLUSTER-23]).
     pub(crate) renewed: Time,
     pub(crate) conn: Option<ConnId>,
     pub(crate) stage: Stage,

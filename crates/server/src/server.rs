@@ -15,6 +15,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use lockstead_membership::Timing;
 use lockstead_node::{Input, MemberConfig, Node, NodeConfig, ROWS_A_TURN};
 use lockstead_types::{NodeId, Span};
 use mio::Poll;
@@ -211,7 +212,12 @@ impl Parts {
     ) -> Result<Parts, StartError> {
         let (threads, came) = MemberThreads::start(config, cluster, client_tcp, cancel)?;
         let Came { incarnation, state, directory, audit } = came;
-        let member = Some(MemberConfig { incarnation, state, rows_a_turn: ROWS_A_TURN });
+        let member = Some(MemberConfig {
+            incarnation,
+            state,
+            rows_a_turn: ROWS_A_TURN,
+            staleness: Timing::default().steward.t_auth,
+        });
         let node = node(config, Recovered::nothing(1, &[]), member);
         Ok(Parts { node, directory: Some(directory), journal: None, audit: Some(audit), member: Some(threads) })
     }

@@ -143,7 +143,7 @@ impl World {
             GroupEvent::Renew { node, life } => self.on_renew(node, life),
             GroupEvent::Receive { node, life, sent } => self.on_receive(node, life, sent),
             GroupEvent::Round { node, life, sent, received, term } => self.on_round(node, life, sent, (received, term)),
-            GroupEvent::Authority { node, life, until } => self.on_authority(node, life, until),
+            GroupEvent::Authority { node, life, until, agreed } => self.on_authority(node, life, (until, agreed)),
             GroupEvent::Lead => self.on_lead(),
             GroupEvent::Dial { node, life } => self.on_dial(node, life),
             GroupEvent::Dialed { from, to, life } => self.on_dialed(from, to, life),
@@ -375,6 +375,9 @@ impl World {
             return self.plan_group(wait, GroupEvent::Renew { node, life });
         }
         self.plan_group(RENEW_EVERY, GroupEvent::Renew { node, life });
+        if self.nodes[at].renewing {
+            return;
+        }
         let sent = self.clocks[at].at(self.now).as_nanos();
         if let Some(leader) = self.leads()
             && !self.net.is_cut(self.now, at, leader)
@@ -413,7 +416,9 @@ impl World {
         let takes = self.net.latency(self.now, leader, at);
         #[cfg(feature = "planted")]
         let (sent, span) = self.misjudge((sent, span), at, takes);
-        self.plan_group(takes, GroupEvent::Authority { node, life, until: sent + span });
+        let agreed = self.group.log.len();
+        self.nodes[at].renewing = true;
+        self.plan_group(takes, GroupEvent::Authority { node, life, until: sent + span, agreed });
     }
 
     /// What a shell gets wrong that takes more authority than it was given.
@@ -429,7 +434,7 @@ impl World {
         }
     }
 
-    fn on_authority(&mut self, node: u8, life: u32, until: u64) {
+    fn on_authority(&mut self, node: u8, life: u32, (until, agreed): (u64, usize)) {
         let at = usize::from(node);
         let host = &self.nodes[at];
         if host.life != life {
@@ -437,8 +442,13 @@ impl World {
         }
         if host.paused_until > self.now {
             let wait = self.look_again(host.paused_until) - self.now;
-            return self.plan_group(wait, GroupEvent::Authority { node, life, until });
+            return self.plan_group(wait, GroupEvent::Authority { node, life, until, agreed });
         }
+        // [MEMBER-13]
+        if host.applied < agreed {
+            return self.plan_group(MS, GroupEvent::Authority { node, life, until, agreed });
+        }
+        self.nodes[at].renewing = false;
         self.tell_node(at, lockstead_node::Input::Authority { until: Time::from_nanos(until) });
     }
 

@@ -58,6 +58,8 @@ pub(crate) struct Host {
     pub(crate) dialing: u32,
     /// Until when it learns late of what was committed.
     pub(crate) lags_until: u64,
+    /// A renewal of its authority is confirmed that does not count yet: it has not heard all that was agreed on then.
+    pub(crate) renewing: bool,
     /// The epoch it has come to.
     pub(crate) epoch: u32,
 }
@@ -118,6 +120,7 @@ impl Host {
             incarnation: None,
             dialing: 0,
             lags_until: 0,
+            renewing: false,
             epoch: 0,
         }
     }
@@ -210,6 +213,7 @@ impl World {
                 incarnation,
                 state: core::mem::take(&mut host.replica),
                 rows_a_turn: self.options.turn as usize,
+                staleness: lockstead_cluster::StewardConfig::default().t_auth,
             }),
         };
         host.node = Some(Node::new(config, now));
@@ -239,6 +243,7 @@ impl World {
         }
         host.incarnation = None;
         host.life += 1;
+        host.renewing = false;
         host.dies_after = None;
         host.wake_at = 0;
         host.paused_until = 0;

@@ -55,8 +55,8 @@ pub(crate) enum GroupEvent {
     Receive { node: u8, life: u32, sent: u64 },
     /// A quorum has told the leader that it leads.
     Round { node: u8, life: u32, sent: u64, received: u64, term: u32 },
-    /// The node hears of it.
-    Authority { node: u8, life: u32, until: u64 },
+    /// The node hears of it, and has heard all that was agreed on when it was confirmed.
+    Authority { node: u8, life: u32, until: u64, agreed: usize },
     /// The leader looks at what is to be done, or a leader is looked for.
     Lead,
     /// Nodes look whom to connect to.

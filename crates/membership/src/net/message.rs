@@ -72,8 +72,8 @@ pub(crate) enum Answer {
     Snapshot(SnapshotResponse<Group>),
     /// Taken; of a proposal that says nothing about its fate.
     Taken,
-    /// Whether a renewal is confirmed.
-    Renewed(bool),
+    /// Whether a renewal is confirmed, and how far the log was agreed on then.
+    Renewed(Option<u64>),
     /// The callee cannot.
     Failed(String),
 }

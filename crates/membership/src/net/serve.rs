@@ -97,9 +97,8 @@ impl Caller {
                 propose(raft, commands).await
             }
             Call::Renew(incarnation) => {
-                let renewed = !self.core.book.is_other(self.hello.from, self.hello.from_identity)
-                    && self.core.leader.renew(self.hello.from, incarnation).await;
-                Answer::Renewed(renewed)
+                let other = self.core.book.is_other(self.hello.from, self.hello.from_identity);
+                Answer::Renewed(if other { None } else { self.core.leader.renew(self.hello.from, incarnation).await })
             }
         })
     }

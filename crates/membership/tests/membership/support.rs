@@ -73,6 +73,19 @@ impl Heard {
 struct Ear {
     heard: Mutex<Heard>,
     news: Condvar,
+    /// Whether it takes no command.
+    deaf: Mutex<bool>,
+    hears: Condvar,
+}
+
+impl Ear {
+    fn hear(&self, event: Event) {
+        if matches!(event, Event::Committed(_)) {
+            self.hears.wait_while(&mut self.deaf.lock(), |deaf| *deaf);
+        }
+        self.heard.lock().hear(event);
+        self.news.notify_all();
+    }
 }
 
 /// A node that runs.
@@ -111,6 +124,12 @@ impl Node {
             }
         }
         true
+    }
+
+    /// From the next command on it takes none, until told otherwise.
+    pub(crate) fn stop_its_ears(&self, deaf: bool) {
+        *self.ear.deaf.lock() = deaf;
+        self.ear.hears.notify_all();
     }
 
     pub(crate) fn heard<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
@@ -190,10 +209,7 @@ impl Group {
         };
         let ear = Arc::new(Ear::default());
         let told = Arc::clone(&ear);
-        let membership = Membership::start(&config, move |event| {
-            told.heard.lock().hear(event);
-            told.news.notify_all();
-        });
+        let membership = Membership::start(&config, move |event| told.hear(event));
         let membership = Arc::new(membership?);
         let door = Door::open(self.ports[node - 1], Arc::clone(&membership));
         self.nodes[node - 1] = Some(Node { membership, ear, door });

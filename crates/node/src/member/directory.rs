@@ -179,6 +179,11 @@ impl Node {
         let owner = self.table.add_owner();
         let mut session = Session::new(id, owner, ttl, principal, now);
         (session.local, session.home, session.stage) = (local, home, Stage::Returning);
+        // [CLUSTER-23] For so long the former home may renew it that has not heard of this: as if it were renewed here all that time.
+        //
+        // Without this: s attaches at h2, gives up before it is answered, and goes back to h1, which has not heard yet that h2 is its
+        // home now, and renews it; h2, where nobody comes, ends s; its locks go to others while it counts on them.
+        session.renewed = now.after(member.staleness);
         let arrival = arrival.filter(|a| self.conns.get(a.conn).is_some());
         session.meta = arrival.as_ref().map(|a| a.meta.clone()).unwrap_or_default();
         session.conn = arrival.as_ref().map(|a| a.conn);

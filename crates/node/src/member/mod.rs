@@ -42,7 +42,7 @@ use alloc::{
 
 use lockstead_cluster::State;
 use lockstead_types::{
-    ConnId, NodeId, SessionId, Slot, SpaceId, Time,
+    ConnId, NodeId, SessionId, Slot, SpaceId, Span, Time,
     peer::{HomeGeneration, Incarnation, PeerMessage, SlotGeneration},
     space::slot_key,
 };
@@ -64,6 +64,8 @@ pub struct MemberConfig {
     /// Locks it reports, takes back, or hears of as taken back, in one turn where their slots have a new master: [`ROWS_A_TURN`] but
     /// in tests.
     pub rows_a_turn: usize,
+    /// So long at most a member may act, by any clock, that has not applied what this one has ([MEMBER-13]).
+    pub staleness: Span,
 }
 
 /// What a node does of a recovery before it serves others again: a millisecond, about.
@@ -92,6 +94,7 @@ pub(crate) struct Member {
     pub(crate) recoveries: Recoveries,
     pub(crate) reports: Reports,
     pub(crate) rows_a_turn: usize,
+    pub(crate) staleness: Span,
     /// Rows handled in this turn.
     pub(crate) worked: usize,
     /// Messages wait for the next turn.
@@ -126,6 +129,7 @@ impl Member {
             recoveries: Recoveries::new(),
             reports: Reports::default(),
             rows_a_turn: config.rows_a_turn.max(1),
+            staleness: config.staleness,
             worked: 0,
             pausing: false,
             proposals: Proposals::new(),

@@ -8,7 +8,7 @@ use lockstead_types::{
     request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Target, Wait},
 };
 
-use crate::rig::{Cluster, EX, NL, PR, claim_of, granted, is_queued, is_released, request};
+use crate::rig::{Cluster, EX, NL, PR, STALENESS, TTL, claim_of, granted, is_queued, is_released, request};
 
 const CW: Mode = Mode(2);
 
@@ -400,4 +400,26 @@ fn f17_a_conversion_that_was_reported_and_granted_unheard() {
     let claim = Reclaim { alone: true, ..claim };
     let told = cluster.say(&a, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed });
     assert!(granted(&told).is_some(), "it is the same lock: {told:?}");
+}
+
+#[test]
+fn f18_a_session_goes_on_with_a_home_that_has_not_heard_that_it_left() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let mut a = cluster.open(1, 1);
+    cluster.locked(&mut a, &name, EX);
+    cluster.fall_behind(1);
+    // Node 3 is its home now. It did not wait for the answer, and is back at node 1, which acts for as long as it may.
+    cluster.attach(&mut a.clone(), 3);
+    cluster.attach(&mut a, 1);
+    cluster.pass(STALENESS.less(Span::from_millis(1)));
+    let renewed = cluster.say(&a, ClientMessage::Renew { seq: 1 });
+    assert_eq!(renewed, [ServerMessage::Renewed { seq: 1 }], "it may act still");
+    cluster.pass(TTL.scaled(1, 2));
+    let mut b = cluster.open(2, 2);
+    assert!(is_queued(&cluster.lock(&mut b, &name, EX)));
+    cluster.pass(TTL.scaled(1, 2).less(Span::from_millis(1)));
+    assert_eq!(cluster.told(b.conn), [], "a counts on its lock until now");
+    cluster.pass(Span::from_millis(2));
+    assert!(granted(&cluster.told(b.conn)).is_some(), "nobody comes for it");
 }

@@ -18,6 +18,7 @@ pub(crate) const NL: Mode = Mode(0);
 pub(crate) const PR: Mode = Mode(3);
 pub(crate) const EX: Mode = Mode(5);
 pub(crate) const TTL: Span = Span::from_secs(10);
+pub(crate) const STALENESS: Span = Span::from_secs(3);
 
 pub(crate) struct Cluster {
     pub(crate) now: Time,
@@ -110,7 +111,12 @@ impl Cluster {
             recorded: Vec::new(),
             ttl_max_recorded: Span::ZERO,
             durable: false,
-            member: Some(MemberConfig { incarnation, state: self.state.clone(), rows_a_turn: self.rows_a_turn }),
+            member: Some(MemberConfig {
+                incarnation,
+                state: self.state.clone(),
+                rows_a_turn: self.rows_a_turn,
+                staleness: STALENESS,
+            }),
         };
         self.nodes.insert(node, Node::new(config, self.now));
         self.authorise(node);
