@@ -89,7 +89,7 @@ bugs! {
     InheritedUnfrozen Cluster 50 "a master grants at once in slots it inherits";
     ThawAtFirst Cluster 50 "the freeze of inherited slots ends with the first home that has reported";
     HomelessForgotten Cluster 50 "a new master does not wait for sessions whose home is gone";
-    SilentHomeForgotten Cluster 250 "nobody waits for the sessions of a home that dies before its report";
+    SilentHomeForgotten Cluster 800 "nobody waits for the sessions of a home that dies before its report";
     ActsOn Cluster 50 "a member goes on when its authority has run out";
     DeposedExpires Cluster 50 "a member without authority ends sessions";
     AuthorityUndiscounted Cluster 800 "authority is not discounted for clocks that differ";
