@@ -258,11 +258,9 @@ impl State {
     /// has anything there yet. With nobody up to take them, slots keep their dead master until somebody starts.
     fn inherit(&mut self) -> Vec<(Slot, NodeId, Incarnation)> {
         let mut shares = self.shares();
-        let free: Vec<Slot> = Slot::all()
-            .filter(|slot| {
-                self.master(*slot).is_some_and(|now| !self.is_up(now.master, now.incarnation) && !self.awaits(&now))
-            })
-            .collect();
+        let roster = self.roster();
+        let free = |now: &SlotEntry| !roster.is_up(now) && !roster.awaits(now);
+        let free: Vec<Slot> = Slot::all().filter(|slot| self.master(*slot).is_some_and(|now| free(&now))).collect();
         self.forget_uses();
         // [MEMBER-12] What belongs to one that is up goes there at once.
         let (placed, rest): (Vec<Slot>, Vec<Slot>) = free.into_iter().partition(|slot| self.place(*slot).is_some());

@@ -76,15 +76,15 @@ impl State {
 
     fn check_slots(&self) -> Result<(), String> {
         ensure(self.slots.len() == SLOTS, || format!("{} slots", self.slots.len()))?;
-        let served = !self.shares().is_empty();
+        let (served, roster) = (!self.shares().is_empty(), self.roster());
         for (at, slot) in self.slots.iter().enumerate() {
             let member = self.members.get(&slot.master);
             let member = member.ok_or_else(|| format!("the master of slot {at} is no member"))?;
             ensure(slot.incarnation <= member.incarnation, || format!("slot {at} is with a start to come"))?;
             ensure(member.weight > 0, || format!("slot {at} is with a witness"))?;
             ensure(slot.generation.0 > 0, || format!("slot {at} has no generation"))?;
-            let up = self.is_up(slot.master, slot.incarnation);
-            ensure(!served || up || self.awaits(slot), || format!("slot {at} is with a dead master"))?;
+            let known = roster.is_up(slot) || roster.awaits(slot);
+            ensure(!served || known, || format!("slot {at} is with a dead master"))?;
         }
         Ok(())
     }

@@ -169,9 +169,7 @@ impl State {
     /// How many slots each node has; those without any are absent.
     #[must_use]
     pub fn spread(&self) -> BTreeMap<NodeId, u32> {
-        let mut spread = BTreeMap::new();
-        self.slots.iter().for_each(|slot| *spread.entry(slot.master).or_insert(0) += 1);
-        spread
+        crate::spread::tally(self.slots.iter().map(|slot| slot.master))
     }
 
     /// The slots of a node, whichever start of it has them.
@@ -186,10 +184,5 @@ impl State {
         let place = self.places.get(&slot)?;
         let able = |member: &Member| member.state == MemberState::Up && member.weight > 0;
         self.members.get(&place.node).is_some_and(able).then_some(place.node)
-    }
-
-    /// Whether a slot belongs to a seat that has never started: nobody has anything there.
-    pub(crate) fn awaits(&self, slot: &SlotEntry) -> bool {
-        self.members.get(&slot.master).is_some_and(|member| member.incarnation == Incarnation(0))
     }
 }

@@ -16,8 +16,8 @@ use crate::{node::Node, owners::Whose, session::Session};
 
 impl Node {
     /// Every lock of the table with its session, where it has one. For those who watch over a whole run.
-    pub fn visit_locks(&self, each: &mut dyn FnMut(Option<SessionId>, Seen<'_>)) {
-        self.table.visit(&mut |seen| {
+    pub fn visit_locks(&self, mut each: impl FnMut(Option<SessionId>, Seen<'_>)) {
+        self.table.visit(|seen| {
             let session = match seen.owner.map(|owner| self.owners.get(owner)) {
                 Some(Whose::Session(at)) => self.session_id(at),
                 Some(Whose::Guest(at)) => self.member.as_ref().and_then(|m| m.guests.get(at)).map(|g| g.session),

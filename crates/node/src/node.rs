@@ -34,6 +34,14 @@ use crate::{
 /// Numbers that outsiders do not choose freely need no keyed hash.
 pub(crate) type Hashing = FixedState;
 
+/// Asked after every step of a node, so told to the compiler as plainly as can be.
+pub(crate) fn soonest<const N: usize>(times: [Option<Time>; N]) -> Option<Time> {
+    times.into_iter().fold(None, |first, next| match (first, next) {
+        (Some(first), Some(next)) => Some(first.min(next)),
+        (first, next) => first.or(next),
+    })
+}
+
 /// One node.
 pub struct Node {
     pub(crate) config: NodeConfig,
@@ -153,10 +161,9 @@ impl Node {
         let member = self.member.as_ref().and_then(|m| m.next_timer());
         let conns = self.conns.next_timer();
         if !self.may_act() {
-            return [member, conns].into_iter().flatten().min();
+            return soonest([member, conns]);
         }
-        let all = [self.table.next_deadline(), self.sessions.next_timer(), self.groups.next_timer(), conns, member];
-        all.into_iter().flatten().min()
+        soonest([self.table.next_deadline(), self.sessions.next_timer(), self.groups.next_timer(), conns, member])
     }
 
     /// The node in numbers.
@@ -187,7 +194,7 @@ impl Node {
     /// Whether new locks are granted. Not while the node waits for sessions of before a restart ([RESTART-1]).
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.table.is_frozen() && self.may_act() && self.recovering_slots().0 == 0
+        !self.table.is_frozen() && self.may_act() && !self.member.as_ref().is_some_and(|m| m.recoveries.any())
     }
 
     /// Proves the whole state, the table's included. Slow: for tests.

@@ -297,7 +297,7 @@ impl World {
         let Some(node) = &self.nodes[at].node else { return };
         let mut rows = core::mem::take(&mut self.judge.scratch);
         rows.clear();
-        node.visit_locks(&mut |session, seen| {
+        node.visit_locks(|session, seen| {
             let mode = |claim: Option<Claim>| match claim {
                 Some(Claim::Mode(mode)) => Some(mode),
                 _ => None,

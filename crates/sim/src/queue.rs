@@ -1,6 +1,6 @@
 //! What will happen, by true time; of two things at one time, what was planned first.
 
-use core::cmp::Reverse;
+use core::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use crate::operator::Deed;
@@ -70,18 +70,60 @@ pub(crate) enum GroupEvent {
 /// The queue.
 #[derive(Default)]
 pub(crate) struct Queue {
-    heap: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    heap: BinaryHeap<Planned>,
     planned: u64,
+    /// What is planned, by place, and places that are free: a heap moves what is in it about.
+    events: Vec<Event>,
+    free: Vec<u32>,
 }
+
+/// The greatest of a heap is what comes first. No two have the same number.
+struct Planned {
+    at: u64,
+    number: u64,
+    place: u32,
+}
+
+impl Ord for Planned {
+    fn cmp(&self, other: &Planned) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Planned) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Planned) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Planned {}
 
 impl Queue {
     pub(crate) fn push(&mut self, at: u64, event: Event) {
         self.planned += 1;
-        self.heap.push(Reverse((at, self.planned, event)));
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.events[place as usize] = event;
+                place
+            }
+            None => {
+                self.events.push(event);
+                self.events.len() as u32 - 1
+            }
+        };
+        self.heap.push(Planned { at, number: self.planned, place });
     }
 
     pub(crate) fn pop(&mut self) -> Option<(u64, Event)> {
-        self.heap.pop().map(|Reverse((at, _, event))| (at, event))
+        let Planned { at, place, .. } = self.heap.pop()?;
+        self.free.push(place);
+        Some((at, self.events[place as usize]))
     }
 }
 

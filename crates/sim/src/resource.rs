@@ -28,10 +28,13 @@ impl Resources {
     }
 }
 
+/// What long names start with.
+const LONG: &str = "accounts/page:";
+
 /// The bytes of a resource's name: some fit into a record, some do not.
 pub(crate) fn name_of(name: u8) -> Vec<u8> {
     if name.is_multiple_of(3) {
-        format!("accounts/page:{name}/a-rather-long-name").into_bytes()
+        format!("{LONG}{name}/a-rather-long-name").into_bytes()
     } else {
         format!("n{name}").into_bytes()
     }
@@ -39,8 +42,8 @@ pub(crate) fn name_of(name: u8) -> Vec<u8> {
 
 /// The resource of a name.
 pub(crate) fn number_of(name: &[u8]) -> u8 {
-    let digits = name.iter().position(u8::is_ascii_digit);
-    digits.map_or(u8::MAX, |at| name[at] - b'0')
+    let at = if name.first() == Some(&b'n') { 1 } else { LONG.len() };
+    name.get(at).filter(|digit| digit.is_ascii_digit()).map_or(u8::MAX, |digit| digit - b'0')
 }
 
 impl World {

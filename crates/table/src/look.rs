@@ -48,21 +48,22 @@ pub struct Seen<'a> {
 impl Table {
     /// Every lock, in the order of their places, which is that of the lower half of their ids. For those who watch over a
     /// whole run.
-    pub fn visit(&self, each: &mut dyn FnMut(Seen<'_>)) {
+    pub fn visit(&self, mut each: impl FnMut(Seen<'_>)) {
         for place in 0..self.locks.places() {
             let lock = &self.locks[place];
             if lock.state == State::Vacant {
                 continue;
             }
+            let wait = self.wait(place);
             each(Seen {
                 lock: self.id(place),
                 owner: (lock.owner != ORPHANS).then_some(OwnerId(lock.owner)),
                 space: self.space_of(lock.resource).id,
                 name: self.name_of(lock.resource),
                 held: lock.is_held().then(|| self.claim(place, lock.mode)),
-                wanted: self.wait(place).map(|w| self.claim(place, w.want)),
+                wanted: wait.map(|w| self.claim(place, w.want)),
                 token: self.token(place),
-                ticket: self.wait(place).map_or(0, |w| w.ticket),
+                ticket: wait.map_or(0, |w| w.ticket),
                 alone: lock.traits.has(Traits::ALONE),
             });
         }

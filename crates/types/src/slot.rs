@@ -105,7 +105,13 @@ impl SlotSet {
 
     /// Its slots, in order.
     pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        Slot::all().filter(|slot| self.has(*slot))
+        (0_u16..).step_by(64).zip(self.bits).flat_map(|(first, mut word)| {
+            core::iter::from_fn(move || {
+                let bit = word.trailing_zeros() as u16;
+                word &= word.checked_sub(1)?;
+                Some(Slot(first + bit))
+            })
+        })
     }
 }
 

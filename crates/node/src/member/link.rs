@@ -194,8 +194,8 @@ impl Link {
     /// When [`Link::chore`] should be asked next.
     pub(crate) fn next_chore(&self) -> Option<Time> {
         let conn = self.conn?;
-        let ack = conn.ack_since.map(|since| since.after(ACK_WITHIN));
-        [Some(conn.heard.after(SILENT_FOR)), ack, Some(conn.spoke.after(ALIVE_EVERY))].into_iter().flatten().min()
+        let other = conn.heard.after(SILENT_FOR).min(conn.spoke.after(ALIVE_EVERY));
+        Some(conn.ack_since.map_or(other, |since| other.min(since.after(ACK_WITHIN))))
     }
 }
 

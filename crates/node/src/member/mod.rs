@@ -52,7 +52,7 @@ use self::{
     proposals::Proposals, recovery::Recoveries, report::Reports, seal::Sealer, watchers::Watchers,
 };
 pub(crate) use self::{copies::Copies, directory::Arrival, forward::For};
-use crate::node::{Hashing, Node};
+use crate::node::{Hashing, Node, soonest};
 
 /// What a node needs to know to be a member.
 #[derive(Clone, Debug)]
@@ -148,10 +148,7 @@ impl Member {
         let greetings = self.peers.values().filter_map(Peer::due).min();
         let more = (self.reports.are_due(&self.forwards) || (self.pausing && self.acting)).then_some(Time::ZERO);
         let uses = self.acting.then(|| self.uses.next_timer()).flatten();
-        [more, links, lapse, waits, greetings, uses, self.fates_due(), self.proposals.next_timer()]
-            .into_iter()
-            .flatten()
-            .min()
+        soonest([more, links, lapse, waits, greetings, uses, self.fates_due(), self.proposals.next_timer()])
     }
 }
 

@@ -77,6 +77,11 @@ impl Recoveries {
         })
     }
 
+    /// Whether any slot waits.
+    pub(crate) fn any(&self) -> bool {
+        self.map.values().any(|r| !r.slots.is_empty())
+    }
+
     /// Since when the oldest has waited.
     pub(crate) fn since(&self) -> Option<Time> {
         self.map.values().map(|r| r.began).min()

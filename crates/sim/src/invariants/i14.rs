@@ -13,7 +13,7 @@ pub(crate) const STATEMENT: &str = "a repeated request has one effect and the sa
 /// The last answer to each request.
 #[derive(Default)]
 pub(crate) struct Answers {
-    given: BTreeMap<(SessionId, RequestId), Reply>,
+    given: BTreeMap<SessionId, BTreeMap<RequestId, Reply>>,
 }
 
 /// Numbers of claims have the topmost bit; they are answered anew after each restart.
@@ -24,22 +24,12 @@ impl Answers {
         if matches!(reply, Reply::Queued(_)) || id.0 & CLAIM_BIT != 0 {
             return Ok(());
         }
-        match self.given.get(&(session, id)) {
-            None => {
-                self.given.insert((session, id), reply.clone());
-                Ok(())
-            }
-            Some(before) if before == reply => Ok(()),
-            Some(before) => Err(format!("request {} was answered {before:?}, then {reply:?}", id.0)),
-        }
+        let before = self.given.entry(session).or_default().entry(id).or_insert_with(|| reply.clone());
+        if before == reply { Ok(()) } else { Err(format!("request {} was answered {before:?}, then {reply:?}", id.0)) }
     }
 
     pub(crate) fn forget(&mut self, session: SessionId) {
-        let of: Vec<_> =
-            self.given.range((session, RequestId(0))..=(session, RequestId(u64::MAX))).map(|(k, _)| *k).collect();
-        for key in of {
-            self.given.remove(&key);
-        }
+        self.given.remove(&session);
     }
 }
 

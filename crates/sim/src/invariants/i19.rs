@@ -4,6 +4,7 @@
 //! A program is asked about from the answer to its watch until its process dies, its session is over, or it says goodbye: who has not been
 //! started again yet watches nothing.
 
+use core::ops::Bound;
 use std::collections::BTreeMap;
 
 use lockstead_types::{
@@ -83,8 +84,9 @@ impl World {
         if change.token <= last || grant.at <= since {
             return;
         }
-        let unheard = |(token, grant): &(&Token, &GrantTruth)| **token > last && grant.at > since;
-        if let Some((missed, grant)) = truth.tokens.range(..change.token).find(unheard) {
+        let unheard = |(_, grant): &(&Token, &GrantTruth)| grant.at > since;
+        let between = (Bound::Excluded(last), Bound::Excluded(change.token));
+        if let Some((missed, grant)) = truth.tokens.range(between).find(unheard) {
             let ago = millis(grant.at, self.now);
             let what = format!(
                 "client {client}, resource {name}: told of {}, last of {last}, not of {missed}, granted {ago} ms ago",
