@@ -28,6 +28,13 @@ impl Node {
         });
     }
 
+    /// Rises whenever [`Node::visit_locks`] may say something else than before. For those who watch over a whole run.
+    #[cfg(feature = "edits")]
+    #[must_use]
+    pub fn edits(&self) -> u64 {
+        self.table.edits() + self.owners.edits
+    }
+
     /// The newest deadlock reports, oldest first. For those who watch over a whole run.
     pub fn deadlocks(&self) -> impl DoubleEndedIterator<Item = &DeadlockReport> {
         self.reports.iter()

@@ -19,11 +19,18 @@ pub(crate) enum Whose {
 /// By the number of the owner, which the table hands out densely.
 pub(crate) struct Owners {
     whose: Vec<Whose>,
+    /// How often one was set.
+    #[cfg(feature = "edits")]
+    pub(crate) edits: u64,
 }
 
 impl Owners {
     pub(crate) fn new() -> Owners {
-        Owners { whose: Vec::new() }
+        Owners {
+            whose: Vec::new(),
+            #[cfg(feature = "edits")]
+            edits: 0,
+        }
     }
 
     pub(crate) fn get(&self, owner: OwnerId) -> Whose {
@@ -31,6 +38,10 @@ impl Owners {
     }
 
     pub(crate) fn set(&mut self, owner: OwnerId, whose: Whose) {
+        #[cfg(feature = "edits")]
+        {
+            self.edits += 1;
+        }
         let at = owner.0 as usize;
         if at >= self.whose.len() {
             self.whose.resize(at + 1, Whose::Nobody);

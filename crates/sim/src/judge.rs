@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstead_client_core::Ending;
 use lockstead_cluster::{Command, EndWhy};
-use lockstead_node::{Output, Record};
+use lockstead_node::{Node, Output, Record};
 use lockstead_table::Seen;
 use lockstead_types::{
     LockId, Mode, ModeTable, RequestId, SessionId, Time, Token,
@@ -103,6 +103,8 @@ pub(crate) struct Judge {
     /// The table of each node.
     pub(crate) rows: Vec<Vec<Row>>,
     scratch: Vec<Row>,
+    /// What each node's table has come to since, where it was looked at.
+    edits: Vec<Option<u64>>,
     /// The epoch in which each node was before its step, where no slot of it was frozen.
     ready: Vec<Option<u32>>,
     renewals: Renewals,
@@ -139,6 +141,7 @@ impl Judge {
             truth: Truth { names: (0..options.names).map(|_| NameTruth::default()).collect(), decided: 0 },
             rows: vec![Vec::new(); options.nodes as usize],
             scratch: Vec::new(),
+            edits: vec![None; options.nodes as usize],
             ready: vec![None; options.nodes as usize],
             renewals: Renewals::default(),
             leases: Leases::default(),
@@ -196,6 +199,7 @@ impl Judge {
     }
 
     pub(crate) fn on_node_death(&mut self, at: usize) {
+        self.edits[at] = None;
         for row in self.rows[at].drain(..) {
             let name = &mut self.truth.names[usize::from(row.name)];
             if self.alone {
@@ -290,38 +294,48 @@ impl Judge {
     }
 }
 
+/// The table of a node.
+fn rows_of(node: &Node, rows: &mut Vec<Row>) {
+    rows.clear();
+    node.visit_locks(|session, seen| {
+        let mode = |claim: Option<Claim>| match claim {
+            Some(Claim::Mode(mode)) => Some(mode),
+            _ => None,
+        };
+        let (held, wanted) = (mode(seen.held), mode(seen.wanted));
+        let name = number_of(seen.name);
+        let Seen { lock, token, ticket, alone, .. } = seen;
+        rows.push(Row { lock, session, name, held, wanted, token, ticket, alone });
+    });
+}
+
 impl World {
     /// Looks at the table of a node after a step of it.
     pub(crate) fn observe(&mut self, at: usize) {
         self.judge.now = self.now;
         let Some(node) = &self.nodes[at].node else { return };
+        let edits = Some(node.edits());
+        let changed = self.judge.edits[at] != edits;
         let mut rows = core::mem::take(&mut self.judge.scratch);
-        rows.clear();
-        node.visit_locks(|session, seen| {
-            let mode = |claim: Option<Claim>| match claim {
-                Some(Claim::Mode(mode)) => Some(mode),
-                _ => None,
-            };
-            let (held, wanted) = (mode(seen.held), mode(seen.wanted));
-            let name = number_of(seen.name);
-            let Seen { lock, token, ticket, alone, .. } = seen;
-            rows.push(Row { lock, session, name, held, wanted, token, ticket, alone });
-        });
+        if changed {
+            rows_of(node, &mut rows);
+        }
         let (ready, epoch) = (node.is_ready(), node.cluster_state().map_or(0, |state| state.epoch));
         // A slot may have come, been restored and served, all in one step.
         let settled = ready && self.judge.ready[at] == Some(epoch);
         let before = core::mem::take(&mut self.judge.rows[at]);
+        let after = if changed { &rows } else { &before };
         if ready {
-            self.judge.settle_doubts(&rows);
+            self.judge.settle_doubts(after);
         }
-        self.judge_deadlocks(at, &before, &rows);
-        if rows != before {
+        self.judge_deadlocks(at, &before, after);
+        if changed && rows != before {
             self.say_rows(at, &before, &rows);
             self.compare((at, settled), &before, &rows);
         }
         self.judge.ready[at] = ready.then_some(epoch);
-        self.judge.rows[at] = rows;
-        self.judge.scratch = before;
+        self.judge.edits[at] = edits;
+        (self.judge.rows[at], self.judge.scratch) = if changed { (rows, before) } else { (before, rows) };
     }
 
     /// What has changed in a table, for who reads the trace.
@@ -562,9 +576,13 @@ impl World {
         self.judge_watchers();
         for at in 0..self.nodes.len() {
             let Some(node) = &self.nodes[at].node else { continue };
-            if self.judge.audits.is_multiple_of(8)
-                && let Err(what) = node.check()
-            {
+            if !self.judge.audits.is_multiple_of(8) {
+                continue;
+            }
+            let mut rows = Vec::new();
+            rows_of(node, &mut rows);
+            let seen = if rows == self.judge.rows[at] { Ok(()) } else { Err("a change was not seen".into()) };
+            if let Err(what) = seen.and_then(|()| node.check()) {
                 self.judge.fail(Code::Check, &format!("node {at}: {what}"));
             }
         }

@@ -69,6 +69,13 @@ impl Table {
         }
     }
 
+    /// Rises whenever [`Table::visit`] may say something else than before. For those who watch over a whole run.
+    #[cfg(feature = "edits")]
+    #[must_use]
+    pub fn edits(&self) -> u64 {
+        self.locks.edits() + self.sides.edits()
+    }
+
     /// Resources of a lockspace whose names start with `prefix`, from a place on; and the place to go on from, if that was
     /// not all. A resource that is there all the while is found once. At most `max` rows of about `max_bytes` together.
     ///

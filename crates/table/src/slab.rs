@@ -18,11 +18,26 @@ pub(crate) struct Slab<T> {
     /// Places that were ever in use.
     places: u32,
     free: Vec<u32>,
+    /// How often a record may have been changed.
+    #[cfg(feature = "edits")]
+    edits: u64,
 }
 
 impl<T> Slab<T> {
     pub(crate) const fn new() -> Slab<T> {
-        Slab { chunks: Vec::new(), places: 0, free: Vec::new() }
+        Slab {
+            chunks: Vec::new(),
+            places: 0,
+            free: Vec::new(),
+            #[cfg(feature = "edits")]
+            edits: 0,
+        }
+    }
+
+    /// Rises whenever a record may have been changed.
+    #[cfg(feature = "edits")]
+    pub(crate) fn edits(&self) -> u64 {
+        self.edits
     }
 
     /// Places in use and free.
@@ -72,6 +87,10 @@ impl<T> Index<u32> for Slab<T> {
 
 impl<T> IndexMut<u32> for Slab<T> {
     fn index_mut(&mut self, index: u32) -> &mut T {
+        #[cfg(feature = "edits")]
+        {
+            self.edits += 1;
+        }
         &mut self.chunks[(index >> CHUNK_BITS) as usize][index as usize % CHUNK]
     }
 }
