@@ -2,14 +2,14 @@
 
 use lockstead_types::{
     GroupId, LockId, Refusal, RequestId, Time,
-    reply::{Grant, Notice, Reply, Revoked},
+    reply::{Grant, Notice, Queued, Reply, Revoked},
     request::OwnerRef,
 };
 
 use crate::{
     locks::{Held, Lock, sealed_by},
     op::{NewLock, Owned, Rare},
-    requests::{For, Request},
+    requests::{For, Place, Request},
     session::{Event, Phase, Session},
 };
 
@@ -28,8 +28,8 @@ impl Session {
         self.answers += 1;
         // Requests take effect in their order: whatever came before this one was seen.
         self.requests.confirm(id);
-        if let Reply::Queued(wire) = reply {
-            self.on_queued(id, wire);
+        if let Reply::Queued(queued) = reply {
+            self.on_queued(now, id, queued);
         } else if let Some(request) = self.requests.remove(id) {
             let regroup = matches!(request.whose, For::Regroup(_));
             self.settle(request, reply);
@@ -40,9 +40,15 @@ impl Session {
         self.acknowledge_if_many();
     }
 
-    fn on_queued(&mut self, id: RequestId, wire: LockId) {
+    fn on_queued(&mut self, now: Time, id: RequestId, Queued { lock: wire, ticket }: Queued) {
+        let home = self.home.number();
         let Some(request) = self.requests.get_mut(id) else { return };
         let (whose, known_as, queued) = (request.whose, request.known_as, request.queued);
+        // Of several names at once only the node knows which it waits for, and it gives the others back.
+        if ticket != 0 && !matches!(request.op, Owned::Many(_)) {
+            let since = request.place.map_or(now, |place| place.since);
+            request.place = Some(Place { ticket, since, told: home });
+        }
         let lock = match (&request.op, queued) {
             // Asked again after a restart: the application knows already that it waits.
             (_, Some(lock)) => {
@@ -58,12 +64,12 @@ impl Session {
         if let Some(request) = self.requests.get_mut(id) {
             request.queued = Some(lock);
         }
-        self.answer(whose, known_as, Reply::Queued(lock));
+        self.answer(whose, known_as, Reply::Queued(Queued { lock, ticket }));
     }
 
     /// The last answer to a request.
     pub(crate) fn settle(&mut self, request: Request, reply: Reply) {
-        let Request { known_as, whose, op, queued } = request;
+        let Request { known_as, whose, op, queued, .. } = request;
         let reply = match (op, reply) {
             (Owned::Lock(asked), Reply::Granted(grant)) => Reply::Granted(self.on_granted(asked, queued, grant)),
             (Owned::Lock(_), refused) => {

@@ -5,9 +5,9 @@ use alloc::{collections::VecDeque, vec::Vec};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use lockstead_types::{
-    Flags, LockId, Mode, RequestId,
+    Flags, LockId, Mode, RequestId, Time,
     message::ClientMessage,
-    request::{Op, ReleaseRequest},
+    request::{Op, ReleaseRequest, Stood},
 };
 
 use crate::{
@@ -35,6 +35,17 @@ pub(crate) struct Request {
     pub(crate) op: Owned,
     /// The lock, once the node has said that it waits.
     pub(crate) queued: Option<LockId>,
+    /// Its place in the queue, where another home could be told.
+    pub(crate) place: Option<Place>,
+}
+
+/// Where a request stands.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) ticket: u64,
+    pub(crate) since: Time,
+    /// The home that was told, under the number the request has.
+    pub(crate) told: Option<u32>,
 }
 
 /// A one-way release, kept until the node is known to have seen it.
@@ -111,7 +122,7 @@ impl Requests {
     /// Takes a request to be sent in its turn.
     pub(crate) fn push(&mut self, whose: For, op: Owned) -> RequestId {
         let id = self.next_id();
-        let request = Request { known_as: id, whose, op, queued: None };
+        let request = Request { known_as: id, whose, op, queued: None, place: None };
         let (locks, conversions) = (!self.later.is_empty(), !self.later_conversions.is_empty());
         match request.op.class() {
             // While there is room nothing is left for later.
@@ -331,8 +342,10 @@ impl Requests {
 
     /// After a restart: what has no answer is sent again, in the same order, under numbers above all that the session has
     /// used since. Without new numbers they would lie below those of the groups joined again, and be taken for seen.
-    pub(crate) fn renumber(&mut self) {
-        let mut old: Vec<Turn> = self.open.keys().map(|id| Turn::Request(*id)).collect();
+    /// What `said` has, in order, was said already.
+    pub(crate) fn renumber(&mut self, said: &[RequestId]) {
+        let unsaid = self.open.keys().filter(|id| said.binary_search(id).is_err());
+        let mut old: Vec<Turn> = unsaid.map(|id| Turn::Request(*id)).collect();
         old.extend(self.one_way.iter().map(|w| Turn::OneWay(*w)));
         old.sort_unstable_by_key(|turn| turn.id());
         let mut one_way = core::mem::take(&mut self.one_way);
@@ -354,7 +367,48 @@ impl Requests {
                 }
             }
         }
-        self.sent = 0;
+        self.sent = said.iter().filter(|id| self.open.contains_key(*id)).count() as u32;
+    }
+
+    /// [CLUSTER-24] What waited elsewhere gets the numbers, above all others, under which this home is told where it stood. Once
+    /// for each home: said twice there, it is one request.
+    pub(crate) fn number_waits(&mut self, home: Option<u32>) {
+        let elsewhere = |r: &Request| r.place.is_some_and(|place| place.told != home);
+        for id in self.ids_where(elsewhere) {
+            let new = self.next_id();
+            let Some(mut request) = self.open.remove(&id) else { continue };
+            if let Some(place) = &mut request.place {
+                place.told = home;
+            }
+            self.renamed.insert(request.known_as, new);
+            self.open.insert(new, request);
+        }
+    }
+
+    /// What is to be said again to this home, in order.
+    pub(crate) fn waits_to_tell(&self, home: Option<u32>, wiring: &impl Wiring) -> Vec<RequestId> {
+        self.ids_where(|r| r.place.is_some_and(|place| place.told == home) && r.op.is_sendable(wiring))
+    }
+
+    /// A wait is said again: where it stood.
+    pub(crate) fn tell_wait(&mut self, now: Time, id: RequestId) -> Option<Stood> {
+        let Place { ticket, since, .. } = self.open.get(&id)?.place?;
+        self.last_sent = self.last_sent.max(id);
+        Some(Stood { ticket, waited: now.since(since) })
+    }
+
+    /// A request that waited elsewhere; `None` where it is over.
+    pub(crate) fn again(&self, id: RequestId, stood: Stood, wiring: &impl Wiring) -> Option<ClientMessage<'_>> {
+        let op = self.open.get(&id)?.op.lend(wiring)?;
+        Some(ClientMessage::Again { id, stood, op })
+    }
+
+    /// It is not said again after all: its lock is gone.
+    pub(crate) fn untell_wait(&mut self, id: RequestId) {
+        if self.open.contains_key(&id) {
+            self.sent = self.sent.saturating_sub(1);
+            self.turns.push_front(Turn::Request(id));
+        }
     }
 
     /// Everything that is open, in order.

@@ -44,6 +44,7 @@ impl Session {
         self.weaken_doubtful();
         self.locks.forget_wires();
         self.requests.hold();
+        self.requests.number_waits(self.home.number());
         if entry == Entry::New {
             self.requests.forget_one_way();
         }
@@ -180,13 +181,18 @@ impl Session {
             return;
         }
         let (ttl, sent) = (claims.ttl, claims.sent);
+        // [CLUSTER-24] Before the masters hear that all is claimed: then they serve who waits.
+        let waits = self.requests.waits_to_tell(self.home.number(), &self.wiring());
+        for id in waits.iter().copied() {
+            self.events.extend(self.requests.tell_wait(now, id).map(|stood| Event::Again { id, stood }));
+        }
         self.events.push_back(Event::ReclaimDone);
         // [SESS-5] Only now the attach counts as a renewal. Counted earlier, a client could act on a lock whose claim is still
         // on its way when the node stops waiting for claims and grants the lock to another.
         self.renew_lease(ttl, sent);
         self.settle_writes();
         let watches: Vec<_> = core::mem::take(&mut self.watches);
-        self.requests.renumber();
+        self.requests.renumber(&waits);
         for (space, prefix) in watches {
             self.requests.push(For::Nobody, Owned::Rare(Rare::Watch { space, prefix: prefix.clone() }.into()));
             self.watches.push((space, prefix));

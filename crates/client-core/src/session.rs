@@ -7,6 +7,7 @@ use lockstead_types::{
     message::{ClientMessage, PROTOCOL_VERSION, Rejection, ServerMessage, Welcome},
     reply::{Notice, Reply, Revoked},
     report::Meta,
+    request::Stood,
 };
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     home::Home,
     lease::{Clock, Granted, Lease},
     locks::Locks,
-    requests::{For, Requests},
+    requests::{For, Requests, Turn},
     restart::Claims,
 };
 
@@ -170,6 +171,7 @@ pub(crate) enum Event {
     Renew(u64),
     Ack(u64),
     Regroup(RequestId),
+    Again { id: RequestId, stood: Stood },
     ReclaimDone,
     Goodbye,
     Opened,
@@ -318,7 +320,13 @@ impl Session {
 
     /// The next thing to do or to know, `None` where nothing is left.
     pub fn poll_output(&mut self) -> Option<Output<'_>> {
-        if let Some(event) = self.events.pop_front() {
+        while let Some(event) = self.events.pop_front() {
+            if let Event::Again { id, .. } = event
+                && !self.requests.is_sendable(Turn::Request(id), &self.wiring())
+            {
+                self.requests.untell_wait(id);
+                continue;
+            }
             return Some(self.output_of(event));
         }
         match self.phase {
@@ -373,6 +381,11 @@ impl Session {
             Event::Renew(seq) => Output::Send(ClientMessage::Renew { seq }),
             Event::Ack(answers) => Output::Send(ClientMessage::Ack { answers }),
             Event::Regroup(id) => Output::Send(self.regroup_message(id)),
+            Event::Again { id, stood } => {
+                let again = self.requests.again(id, stood, &self.wiring());
+                // It was looked at before: what says nothing new is only the other arm.
+                Output::Send(again.unwrap_or(ClientMessage::Ack { answers: self.acked }))
+            }
             Event::ReclaimDone => Output::Send(ClientMessage::ReclaimDone),
             Event::Goodbye => Output::Send(ClientMessage::Goodbye),
             Event::Opened => Output::Opened,

@@ -7,10 +7,10 @@ mod common;
 use common::{EX, PR, Rig, Sent, TTL, grant, token};
 use lockstead_client_core::{Ending, Input, Lease, Output};
 use lockstead_types::{
-    LockId, NodeId, Refusal, RequestId,
+    LockId, NodeId, Refusal, RequestId, Span,
     message::{Attached, ClientMessage, Rejection, ServerMessage},
-    reply::{Notice, Reply, Revoked},
-    request::Claim,
+    reply::{Notice, Queued, Reply, Revoked},
+    request::{Claim, Stood},
 };
 
 /// The claims that were sent, `ReclaimDone` included, by name of the resource.
@@ -376,4 +376,49 @@ fn after_its_goodbye_a_session_holds_nothing_and_is_granted_nothing() {
     rig.tell(Input::Message(ServerMessage::Bye));
     assert_eq!(rig.granted(), []);
     assert_eq!(rig.session.ending(), Some(Ending::Closed));
+}
+
+#[test]
+fn what_waits_is_said_again_before_the_claims_end() {
+    let mut rig = Rig::open(NodeId(1), 5);
+    rig.lock(b"held", EX, token(5, 9));
+    let [asked, waits] = [b"asked", b"waits"].map(|name| rig.ask_lock(name, PR));
+    rig.reply(waits, Reply::Queued(Queued { lock: LockId(50), ticket: 31 }));
+    assert_eq!(rig.answers.len(), 1);
+    rig.sent.clear();
+    rig.pass(20);
+    rig.cut();
+    let away = rig.now;
+    rig.attach(NodeId(2), 5, 1, true);
+    let claim = rig.claim_ids()[0];
+    rig.reply(claim, Reply::Granted(grant(LockId(77), EX, token(5, 9))));
+    let sent: Vec<Sent> = rig.sent.drain(..).collect();
+    let [Sent::Again { id, name, stood }, Sent::Done, Sent::Lock { id: other, .. }] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    assert_eq!((&name[..], *stood), (&b"waits"[..], Stood { ticket: 31, waited: Span::from_millis(away) }));
+    assert!(asked < waits && waits < *id && id < other, "numbers go on rising");
+    rig.reply(*id, Reply::Queued(Queued { lock: LockId(60), ticket: 31 }));
+
+    // The connection breaks, and the home has heard neither: it is one request there, whatever was heard before.
+    rig.cut();
+    rig.attach(NodeId(2), 5, 1, true);
+    let claim = rig.claim_ids()[0];
+    rig.reply(claim, Reply::Granted(grant(LockId(77), EX, token(5, 9))));
+    let sent: Vec<Sent> = rig.sent.drain(..).collect();
+    assert!(
+        matches!(&sent[..], [Sent::Again { id: same, .. }, Sent::Done, Sent::Lock { .. }] if same == id),
+        "{sent:?}"
+    );
+    // At a third it is another, which is told the newest place.
+    rig.reply(*id, Reply::Queued(Queued { lock: LockId(60), ticket: 40 }));
+    rig.cut();
+    rig.attach(NodeId(3), 5, 2, true);
+    let claim = rig.claim_ids()[0];
+    rig.reply(claim, Reply::Granted(grant(LockId(78), EX, token(5, 9))));
+    let sent: Vec<Sent> = rig.sent.drain(..).collect();
+    let [Sent::Again { id: third, stood, .. }, Sent::Done, Sent::Lock { .. }] = &sent[..] else { panic!("{sent:?}") };
+    assert!(third > id && stood.ticket == 40);
+    rig.reply(*third, Reply::Granted(grant(LockId(79), PR, token(5, 20))));
+    assert_eq!((rig.granted().len(), rig.answers.len()), (1, 1), "told once that it waits, granted once");
 }

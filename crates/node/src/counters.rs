@@ -74,6 +74,7 @@ counters! {
     sessions_forced;
     /// Came from another home.
     sessions_arrived;
+    waits_again;
     /// Times this node took over slots.
     recoveries;
     /// Slots this node offered to the members that use them.

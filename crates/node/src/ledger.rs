@@ -202,6 +202,8 @@ fn heap_bytes(reply: &Reply) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use lockstead_types::reply::Queued;
+
     use super::*;
 
     const ID: fn(u64) -> RequestId = RequestId;
@@ -219,7 +221,7 @@ mod tests {
     #[test]
     fn answers_stay_until_counted() {
         let mut ledger = Ledger::default();
-        ledger.log_answer(ID(1), Reply::Queued(LockId(9)));
+        ledger.log_answer(ID(1), Reply::Queued(Queued { lock: LockId(9), ticket: 0 }));
         ledger.log_answer(ID(2), Reply::Done);
         ledger.log_answer(ID(1), Reply::Released);
         assert_eq!((ledger.answered(), ledger.in_flight()), (3, 2));

@@ -143,7 +143,7 @@ impl Node {
         self.look_at_authority(now);
         match self.conns.get(conn).map(|known| known.state) {
             Some(ConnState::Open(at)) if self.sessions.get(at).is_some_and(|s| s.stage != Stage::Opening) => {
-                self.on_request(now, conn, at, id, op);
+                self.on_request(now, conn, at, id, op, None);
                 self.settle(now);
             }
             _ => self.on_message(now, conn, ClientMessage::Request { id, op: op.clone() }),

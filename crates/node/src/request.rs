@@ -5,8 +5,8 @@ use lockstead_types::{
     ConnId, LockId, RequestId, Time,
     message::{ClientMessage, Rejection, ServerMessage},
     refusal::Refusal,
-    reply::Reply,
-    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Target},
+    reply::{Queued, Reply},
+    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Stood, Target},
 };
 
 use crate::{
@@ -34,7 +34,8 @@ impl Node {
             _ if matches!(session.stage, Stage::Ending(_)) => {}
             // [SESS-14] Not open yet.
             _ if session.stage == Stage::Opening => self.reject(conn, Rejection::Protocol),
-            ClientMessage::Request { id, op } => self.on_request(now, conn, at, *id, op),
+            ClientMessage::Request { id, op } => self.on_request(now, conn, at, *id, op, None),
+            ClientMessage::Again { id, stood, op } => self.on_request(now, conn, at, *id, op, Some(*stood)),
             ClientMessage::Ack { answers } => {
                 if session.ledger.on_ack(*answers).is_err() {
                     return self.reject(conn, Rejection::Protocol);
@@ -68,7 +69,15 @@ impl Node {
         }
     }
 
-    pub(crate) fn on_request(&mut self, now: Time, conn: ConnId, at: u32, id: RequestId, op: &Op<'_>) {
+    pub(crate) fn on_request(
+        &mut self,
+        now: Time,
+        conn: ConnId,
+        at: u32,
+        id: RequestId,
+        op: &Op<'_>,
+        stood: Option<Stood>,
+    ) {
         let limits = &self.config.limits;
         let Some(session) = self.sessions.get_mut(at) else { return };
         if id == RequestId(0) {
@@ -86,15 +95,20 @@ impl Node {
             return self.reject(conn, Rejection::Credit);
         }
         session.ledger.try_admit(id);
+        // [CLUSTER-24] Later, who came after it may have been served.
+        let stood = stood.filter(|_| session.stage == Stage::Returning);
         let decision = authorize::decide(&session.principal, op);
         self.counters.on_request(op);
         match decision {
-            Decision::Allow => self.apply(now, at, id, op),
+            Decision::Allow => match stood {
+                Some(stood) if self.is_member() => self.forward_again(now, at, id, op, stood),
+                _ => self.apply(now, at, id, op),
+            },
             Decision::Deny => self.refuse(at, id, Refusal::Denied),
         }
     }
 
-    fn apply(&mut self, now: Time, at: u32, id: RequestId, op: &Op<'_>) {
+    pub(crate) fn apply(&mut self, now: Time, at: u32, id: RequestId, op: &Op<'_>) {
         if self.is_member() && self.apply_as_member(now, at, id, op) {
             return;
         }
@@ -246,7 +260,8 @@ impl Node {
         if let Some(session) = self.sessions.get_mut(at) {
             session.ledger.wait(waiting);
         }
-        self.answer(at, waiting.id, Reply::Queued(lock));
+        // A node alone is the only home there is.
+        self.answer(at, waiting.id, Reply::Queued(Queued { lock, ticket: 0 }));
     }
 
     pub(crate) fn refuse(&mut self, at: u32, id: RequestId, why: Refusal) {

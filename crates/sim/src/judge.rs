@@ -22,7 +22,8 @@ use crate::{
         i06, i07,
         i08::Renewals,
         i09::Leases,
-        i10, i11,
+        i10,
+        i11::{self, Places},
         i12::Deadlocks,
         i13::Notices,
         i14::{Answers, Replies},
@@ -113,6 +114,7 @@ pub(crate) struct Judge {
     pub(crate) deadlocks: Deadlocks,
     pub(crate) watchers: Watchers,
     answers: Answers,
+    places: Places,
     pub(crate) replies: Replies,
     generations: Generations,
     conns: BTreeMap<u32, Conn>,
@@ -149,6 +151,7 @@ impl Judge {
             deadlocks: Deadlocks::default(),
             watchers: Watchers::default(),
             answers: Answers::default(),
+            places: Places::default(),
             replies: Replies::default(),
             generations: Generations::default(),
             conns: BTreeMap::new(),
@@ -222,6 +225,11 @@ impl Judge {
                 known.session = Some(*session);
                 known.opened = now;
             }
+            ClientMessage::Again { id, stood, .. } => {
+                if let Some(session) = known.session {
+                    self.places.said(session, *id, stood.ticket);
+                }
+            }
             ClientMessage::Goodbye => {
                 if let Some(session) = known.session {
                     self.renewals.excuse(at, session);
@@ -256,6 +264,10 @@ impl Judge {
                     ServerMessage::Reply { id, reply } => {
                         let outcome = self.answers.answered(session, *id, reply);
                         self.must(Code::I14, outcome);
+                        if let Reply::Queued(queued) = reply {
+                            let outcome = self.places.queued(session, *id, *queued);
+                            self.must(Code::I11, outcome);
+                        }
                     }
                     _ => {}
                 }
@@ -331,6 +343,7 @@ impl World {
         self.judge_deadlocks(at, &before, after);
         if changed && rows != before {
             self.say_rows(at, &before, &rows);
+            self.judge.places.step(&before, &rows);
             self.compare((at, settled), &before, &rows);
         }
         self.judge.ready[at] = ready.then_some(epoch);

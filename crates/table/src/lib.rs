@@ -81,6 +81,7 @@ mod owner;
 mod since;
 mod value;
 
+mod again;
 mod export;
 mod reclaim;
 mod restore;

@@ -77,8 +77,8 @@ impl Table {
     ///
     /// The owner's lock is found by its token; a lock that does not stand alone also by its tag where it has a higher token
     /// and holds at least what is claimed: a conversion of whose grant the client never heard. Where it holds more than is
-    /// claimed it is converted down to that. What it waits for is cancelled, with `Effect::Cancelled` and its old origin: the
-    /// client asks for it again ([SLOT-8]).
+    /// claimed it is converted down to that, and what it waits for is cancelled, with `Effect::Cancelled` and its old origin: the
+    /// client asks for it again. A conversion from what is claimed waits on ([SLOT-8]).
     ///
     /// # Errors
     /// `Lost` where the owner has no such lock and the slot is not frozen, or a conflicting claim has a higher token;
@@ -267,21 +267,21 @@ impl Table {
         Some(l).filter(|l| self.locks[*l].is_held() && self.token(*l) > claim.token).filter(at_least)
     }
 
-    /// Lets a lock hold what its client claims and no more, and wait for nothing.
+    /// Lets a lock hold what its client claims and no more.
     fn bring_down(&mut self, now: Time, l: u32, claim: &Reclaim<'_>, fx: &mut Vec<Effect>) -> Grant {
         let (owner, resource) = (OwnerId(self.locks[l].owner), self.locks[l].resource);
-        let mut call = Call::new(now, fx);
-        if self.locks[l].state == State::Converting {
-            self.end_wait(&mut call, l, End::Cancelled);
-        }
-        self.settle(&mut call, resource);
-        self.resolve(&mut call);
         let mode = self.locks[l].mode;
         let less = |less: Mode| less != mode && self.modes_of(resource).is_down(mode, less);
         if let Claim::Mode(mode) = claim.held
             && !self.locks[l].traits.has(Traits::PERMITS)
             && less(mode)
         {
+            let mut call = Call::new(now, fx);
+            if self.locks[l].state == State::Converting {
+                self.end_wait(&mut call, l, End::Cancelled);
+            }
+            self.settle(&mut call, resource);
+            self.resolve(&mut call);
             // [SLOT-8] The client may have asked to write the value block on the way down, and this table has not seen it do so.
             let flags = self.locks[l].traits.flags().with(Flags::IVVALBLK);
             let req = ConvertRequest { lock: self.id(l), mode, wait: Wait::Never, flags, value: None };

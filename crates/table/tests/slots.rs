@@ -524,10 +524,13 @@ fn a_claim_is_what_the_client_heard_of() {
     assert_eq!(desk.claim(a, CR, grant.token), Ok(grant.clone()));
     assert_eq!(desk.claim(a, EX, first.token), Err(Refusal::Lost), "more than it has");
     assert_eq!(desk.claim(c, CR, first.token), Err(Refusal::Lost), "another's");
-    // What it waits for it asks for again.
+    // What waits from there waits on; what waits from more it asks for again.
     assert!(matches!(desk.convert(a, first.lock, EX, Flags::NONE), Ok(Outcome::Queued(_))));
-    assert_eq!(desk.claim(a, CR, grant.token), Ok(grant));
-    assert!(matches!(desk.fx.last(), Some(Effect::Cancelled { origin: 2, demoted: None, .. })), "{:?}", desk.fx);
+    let ticket = desk.table.ticket_of(first.lock);
+    assert_eq!(desk.claim(a, CR, grant.token), Ok(grant.clone()));
+    assert_eq!(desk.table.ticket_of(first.lock), ticket);
+    assert_eq!(desk.claim(a, NL, grant.token).map(|g| g.claim), Ok(Claim::Mode(NL)));
+    assert!(desk.fx.iter().any(|f| matches!(f, Effect::Cancelled { origin: 2, demoted: None, .. })), "{:?}", desk.fx);
     // In a frozen slot it is taken back.
     desk.freeze(&["a"]);
     assert_eq!(desk.claim(c, PR, Token::new(EPOCH, 99).expect("token")), Err(Refusal::Invalid), "not given yet");

@@ -17,7 +17,7 @@ use crate::{
     ids::{GroupId, LockId, NodeId, RequestId, SessionId, SpaceId},
     reply::{Notice, Reply},
     report::Meta,
-    request::{Claim, Op},
+    request::{Claim, Op, Stood},
     seal::Sealed,
     time::Span,
     token::Token,
@@ -65,7 +65,17 @@ pub enum ClientMessage<'a> {
         /// What proves it: of the newest grant of the lock, where that came with a seal. A node alone asks for none.
         sealed: Option<Sealed>,
     },
-    /// After [`Attached::reclaim`]: every lock has been claimed.
+    /// At another home, after all claims were answered and before `ReclaimDone`: a request that waited at the former one. It is a
+    /// request like any other, but that it goes on where it stood ([CLUSTER-24]).
+    Again {
+        /// Its number from here on.
+        id: RequestId,
+        /// Where it stood.
+        stood: Stood,
+        /// What is asked: a lock or a conversion.
+        op: Op<'a>,
+    },
+    /// After [`Attached::reclaim`]: every lock has been claimed, every wait said again.
     ReclaimDone,
     /// Renew the lease. `seq` comes back with the answer; the client counts its deadline from when it sent this.
     Renew {

@@ -15,7 +15,7 @@ use crate::{
     refusal::Refusal,
     reply::{Notice, Reply, Value},
     report::{Meta, Report},
-    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Target, Wait},
+    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Stood, Target, Wait},
     rows::LockRows,
     slot::Slot,
     time::Span,
@@ -145,6 +145,23 @@ pub enum PeerMessage {
         /// The lock.
         claim: OwnedClaim,
     },
+    /// A `Request` of a lock or conversion that waited when its session left its former home. It goes on where it stood.
+    Again {
+        /// The session.
+        session: SessionId,
+        /// Of its new home.
+        home: HomeGeneration,
+        /// Its number.
+        id: RequestId,
+        /// Where.
+        slot: Slot,
+        /// As the home knows it.
+        generation: SlotGeneration,
+        /// Where it stood.
+        stood: Stood,
+        /// What.
+        op: PeerOp,
+    },
     /// The session has claimed all its locks; what else it had here is released.
     ClaimsDone {
         /// The session.
@@ -164,8 +181,6 @@ pub enum PeerMessage {
         id: RequestId,
         /// The generation of the slot under which it was decided; the home ignores one that is not the newest it knows.
         generation: SlotGeneration,
-        /// The place in the queue, with `Queued`: what comes later has a greater one.
-        ticket: u64,
         /// The answer, lock ids being the master's.
         reply: Reply,
     },

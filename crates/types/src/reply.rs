@@ -40,11 +40,21 @@ pub struct Grant {
     pub seal: Option<Seal>,
 }
 
+/// A request that waits.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Queued {
+    /// The id of the lock meanwhile.
+    pub lock: LockId,
+    /// Its place among those that wait for the resource: who came later has a greater one. A client that comes to another home
+    /// says it there ([`crate::request::Stood`]). 0 of a node alone, where there is no other.
+    pub ticket: u64,
+}
+
 /// The answer to a request. `Queued` is followed by one other; every other ends the request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// It waits; the lock has this id meanwhile.
-    Queued(LockId),
+    /// It waits.
+    Queued(Queued),
     /// A lock or conversion was granted.
     Granted(Grant),
     /// All locks of an all-or-nothing request were granted, in the order they were asked for.

@@ -39,6 +39,15 @@ pub enum Wait {
     Forever,
 }
 
+/// Where a request stood that has waited at the session's former home.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Stood {
+    /// [`crate::reply::Queued::ticket`].
+    pub ticket: u64,
+    /// Since it was told, by the clock of the client.
+    pub waited: Span,
+}
+
 /// Who will own the lock.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub enum OwnerRef {

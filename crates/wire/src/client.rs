@@ -6,7 +6,7 @@ use lockstead_types::{
     RequestId, Sealed, SessionId, SpaceId, Span, Token,
     message::{ClientMessage, Reclaim},
     report::Meta,
-    request::{ConvertRequest, LockRequest, Op, Query, Target},
+    request::{ConvertRequest, LockRequest, Op, Query, Stood, Target},
 };
 
 use crate::{
@@ -27,6 +27,7 @@ mod code {
     pub(super) const ACK: u8 = 0x07;
     pub(super) const GOODBYE: u8 = 0x08;
     pub(super) const RECLAIM_SEALED: u8 = 0x09;
+    pub(super) const AGAIN: u8 = 0x0A;
 
     pub(super) const LOCK: u8 = 0x10;
     pub(super) const LOCK_MANY: u8 = 0x11;
@@ -196,6 +197,13 @@ fn put_rest(message: &ClientMessage<'_>, out: &mut Vec<u8>) -> Result<(), Encode
             claim.put(out)?;
             sealed.as_ref().map_or(Ok(()), |sealed| sealed.put(out))
         }
+        ClientMessage::Again { id, stood, op: op @ (Op::Lock(_) | Op::Convert(_)) } => {
+            out.push(code::AGAIN);
+            stood.put(out)?;
+            put_op(*id, op, out)
+        }
+        // [WIRE-7] Nothing else waits at a resource.
+        ClientMessage::Again { .. } => Err(EncodeError::Number { field: "request that waits" }),
         ClientMessage::ReclaimDone => {
             out.push(code::RECLAIM_DONE);
             Ok(())
@@ -279,6 +287,7 @@ fn get_rest<'a>(code: u8, at: usize, r: &mut Reader<'a>) -> Result<ClientMessage
             let sealed = if code == code::RECLAIM { None } else { Some(Sealed::get(r)?) };
             ClientMessage::Reclaim { id, claim, sealed }
         }
+        code::AGAIN => get_again(r)?,
         code::RECLAIM_DONE => ClientMessage::ReclaimDone,
         code::RENEW => ClientMessage::Renew { seq: u64::get(r)? },
         code::ACK => ClientMessage::Ack { answers: u64::get(r)? },
@@ -286,4 +295,16 @@ fn get_rest<'a>(code: u8, at: usize, r: &mut Reader<'a>) -> Result<ClientMessage
         // [WIRE-5] What is not known is refused: nothing says how long it is.
         found => return Err(DecodeError::Opcode { at, found }),
     })
+}
+
+fn get_again<'a>(r: &mut Reader<'a>) -> Result<ClientMessage<'a>, DecodeError> {
+    let stood = Stood::get(r)?;
+    let (at, code) = (r.at(), u8::get(r)?);
+    let id = RequestId::get(r)?;
+    let op = match code {
+        code::LOCK => Op::Lock(LockRequest::get(r)?),
+        code::CONVERT => Op::Convert(ConvertRequest::get(r)?),
+        found => return Err(DecodeError::Opcode { at, found }),
+    };
+    Ok(ClientMessage::Again { id, stood, op })
 }

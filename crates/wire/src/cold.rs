@@ -7,12 +7,12 @@ use lockstead_types::{
     Flags, GroupId, LimitName, LockId, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
     message::{Attached, Reclaim, Rejection, Welcome},
     mode::{ModeSpec, ModeTableSpec},
-    reply::{Change, ChangeEvent, Notice, Revoked, SpaceInfo, Value},
+    reply::{Change, ChangeEvent, Notice, Queued, Revoked, SpaceInfo, Value},
     report::{
         DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, MemberStatus, Meta, NodeStatus,
         Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
-    request::{Claim, ClusterOrder, MemberOrder, Query, SlotRef, Target},
+    request::{Claim, ClusterOrder, MemberOrder, Query, SlotRef, Stood, Target},
     slot::Slot,
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
 };
@@ -48,6 +48,8 @@ record!(Reclaim<'a> {
     flags: Flags,
 });
 
+record!(Queued { lock: LockId, ticket: u64 });
+record!(Stood { ticket: u64, waited: Span });
 record!(Sealed { claim: Claim, seal: Seal });
 
 impl Field<'_> for Seal {

@@ -89,8 +89,9 @@ choice!(PeerMessage, "message between nodes" {
     0xD4 = ReportDone { epoch, unsettled },
     0xD5 = Claim { session, home, id, slot, generation, claim },
     0xD6 = ClaimsDone { session, home },
+    0xD7 = Again { session, home, id, slot, generation, stood, op },
 
-    0xE0 = Reply { session, home, id, generation, ticket, reply },
+    0xE0 = Reply { session, home, id, generation, reply },
     0xE1 = Stale { session, home, id, generation },
     0xE2 = Notice { session, home, notice },
     0xE3 = Restored { epoch, fates },

@@ -3,9 +3,9 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_types::{
-    GroupId, LockId, Refusal, RequestId, Span,
+    GroupId, Refusal, RequestId, Span,
     message::{Attached, Rejection, ServerMessage, Welcome},
-    reply::{Grant, Notice, Reply, Value},
+    reply::{Grant, Notice, Queued, Reply, Value},
     request::Claim,
 };
 
@@ -116,7 +116,7 @@ pub(crate) fn reply_code(reply: &Reply) -> u8 {
 #[inline]
 pub(crate) fn put_reply_fields(reply: &Reply, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     match reply {
-        Reply::Queued(lock) => lock.put(out),
+        Reply::Queued(queued) => queued.put(out),
         Reply::Granted(grant) => grant.put(out),
         Reply::GrantedMany(grants) => grants.put(out),
         Reply::Released | Reply::Cancelled | Reply::Done => Ok(()),
@@ -188,7 +188,7 @@ fn get(r: &mut Reader<'_>) -> Result<ServerMessage, DecodeError> {
 pub(crate) fn get_reply_fields(code: u8, at: usize, r: &mut Reader<'_>) -> Result<Reply, DecodeError> {
     Ok(match code {
         code::GRANTED => Reply::Granted(Grant::get(r)?),
-        code::QUEUED => Reply::Queued(LockId::get(r)?),
+        code::QUEUED => Reply::Queued(Queued::get(r)?),
         code::RELEASED => Reply::Released,
         code::REFUSED => Reply::Refused(Refusal::get(r)?),
         code::GRANTED_MANY => Reply::GrantedMany(Vec::get(r)?),

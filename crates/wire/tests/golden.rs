@@ -81,7 +81,7 @@ fn hot_messages_are_small() {
     assert_eq!(client("ack"), Some(9));
     assert_eq!(client("renew"), Some(9));
     assert_eq!(server("granted"), Some(27));
-    assert_eq!(server("queued"), Some(17));
+    assert_eq!(server("queued"), Some(25));
     assert_eq!(server("granted with a seal"), Some(43));
     assert_eq!(server("released"), Some(9));
     assert_eq!(server("refused"), Some(10));

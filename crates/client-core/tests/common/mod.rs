@@ -8,7 +8,7 @@ use lockstead_types::{
     message::{Attached, ClientMessage, PROTOCOL_VERSION, ServerMessage, Welcome},
     reply::{Grant, Notice, Reply, Revoked},
     report::Meta,
-    request::{Claim, LockRequest, Op, OwnerRef, ReleaseRequest, Wait},
+    request::{Claim, LockRequest, Op, OwnerRef, ReleaseRequest, Stood, Wait},
 };
 
 pub(crate) const TTL: Span = Span::from_secs(10);
@@ -22,6 +22,7 @@ pub(crate) enum Sent {
     Release { lock: LockId },
     Sync { id: RequestId },
     Claim { id: RequestId, name: Vec<u8>, token: Token },
+    Again { id: RequestId, name: Vec<u8>, stood: Stood },
     Done,
 }
 
@@ -213,6 +214,9 @@ fn sent(message: &ClientMessage<'_>) -> Option<Sent> {
         ClientMessage::Request { id, op: Op::Sync } => Sent::Sync { id: *id },
         ClientMessage::Reclaim { id, claim, .. } => {
             Sent::Claim { id: *id, name: claim.name.into(), token: claim.token }
+        }
+        ClientMessage::Again { id, stood, op: Op::Lock(lock) } => {
+            Sent::Again { id: *id, name: lock.name.into(), stood: *stood }
         }
         ClientMessage::ReclaimDone => Sent::Done,
         _ => return None,

@@ -260,7 +260,7 @@ impl Seat {
                 Answer::to(*id, Reply::Granted(grant))
             }
             ClientMessage::Renew { seq } => Answer::one(ServerMessage::Renewed { seq: *seq }),
-            ClientMessage::Request { id, op } => self.on_request(manner, *id, op),
+            ClientMessage::Request { id, op } | ClientMessage::Again { id, op, .. } => self.on_request(manner, *id, op),
             ClientMessage::Goodbye => {
                 self.note("goodbye");
                 Answer { messages: vec![ServerMessage::Bye], close: true }

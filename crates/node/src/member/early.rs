@@ -8,17 +8,20 @@ use alloc::vec::Vec;
 use lockstead_types::{
     Flags, NodeId, RequestId, SessionId, Slot, Time,
     peer::{HomeGeneration, PeerOp, SlotGeneration},
+    request::Stood,
 };
 
 use super::recovery::{Recoveries, Recovery};
 use crate::node::Node;
 
-/// A request that came too early.
+/// A request to a master; one that came too early waits.
 pub(crate) struct Early {
     pub(crate) from: NodeId,
     pub(crate) key: (SessionId, HomeGeneration, RequestId),
     pub(crate) place: (Slot, SlotGeneration),
     pub(crate) op: PeerOp,
+    /// Where it stood, of one that its client says again.
+    pub(crate) stood: Option<Stood>,
 }
 
 impl Recoveries {
@@ -70,8 +73,8 @@ impl Node {
             recovery.early = stay;
             due.extend(go);
         }
-        for Early { from, key, place, op } in due {
-            self.on_peer_request(now, from, key, place, op);
+        for early in due {
+            self.on_peer_request(now, early);
         }
         self.handle_syncs(now);
     }

@@ -15,7 +15,7 @@ use lockstead_types::{
     peer::{OwnedClaim, PeerLock, PeerMessage, PeerOp, SlotGeneration},
     refusal::Refusal,
     reply::Reply,
-    request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Target, Wait},
+    request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Stood, Target, Wait},
 };
 
 use super::master_up;
@@ -119,7 +119,7 @@ impl Forwards {
         RequestId(SILENT_BIT | self.silent)
     }
 
-    fn add(&mut self, key: Key, slot: Slot, whose: For, what: What, until: Option<Time>) {
+    pub(crate) fn add(&mut self, key: Key, slot: Slot, whose: For, what: What, until: Option<Time>) {
         self.remove(key);
         self.orders += 1;
         self.unsent += 1;
@@ -253,7 +253,15 @@ impl Node {
         whose: For,
         request: &LockRequest<'_>,
     ) -> Result<(), Refusal> {
-        // What can be told without the master is told here, so that nothing is kept for it.
+        let (lock, slot) = self.plan_lock(at, request)?;
+        let until = deadline(now, request.wait);
+        self.begin(now, (at, id), slot, whose, What::Lock(lock), until);
+        Ok(())
+    }
+
+    /// A request for a new lock as it goes to its master; what can be refused without the master is refused here, so that nothing is
+    /// kept for it.
+    pub(crate) fn plan_lock(&self, at: u32, request: &LockRequest<'_>) -> Result<(PeerLock, Slot), Refusal> {
         self.check_forward(at, request.name.len())?;
         if self.table.space(request.space).is_none() {
             return Err(Refusal::NoLockspace);
@@ -273,10 +281,8 @@ impl Node {
             tag: request.tag,
             priority: request.priority,
         };
-        let Some(slot) = self.slot_of(request.space, request.name) else { return Err(Refusal::NoQuorum) };
-        let until = deadline(now, request.wait);
-        self.begin(now, (at, id), slot, whose, What::Lock(lock), until);
-        Ok(())
+        let slot = self.slot_of(request.space, request.name).ok_or(Refusal::NoQuorum)?;
+        Ok((lock, slot))
     }
 
     pub(crate) fn forward_convert(&mut self, now: Time, at: u32, id: RequestId, request: &ConvertRequest<'_>) {
@@ -413,6 +419,7 @@ impl Node {
         let sure = forward_is_alone(member, key);
         let Some(forward) = member.forwards.map.get_mut(&key) else { return };
         let (op, keeps) = forward.what.to_op(now, place, forward.until, sure);
+        let ticket = forward.queued;
         let slot = forward.slot;
         match &mut forward.what {
             What::Convert { copy, mode, flags, before, .. } => {
@@ -433,7 +440,12 @@ impl Node {
             self.drop_sent_release(key);
         }
         let Some((session, home)) = self.introduce(now, at, master) else { return };
+        let stood = ticket.map(|ticket| Stood { ticket, waited: self.waited(now, key) });
         let message = match op {
+            // [CLUSTER-24] It waited at the session's former home: its client has said where it stood.
+            Sent::Op(op) if let Some(stood) = stood => {
+                PeerMessage::Again { session, home, id, slot, generation, stood, op }
+            }
             Sent::Op(op) => PeerMessage::Request { session, home, id, slot, generation, op },
             Sent::Claim(claim) => PeerMessage::Claim { session, home, id, slot, generation, claim },
         };
@@ -450,7 +462,7 @@ impl Node {
 
     /// [CLUSTER-5] What a conversion leaves for certain, as soon as it is sent: its answer may be lost with the master, who may have
     /// granted to others what the old mode excluded.
-    fn lower(&mut self, copy: u32, mode: Mode, flags: Flags) {
+    pub(crate) fn lower(&mut self, copy: u32, mode: Mode, flags: Flags) {
         let Some(member) = &mut self.member else { return };
         let Some(found) = member.copies.get_mut(copy) else { return };
         let Some(space) = self.table.space(found.space) else { return };
@@ -521,7 +533,7 @@ impl Node {
     }
 
     /// A copy the client may speak of: its lock is not part of an incomplete request for several, and not being released.
-    fn usable_copy(&self, at: u32, lock: LockId) -> Result<u32, Refusal> {
+    pub(crate) fn usable_copy(&self, at: u32, lock: LockId) -> Result<u32, Refusal> {
         let member = self.member.as_ref().ok_or(Refusal::NotHeld)?;
         let session = self.sessions.get(at).ok_or(Refusal::Lost)?;
         if session.has_manies() && self.is_partial(session, lock) {
@@ -532,7 +544,7 @@ impl Node {
         if usable { Ok(copy) } else { Err(Refusal::NotHeld) }
     }
 
-    fn check_forward(&self, at: u32, name_bytes: usize) -> Result<(), Refusal> {
+    pub(crate) fn check_forward(&self, at: u32, name_bytes: usize) -> Result<(), Refusal> {
         let member = self.member.as_ref().ok_or(Refusal::Invalid)?;
         let limits = &self.config.limits;
         if name_bytes > limits.name_bytes as usize {
@@ -598,7 +610,7 @@ fn forward_is_alone(member: &super::Member, key: Key) -> bool {
     })
 }
 
-fn deadline(now: Time, wait: Wait) -> Option<Time> {
+pub(crate) fn deadline(now: Time, wait: Wait) -> Option<Time> {
     match wait {
         Wait::For(span) => Some(now.after(span)),
         Wait::Never | Wait::Forever => None,

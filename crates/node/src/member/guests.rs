@@ -5,7 +5,7 @@
 //! the session has come to another home and claimed what it has.
 
 use alloc::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 
@@ -15,9 +15,9 @@ use lockstead_types::{
     message::Reclaim,
     peer::{HomeGeneration, OwnedClaim, PeerMessage, PeerOp, SlotGeneration},
     refusal::Refusal,
-    reply::{Notice, Reply},
+    reply::{Grant, Notice, Queued, Reply},
     report::Meta,
-    request::{ConvertRequest, ReleaseRequest, Target},
+    request::{ConvertRequest, ReleaseRequest, Stood, Target},
     rows::LockReport,
 };
 
@@ -48,14 +48,29 @@ pub(crate) struct Guest {
     pub(crate) owner: OwnerId,
     pub(crate) meta: Meta,
     /// What waits, by request.
-    pub(crate) waits: BTreeMap<RequestId, (LockId, Slot)>,
+    pub(crate) waits: BTreeMap<RequestId, GuestWait>,
+    /// What waited under an earlier home and was not said again under this one yet.
+    pub(crate) left: BTreeMap<Place, (RequestId, LockId)>,
+    /// The last grants to those that waited: a home that died has not told its client.
+    pub(crate) unheard: VecDeque<(Place, Grant)>,
     /// Locks from under an earlier home that were not claimed under this one yet.
-    unclaimed: BTreeSet<LockId>,
+    pub(crate) unclaimed: BTreeSet<LockId>,
     /// Whether it has claimed all it has under this home.
     claimed: bool,
     /// The tokens locks had before conversions of which the client may not have heard.
     earlier: BTreeMap<LockId, Vec<Token>>,
 }
+
+/// A wait of a guest.
+#[derive(Copy, Clone)]
+pub(crate) struct GuestWait {
+    pub(crate) lock: LockId,
+    pub(crate) slot: Slot,
+    pub(crate) ticket: u64,
+}
+
+/// A slot, and a ticket there: one wait for as long as there is one, whoever masters the slot.
+pub(crate) type Place = (Slot, u64);
 
 impl Guest {
     /// Whether a lock from under an earlier home is still to be claimed under this one.
@@ -109,7 +124,9 @@ impl Guests {
     pub(crate) fn forget_waits(&mut self, slots: &SlotSet) {
         for at in self.by_id.values() {
             if let Some(guest) = self.slab.get_mut(*at) {
-                guest.waits.retain(|_, (_, slot)| !slots.has(*slot));
+                guest.waits.retain(|_, wait| !slots.has(wait.slot));
+                guest.left.retain(|(slot, _), _| !slots.has(*slot));
+                guest.unheard.retain(|((slot, _), _)| !slots.has(*slot));
             }
         }
     }
@@ -131,7 +148,7 @@ impl Node {
             // [CLUSTER-9] Only a newer home takes over; what it does not claim is given back when it has claimed all.
             if guest.generation < home {
                 guest.unclaimed = self.table.owner_lock_ids(guest.owner).collect();
-                guest.waits.clear();
+                guest.leave_waits();
                 guest.claimed = false;
                 (guest.home, guest.generation, guest.meta) = (from, home, meta);
                 self.drop_guest_watches(at);
@@ -158,6 +175,8 @@ impl Node {
             owner,
             meta,
             waits,
+            left: BTreeMap::new(),
+            unheard: VecDeque::new(),
             unclaimed,
             claimed: false,
             earlier: BTreeMap::new(),
@@ -187,27 +206,25 @@ impl Node {
     }
 
     /// A request of a session to this master.
-    pub(crate) fn on_peer_request(
-        &mut self,
-        now: Time,
-        from: NodeId,
-        (session, home, id): (SessionId, HomeGeneration, RequestId),
-        (slot, generation): (Slot, SlotGeneration),
-        op: PeerOp,
-    ) {
+    pub(crate) fn on_peer_request(&mut self, now: Time, request: Early) {
+        let Early { from, key: (session, home, id), place: (slot, generation), .. } = request;
         // [CLUSTER-4] Only the master of the slot, under the generation the asker knows, decides.
         if !self.masters(slot, generation) {
             return self.send_peer(now, from, PeerMessage::Stale { session, home, id, generation });
         }
-        let early = Early { from, key: (session, home, id), place: (slot, generation), op };
-        let Some(Early { op, .. }) = self.set_aside(early) else { return };
+        let Some(Early { op, stood, .. }) = self.set_aside(request) else { return };
         let Some(at) = self.guest_of(session, home) else { return };
         self.note_use(now, from, slot, &op);
+        if let Some(stood) = stood
+            && self.goes_on(now, (at, id), (slot, generation), stood, &op)
+        {
+            return self.tell_effects(now);
+        }
         match &op {
             PeerOp::Lock(lock) => {
                 let Some(owner) = self.guest_owner(at) else { return };
                 let outcome = self.table.lock(now, owner, id.0, &lock.request(), &mut self.fx);
-                self.on_guest_outcome(now, at, id, (slot, generation), outcome);
+                self.on_guest_outcome(now, (at, id), (slot, generation), outcome, stood);
             }
             PeerOp::Convert { lock, mode, wait, flags, value } => {
                 let Some(owner) = self.guest_owner(at) else { return };
@@ -215,7 +232,7 @@ impl Node {
                     ConvertRequest { lock: *lock, mode: *mode, wait: *wait, flags: *flags, value: value.as_deref() };
                 self.note_earlier(at, *lock);
                 let outcome = self.table.convert(now, owner, id.0, &request, &mut self.fx);
-                self.on_guest_outcome(now, at, id, (slot, generation), outcome);
+                self.on_guest_outcome(now, (at, id), (slot, generation), outcome, stood);
             }
             PeerOp::Release { lock, flags, value, one_way } => {
                 let Some(owner) = self.guest_owner(at) else { return };
@@ -230,7 +247,7 @@ impl Node {
                     Err(why) => Reply::Refused(why),
                 };
                 if !*one_way {
-                    self.reply_guest(now, at, id, (slot, generation), 0, reply);
+                    self.reply_guest(now, at, id, (slot, generation), reply);
                 }
             }
             PeerOp::Cancel(target) => {
@@ -238,12 +255,12 @@ impl Node {
                     Ok(()) => Reply::Cancelled,
                     Err(why) => Reply::Refused(why),
                 };
-                self.reply_guest(now, at, id, (slot, generation), 0, reply);
+                self.reply_guest(now, at, id, (slot, generation), reply);
             }
             PeerOp::ReadValue(lock) => {
                 let Some(owner) = self.guest_owner(at) else { return };
                 let reply = self.table.read_value(owner, *lock).map_or_else(Reply::Refused, Reply::Value);
-                self.reply_guest(now, at, id, (slot, generation), 0, reply);
+                self.reply_guest(now, at, id, (slot, generation), reply);
             }
         }
         self.tell_effects(now);
@@ -252,31 +269,32 @@ impl Node {
     fn on_guest_outcome(
         &mut self,
         now: Time,
-        at: u32,
-        id: RequestId,
+        (at, id): (u32, RequestId),
         (slot, generation): (Slot, SlotGeneration),
         outcome: Result<Outcome, Refusal>,
+        stood: Option<Stood>,
     ) {
-        let (ticket, reply) = match outcome {
-            Ok(Outcome::Granted(grant)) => (0, Reply::Granted(grant)),
+        let reply = match outcome {
+            Ok(Outcome::Granted(grant)) => Reply::Granted(grant),
             Ok(Outcome::Queued(lock)) => {
-                let ticket = self.table.ticket_of(lock).unwrap_or_default();
+                let again = stood.and_then(|stood| self.table.stand_again(now, lock, stood));
+                let ticket = again.or_else(|| self.table.ticket_of(lock)).unwrap_or_default();
                 if let Some(guest) = self.member.as_mut().and_then(|m| m.guests.get_mut(at)) {
-                    guest.waits.insert(id, (lock, slot));
+                    guest.waits.insert(id, GuestWait { lock, slot, ticket });
                 }
-                (ticket, Reply::Queued(lock))
+                Reply::Queued(Queued { lock, ticket })
             }
-            Ok(Outcome::Demoted { held, why }) => (0, Reply::Demoted { held, why: Some(why) }),
-            Err(why) => (0, Reply::Refused(why)),
+            Ok(Outcome::Demoted { held, why }) => Reply::Demoted { held, why: Some(why) },
+            Err(why) => Reply::Refused(why),
         };
-        self.reply_guest(now, at, id, (slot, generation), ticket, reply);
+        self.reply_guest(now, at, id, (slot, generation), reply);
     }
 
     fn cancel_guest(&mut self, now: Time, at: u32, target: Target) -> Result<(), Refusal> {
         let guest = self.member.as_ref().and_then(|m| m.guests.get(at)).ok_or(Refusal::Lost)?;
         let lock = match target {
             Target::Lock(lock) => lock,
-            Target::Request(request) => guest.waits.get(&request).ok_or(Refusal::NotHeld)?.0,
+            Target::Request(request) => guest.waits.get(&request).ok_or(Refusal::NotHeld)?.lock,
         };
         let owner = guest.owner;
         self.table.cancel(now, owner, lock, &mut self.fx)
@@ -286,7 +304,7 @@ impl Node {
     pub(crate) fn tell_guest_end(&mut self, now: Time, at: u32, id: RequestId, end: WaitEnd) {
         let Some(member) = &mut self.member else { return };
         let Some(guest) = member.guests.get_mut(at) else { return };
-        let Some((_, slot)) = guest.waits.remove(&id) else { return };
+        let Some(slot) = guest.end_wait(id, &end) else { return };
         let Some(generation) = member.state.slots.get(usize::from(slot.0)).map(|s| s.generation) else { return };
         let reply = match end {
             WaitEnd::Granted(grant) => Reply::Granted(grant),
@@ -294,7 +312,7 @@ impl Node {
             WaitEnd::Cancelled => Reply::Cancelled,
             WaitEnd::Demoted { held, why } => Reply::Demoted { held, why },
         };
-        self.reply_guest(now, at, id, (slot, generation), 0, reply);
+        self.reply_guest(now, at, id, (slot, generation), reply);
     }
 
     pub(crate) fn notify_guest(&mut self, now: Time, at: u32, notice: Notice) {
@@ -310,20 +328,19 @@ impl Node {
         self.tell_home(now, slot, to, PeerMessage::Notice { session, home, notice });
     }
 
-    fn reply_guest(
+    pub(crate) fn reply_guest(
         &mut self,
         now: Time,
         at: u32,
         id: RequestId,
         (slot, generation): (Slot, SlotGeneration),
-        ticket: u64,
         reply: Reply,
     ) {
         let Some(guest) = self.member.as_ref().and_then(|m| m.guests.get(at)) else { return };
         let (session, home, to) = (guest.session, guest.generation, guest.home);
         let slot = matches!(reply, Reply::Granted(_) | Reply::Released | Reply::Demoted { .. } | Reply::Value(_))
             .then_some(slot);
-        self.tell_home(now, slot, to, PeerMessage::Reply { session, home, id, generation, ticket, reply });
+        self.tell_home(now, slot, to, PeerMessage::Reply { session, home, id, generation, reply });
     }
 
     /// A session ends: its locks here are released.
@@ -406,9 +423,13 @@ impl Node {
             let Some(guest) = guest else { return };
             guest.claimed = true;
             let (owner, rest) = (guest.owner, core::mem::take(&mut guest.unclaimed));
+            let left = core::mem::take(&mut guest.left);
+            // Conversions of locks that were claimed, nobody's any more.
+            for (_, lock) in left.into_values().filter(|(_, lock)| !rest.contains(lock)) {
+                let _over_already = self.table.cancel(now, owner, lock, &mut self.fx);
+            }
             for lock in rest {
-                let release = ReleaseRequest { lock, flags: Flags::FORCEUNLOCK.with(Flags::IVVALBLK), value: None };
-                let _gone_already = self.table.release(now, owner, &release, &mut self.fx);
+                self.release_unclaimed(now, owner, lock);
             }
             self.tell_effects(now);
             self.repeat_guest_blocking(now, at);
@@ -418,6 +439,11 @@ impl Node {
         if known.is_none_or(|known| known <= home) {
             self.on_session_reported(now, session);
         }
+    }
+
+    pub(crate) fn release_unclaimed(&mut self, now: Time, owner: OwnerId, lock: LockId) {
+        let release = ReleaseRequest { lock, flags: Flags::FORCEUNLOCK.with(Flags::IVVALBLK), value: None };
+        let _gone_already = self.table.release(now, owner, &release, &mut self.fx);
     }
 
     /// [CLUSTER-19] Ends guests that are not in the directory though it is as new now as their home's was: they have ended since.
@@ -448,7 +474,7 @@ impl Node {
         member.guests.get(at).is_some_and(|g| g.generation == home).then_some(at)
     }
 
-    fn guest_owner(&self, at: u32) -> Option<OwnerId> {
+    pub(crate) fn guest_owner(&self, at: u32) -> Option<OwnerId> {
         self.member.as_ref()?.guests.get(at).map(|g| g.owner)
     }
 

@@ -13,6 +13,7 @@
 //! `peers.rs`; when this node may act at all in `authority.rs`. Rules: CLUSTER in `docs/semantics.md`.
 
 mod affinity;
+mod again;
 mod asks;
 mod authority;
 mod check;

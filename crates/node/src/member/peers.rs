@@ -7,7 +7,10 @@ use lockstead_types::{
     peer::{Envelope, Incarnation, PEER_VERSION, PeerMessage},
 };
 
-use super::link::{Chore, Link, SILENT_FOR, Stamp};
+use super::{
+    early::Early,
+    link::{Chore, Link, SILENT_FOR, Stamp},
+};
 use crate::{io::Output, node::Node};
 
 /// A connection to another node.
@@ -206,7 +209,12 @@ impl Node {
                 self.on_introduce(now, from, (session, home, version), meta);
             }
             PeerMessage::Request { session, home, id, slot, generation, op } => {
-                self.on_peer_request(now, from, (session, home, id), (slot, generation), op);
+                let key = (session, home, id);
+                self.on_peer_request(now, Early { from, key, place: (slot, generation), op, stood: None });
+            }
+            PeerMessage::Again { session, home, id, slot, generation, stood, op } => {
+                let key = (session, home, id);
+                self.on_peer_request(now, Early { from, key, place: (slot, generation), op, stood: Some(stood) });
             }
             PeerMessage::Part { session, home, lost } => self.on_part(now, session, home, lost),
             PeerMessage::Report { epoch, rows, values, returning } => {
@@ -217,8 +225,8 @@ impl Node {
                 self.on_peer_claim(now, from, (session, home, id), (slot, generation), &claim);
             }
             PeerMessage::ClaimsDone { session, home } => self.on_claims_done(now, session, home),
-            PeerMessage::Reply { session, home, id, generation, ticket, reply } => {
-                self.on_reply(now, from, (session, home, id), (generation, ticket), reply);
+            PeerMessage::Reply { session, home, id, generation, reply } => {
+                self.on_reply(now, from, (session, home, id), generation, reply);
             }
             PeerMessage::Stale { session, home, id, generation } => {
                 self.on_stale(now, (session, home, id), generation);

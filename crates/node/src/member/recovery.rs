@@ -23,7 +23,7 @@ use lockstead_types::{
     rows::{LockReport, LockRows},
 };
 
-use super::{Member, early::Early};
+use super::{Member, early::Early, guests::GuestWait};
 use crate::node::Node;
 
 /// All recoveries of this node, by the epoch in which each began.
@@ -219,7 +219,8 @@ impl Node {
         let origin = row.wanted.as_ref().map_or(0, |wanted| wanted.id.0);
         let restored = self.table.restore(now, Claimant::Owner(owner), row, origin, &mut self.fx);
         if let (Ok(lock), Some(wanted)) = (&restored, &row.wanted) {
-            member.guests.get_mut(at)?.waits.insert(wanted.id, (*lock, slot));
+            let ticket = self.table.ticket_of(*lock).unwrap_or_default();
+            member.guests.get_mut(at)?.waits.insert(wanted.id, GuestWait { lock: *lock, slot, ticket });
         }
         if let Ok(lock) = restored {
             self.note_before(at, lock, row);

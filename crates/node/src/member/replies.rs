@@ -1,11 +1,11 @@
 //! What masters answer and tell, and what it does to the home's copies.
 
 use lockstead_types::{
-    LockId, Mode, ModeTable, NodeId, RequestId, SessionId, Time, Token,
+    Mode, ModeTable, NodeId, RequestId, SessionId, Time, Token,
     message::ServerMessage,
     peer::{HomeGeneration, SlotGeneration},
     refusal::Refusal,
-    reply::{Grant, Notice, Reply, Revoked, Value},
+    reply::{Grant, Notice, Queued, Reply, Revoked, Value},
     request::Claim,
 };
 
@@ -23,7 +23,7 @@ impl Node {
         now: Time,
         from: NodeId,
         (session, home, id): (SessionId, HomeGeneration, RequestId),
-        (generation, ticket): (SlotGeneration, u64),
+        generation: SlotGeneration,
         reply: Reply,
     ) {
         let Some(at) = self.session_here(session, home) else { return };
@@ -42,18 +42,18 @@ impl Node {
         match reply {
             Reply::Queued(_) if self.is_detached(key) => {}
             Reply::Granted(_) if self.is_detached(key) => self.end_plain(key),
-            Reply::Queued(lock) => self.on_queued(now, from, key, lock, ticket),
+            Reply::Queued(queued) => self.on_queued(now, from, key, queued),
             Reply::Granted(grant) => self.on_granted(now, from, key, grant),
             other => self.on_other_reply(now, key, other),
         }
     }
 
     /// The master has it in a queue.
-    fn on_queued(&mut self, now: Time, from: NodeId, key: Key, lock: LockId, ticket: u64) {
+    fn on_queued(&mut self, now: Time, from: NodeId, key: Key, Queued { lock, ticket }: Queued) {
         let (at, id) = key;
         let Some(member) = &mut self.member else { return };
         let Some(forward) = member.forwards.map.get_mut(&key) else { return };
-        forward.queued = Some(ticket);
+        let stood = forward.queued.replace(ticket);
         let whose = forward.whose;
         let copy = match (&forward.what, forward.copy) {
             (What::Lock(request), None) => {
@@ -63,6 +63,11 @@ impl Node {
                 if let Some(forward) = member.forwards.map.get_mut(&key) {
                     forward.copy = Some(copy);
                 }
+                member.copies.set_place(copy, from, lock);
+                copy
+            }
+            // Said again: it waits here already, and now its place is known.
+            (What::Lock(_), Some(copy)) => {
                 member.copies.set_place(copy, from, lock);
                 copy
             }
@@ -78,8 +83,13 @@ impl Node {
         let known_as = member.copies.id(copy);
         match whose {
             For::Client => {
-                self.counters.queued += 1;
-                self.answer(at, id, Reply::Queued(known_as));
+                if stood != Some(ticket) {
+                    self.counters.queued += 1;
+                    self.answer(at, id, Reply::Queued(Queued { lock: known_as, ticket }));
+                }
+                if stood.is_some() {
+                    self.send_unsent(now);
+                }
             }
             For::Many(many) => self.on_many_queued(many, known_as),
             // Ended here before its master said so.
@@ -92,7 +102,12 @@ impl Node {
         let Some(member) = &mut self.member else { return };
         let Some(forward) = member.forwards.map.get(&key) else { return };
         let copy = match (&forward.what, forward.copy) {
-            (What::Lock(_), Some(copy)) => copy,
+            (What::Lock(_), Some(copy)) => {
+                if member.copies.get(copy).is_some_and(|c| c.place.is_none()) {
+                    member.copies.set_place(copy, from, grant.lock);
+                }
+                copy
+            }
             (What::Lock(request), None) => {
                 let mut copy = copy_of(at, forward.slot, request);
                 copy.held = Some(grant.claim);
@@ -500,7 +515,7 @@ fn known_value(
     if alone(old) && alone(new) { copy.value.clone() } else { None }
 }
 
-fn copy_of(session: u32, slot: lockstead_types::Slot, request: &lockstead_types::peer::PeerLock) -> Copy {
+pub(crate) fn copy_of(session: u32, slot: lockstead_types::Slot, request: &lockstead_types::peer::PeerLock) -> Copy {
     Copy {
         session,
         space: request.space,

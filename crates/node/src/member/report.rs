@@ -13,7 +13,7 @@ use alloc::{
 };
 
 use lockstead_types::{
-    LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Time,
+    LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Span, Time,
     peer::{Fates, HomeGeneration, Incarnation, PeerMessage, ValueReport, WaitReport},
     reply::{Revoked, Value},
     request::{Claim, Wait},
@@ -212,7 +212,7 @@ impl Node {
     fn report_copy(&mut self, now: Time, reporting: &mut Reporting, at: u32) -> usize {
         let Some(member) = &mut self.member else { return 1 };
         member.copies.forget_place(at);
-        let Some(copy) = member.copies.get_mut(at) else { return 1 };
+        let Some(copy) = member.copies.get_mut(at).filter(|copy| copy.reported != reporting.epoch) else { return 1 };
         #[cfg(feature = "planted")]
         if copy.held.is_none() && lockstead_types::planted::is(lockstead_types::planted::Bug::WaiterDropped) {
             return 1;
@@ -255,6 +255,25 @@ impl Node {
         let took = manifest.bytes() - before;
         self.send_full(now, reporting, master);
         took
+    }
+
+    /// A wait that its client says again while its slot is reported goes along.
+    pub(crate) fn report_again(&mut self, now: Time, key: Key, copy: u32, slot: Slot) {
+        let Some(member) = &mut self.member else { return };
+        let Some((_, generation)) = master_up(&member.state, slot) else { return };
+        let Some(at) = member.reports.due.iter().position(|reporting| reporting.slots.has(slot)) else { return };
+        let Some(mut reporting) = member.reports.due.remove(at) else { return };
+        // The lock may have been told of already: then its conversion is asked for when the new master has answered.
+        if member.copies.get(copy).is_some_and(|copy| copy.reported != reporting.epoch) {
+            member.forwards.set_sent(key, Some(generation));
+            if let Some(What::Convert { lowered, .. }) = member.forwards.map.get_mut(&key).map(|f| &mut f.what) {
+                *lowered = true;
+            }
+            self.report_copy(now, &mut reporting, copy);
+        }
+        if let Some(member) = &mut self.member {
+            member.reports.due.insert(at, reporting);
+        }
     }
 
     /// A session goes to another home: what of its locks is to be reported is reported now, since nobody here will know of them.
@@ -357,9 +376,8 @@ impl Node {
     }
 
     fn wanted(&self, now: Time, key: Key) -> Option<WaitReport> {
-        let (at, id) = key;
-        let since = self.sessions.get(at)?.ledger.waiting(id).map_or(now, |w| w.since);
-        wait_report(now, id, since, self.member.as_ref()?.forwards.map.get(&key)?)
+        let (_, id) = key;
+        wait_report(now, id, self.waited(now, key), self.member.as_ref()?.forwards.map.get(&key)?)
     }
 
     /// Tells the new master of a slot this, too.
@@ -433,7 +451,7 @@ impl Node {
     }
 }
 
-fn wait_report(now: Time, id: RequestId, since: Time, forward: &Forward) -> Option<WaitReport> {
+fn wait_report(now: Time, id: RequestId, waited: Span, forward: &Forward) -> Option<WaitReport> {
     let ticket = forward.queued?;
     if forward.whose == For::Nobody {
         return None;
@@ -445,10 +463,9 @@ fn wait_report(now: Time, id: RequestId, since: Time, forward: &Forward) -> Opti
     };
     let left = match (wait, forward.until) {
         (Wait::For(_), Some(until)) => Some(until.since(now)),
-        (Wait::For(_), None) => Some(lockstead_types::Span::ZERO),
+        (Wait::For(_), None) => Some(Span::ZERO),
         (Wait::Never | Wait::Forever, _) => None,
     };
-    let waited = now.since(since);
     Some(WaitReport { id, claim, flags, left, waited, demoted: false, ticket, priority, value })
 }
 

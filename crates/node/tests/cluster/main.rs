@@ -5,6 +5,7 @@ mod doubts;
 mod locks;
 mod moves;
 mod persist;
+mod places;
 mod placing;
 mod recovery;
 mod rig;

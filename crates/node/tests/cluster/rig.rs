@@ -11,7 +11,7 @@ use lockstead_types::{
     refusal::Refusal,
     reply::{Grant, Notice, Reply},
     report::Meta,
-    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Wait},
+    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Stood, Wait},
 };
 
 pub(crate) const NL: Mode = Mode(0);
@@ -385,6 +385,13 @@ impl Cluster {
         granted(&told).map(|grant| grant.lock)
     }
 
+    /// A client says again, at another home, what it waited for, and is told that it waits on.
+    pub(crate) fn again(&mut self, client: &mut Client, stood: Stood, op: Op<'_>) -> Vec<ServerMessage> {
+        client.asked += 1;
+        let id = RequestId(client.asked);
+        self.say(client, ClientMessage::Again { id, stood, op })
+    }
+
     /// The slot of a name goes to another master.
     pub(crate) fn move_to(&mut self, name: &[u8], to: u16) {
         let slot = Slot::of(7, SpaceId(0), name);
@@ -459,6 +466,16 @@ pub(crate) fn granted(told: &[ServerMessage]) -> Option<Grant> {
 
 pub(crate) fn is_queued(told: &[ServerMessage]) -> bool {
     matches!(told, [ServerMessage::Reply { reply: Reply::Queued(_), .. }])
+}
+
+/// Where a client stands that was told that it waits.
+pub(crate) fn stood(told: &[ServerMessage]) -> Stood {
+    match told {
+        [ServerMessage::Reply { reply: Reply::Queued(queued), .. }] => {
+            Stood { ticket: queued.ticket, waited: Span::ZERO }
+        }
+        other => panic!("it should wait: {other:?}"),
+    }
 }
 
 pub(crate) fn is_released(told: &[ServerMessage]) -> bool {

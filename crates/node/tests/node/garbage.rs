@@ -179,7 +179,7 @@ impl Chaos {
                 self.locks.push(grant.lock);
                 self.tokens.push(grant.token);
             }
-            ServerMessage::Reply { reply: Reply::Queued(lock), .. } => self.locks.push(*lock),
+            ServerMessage::Reply { reply: Reply::Queued(queued), .. } => self.locks.push(queued.lock),
             ServerMessage::Notice(Notice::Blocking { lock, .. }) => self.locks.push(*lock),
             ServerMessage::Reply { reply: Reply::Group(group), .. } => self.groups.push(*group),
             ServerMessage::Reply { reply: Reply::Space(info), .. } => self.spaces.push(info.space),

@@ -152,7 +152,7 @@ impl Rig {
     /// Asks and expects to wait.
     pub(crate) fn queued(&mut self, seat: &mut Seat, op: Op<'_>) -> LockId {
         match self.reply(seat, op) {
-            Reply::Queued(lock) => lock,
+            Reply::Queued(queued) => queued.lock,
             other => panic!("not queued: {other:?}"),
         }
     }

@@ -68,8 +68,8 @@ impl Player {
     /// An answer to a request of this session.
     pub fn on_reply(&mut self, request: RequestId, reply: Reply, people: &dyn People) -> Vec<Event> {
         let Some(at) = self.pending.iter().position(|(id, _)| *id == request) else { return Vec::new() };
-        if let Reply::Queued(lock) = reply {
-            return self.on_queued(at, lock);
+        if let Reply::Queued(queued) = reply {
+            return self.on_queued(at, queued.lock);
         }
         let (_, intent) = self.pending.remove(at);
         match intent {

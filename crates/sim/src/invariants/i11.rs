@@ -1,8 +1,12 @@
-//! I11: the queue rule at each grant, by the tickets of those that were there before and still wait; and that nobody starves once
-//! faults have stopped.
+//! I11: the queue rule at each grant, by the tickets of those that were there before and still wait; that who comes to another home
+//! keeps its ticket; and that nobody starves once faults have stopped.
 //!
 //! The programs here ask without flags that change the order, and the lockspace is not `fair`: so [GRANT-2], [GRANT-5] and
 //! [CONV-3] are the whole rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstead_types::{RequestId, SessionId, reply::Queued};
 
 use crate::{
     app::What,
@@ -12,8 +16,7 @@ use crate::{
     world::{SEC, World},
 };
 
-pub(crate) const STATEMENT: &str =
-    "grants and conversions follow the published order of the queues, and nobody starves once faults stop";
+pub(crate) const STATEMENT: &str = "grants and conversions follow the published order of the queues, which outlives homes, and nobody starves once faults stop";
 
 /// So long a request of a calm time may take: others before it, and cycles over several nodes that end by their deadlines.
 const PATIENCE: u64 = 18 * SEC;
@@ -42,6 +45,48 @@ pub(crate) fn granted(row: &Row, before: Option<&Row>, all: (&[Row], &[Row])) ->
     match passed {
         Some(other) => Err(format!("{row:?} was granted (before: {before:?}), and {other:?} still waits")),
         None => Ok(()),
+    }
+}
+
+/// Where those stand that have come to another home.
+#[derive(Default)]
+pub(crate) struct Places {
+    /// The ticket that a request said it had.
+    said: BTreeMap<(SessionId, RequestId), u64>,
+    /// Waits that ended at their master: those of locks without a grant, those of conversions anyhow. Their clients may not have
+    /// heard of it, and are last where they ask again.
+    ended: BTreeSet<(SessionId, u64)>,
+}
+
+impl Places {
+    pub(crate) fn said(&mut self, session: SessionId, id: RequestId, ticket: u64) {
+        self.said.insert((session, id), ticket);
+    }
+
+    /// A request waits, at this place.
+    pub(crate) fn queued(&self, session: SessionId, id: RequestId, queued: Queued) -> Result<(), String> {
+        let Some(said) = self.said.get(&(session, id)).copied() else { return Ok(()) };
+        if queued.ticket == said || self.ended.contains(&(session, said)) {
+            return Ok(());
+        }
+        Err(format!("request {} of {session} had the ticket {said}, and waits on with {}", id.0, queued.ticket))
+    }
+
+    /// A step of a node.
+    pub(crate) fn step(&mut self, before: &[Row], after: &[Row]) {
+        for row in before.iter().filter(|row| row.wanted.is_some()) {
+            let Some(session) = row.session else { continue };
+            let same = |other: &&Row| other.lock == row.lock;
+            let now = after.iter().find(same);
+            let goes_on = now.is_some_and(|now| now.wanted.is_some() && now.ticket == row.ticket);
+            let granted = row.held.is_none() && now.is_some_and(|now| now.held.is_some());
+            // One that gives way to another of its session in the same step has not ended, but was put to the end.
+            let fresh = |other: &Row| other.wanted.is_some() && !before.iter().any(|old| old.lock == other.lock);
+            let put_back = after.iter().any(|o| o.session == row.session && o.name == row.name && fresh(o));
+            if !goes_on && !granted && !put_back {
+                self.ended.insert((session, row.ticket));
+            }
+        }
     }
 }
 

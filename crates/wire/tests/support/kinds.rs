@@ -23,6 +23,7 @@ kinds!(client_kind, CLIENT_KINDS, ClientMessage<'_> {
     ClientMessage::Open { .. } => "open",
     ClientMessage::Attach { .. } => "attach",
     ClientMessage::Reclaim { .. } => "reclaim",
+    ClientMessage::Again { .. } => "again",
     ClientMessage::ReclaimDone => "reclaim-done",
     ClientMessage::Renew { .. } => "renew",
     ClientMessage::Ack { .. } => "ack",

@@ -6,9 +6,9 @@ use lockstead_types::{
         Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerQuery,
         SlotGeneration, ValueReport, WaitReport,
     },
-    reply::{Grant, Notice, Reply, Revoked, Value},
+    reply::{Grant, Notice, Queued, Reply, Revoked, Value},
     report::{Meta, Report},
-    request::{Claim, Target, Wait},
+    request::{Claim, Stood, Target, Wait},
     rows::{LockReport, LockRows},
     slot::SLOTS,
 };
@@ -30,6 +30,7 @@ kinds!(peer_kind, PEER_KINDS, PeerMessage {
     PeerMessage::ReportDone { .. } => "report-done",
     PeerMessage::Claim { .. } => "claim",
     PeerMessage::ClaimsDone { .. } => "claims-done",
+    PeerMessage::Again { .. } => "again",
     PeerMessage::Reply { .. } => "reply",
     PeerMessage::Stale { .. } => "stale",
     PeerMessage::Notice { .. } => "notice",
@@ -165,25 +166,28 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
         flags: Flags::NONE,
     };
     let claim = PeerMessage::Claim { session: SESSION, home: HOME, id: ID, slot: SLOT, generation: GENERATION, claim };
+    let again = PeerMessage::Again {
+        session: SESSION,
+        home: HOME,
+        id: ID,
+        slot: SLOT,
+        generation: GENERATION,
+        stood: Stood { ticket: 31, waited: Span::from_millis(250) },
+        op: PeerOp::Cancel(Target::Lock(LOCK)),
+    };
     vec![
         ("report", PeerMessage::Report { epoch: 6, rows, values, returning: vec![SESSION, OTHER] }),
         ("report-done", PeerMessage::ReportDone { epoch: 6, unsettled: vec![Slot(9)] }),
         ("claim", claim),
         ("claims-done", PeerMessage::ClaimsDone { session: SESSION, home: HOME }),
+        ("again", again),
     ]
 }
 
 fn to_home() -> Vec<(&'static str, PeerMessage)> {
     let grant =
         Grant { lock: LOCK, claim: EX, token: token(), value: None, demoted: false, alternative: false, seal: None };
-    let reply = |ticket, reply| PeerMessage::Reply {
-        session: SESSION,
-        home: HOME,
-        id: ID,
-        generation: GENERATION,
-        ticket,
-        reply,
-    };
+    let reply = |reply| PeerMessage::Reply { session: SESSION, home: HOME, id: ID, generation: GENERATION, reply };
     let notice = |notice| PeerMessage::Notice { session: SESSION, home: HOME, notice };
     let claimed = |reply| PeerMessage::Claimed { session: SESSION, home: HOME, id: ID, generation: GENERATION, reply };
     let fates = vec![
@@ -192,9 +196,9 @@ fn to_home() -> Vec<(&'static str, PeerMessage)> {
         Fates::Passed { count: 2 },
     ];
     vec![
-        ("reply", reply(0, Reply::Granted(grant.clone()))),
-        ("reply queued", reply(31, Reply::Queued(LOCK))),
-        ("reply refused", reply(0, Reply::Refused(Refusal::Limit(LimitName::Locks)))),
+        ("reply", reply(Reply::Granted(grant.clone()))),
+        ("reply queued", reply(Reply::Queued(Queued { lock: LOCK, ticket: 31 }))),
+        ("reply refused", reply(Reply::Refused(Refusal::Limit(LimitName::Locks)))),
         ("stale", PeerMessage::Stale { session: SESSION, home: HOME, id: ID, generation: GENERATION }),
         ("notice", notice(Notice::Blocking { lock: LOCK, claim: EX })),
         ("notice revoked", notice(Notice::Revoked { lock: LOCK, why: Revoked::Superseded })),
@@ -246,7 +250,7 @@ impl Rng {
         let (session, home) = (self.session(), HomeGeneration(self.n32()));
         let (id, generation) = (RequestId(self.number()), SlotGeneration(self.n32()));
         let (epoch, ask) = (self.n32(), self.number());
-        match self.below(24) {
+        match self.below(25) {
             0 => PeerMessage::Hello {
                 version: self.next() as u16,
                 node: NodeId(self.next() as u16),
@@ -276,10 +280,7 @@ impl Rng {
                 PeerMessage::Claim { session, home, id, slot, generation, claim }
             }
             8 => PeerMessage::ClaimsDone { session, home },
-            9 | 10 => {
-                let (ticket, reply) = (self.number(), self.reply());
-                PeerMessage::Reply { session, home, id, generation, ticket, reply }
-            }
+            9 | 10 => PeerMessage::Reply { session, home, id, generation, reply: self.reply() },
             11 => PeerMessage::Stale { session, home, id, generation },
             12 => PeerMessage::Notice { session, home, notice: self.notice() },
             13 => PeerMessage::Restored { epoch, fates: self.list(Rng::fates) },
@@ -287,6 +288,15 @@ impl Rng {
             15 | 16 => PeerMessage::Ask { ask, query: self.peer_query() },
             17 => PeerMessage::Answer { ask, report: self.report() },
             18 => PeerMessage::Order { ask, by: self.string(), order: self.peer_order() },
+            20 => PeerMessage::Again {
+                session,
+                home,
+                id,
+                slot: self.slot(),
+                generation,
+                stood: self.stood(),
+                op: self.peer_op(),
+            },
             19 => PeerMessage::Obeyed { ask, reply: self.reply() },
             _ => {
                 let (slot, op) = (self.slot(), self.peer_op());

@@ -6,14 +6,14 @@ use lockstead_types::{
     Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
     mode::{ModeSpec, ModeTableSpec},
-    reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
+    reply::{Change, ChangeEvent, Grant, Notice, Queued, Reply, Revoked, SpaceInfo, Value},
     report::{
         DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, MemberStatus, Meta, NodeStatus,
         Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{
         Claim, ClusterOrder, ConvertRequest, LockRequest, MemberOrder, Op, OwnerRef, Query, ReleaseRequest, SlotRef,
-        Target, Wait,
+        Stood, Target, Wait,
     },
     slot::Slot,
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
@@ -216,13 +216,7 @@ impl Rng {
         match self.below(19) {
             0 => Op::Lock(self.lock()),
             1 => Op::LockMany(self.list(Rng::lock)),
-            2 => Op::Convert(ConvertRequest {
-                lock: self.lock_id(),
-                mode: self.mode(),
-                wait: self.wait(),
-                flags: self.flags(),
-                value: self.maybe(Rng::value),
-            }),
+            2 => Op::Convert(self.convert()),
             3 => {
                 let (flags, value) = (self.flags(), self.maybe(Rng::value));
                 Op::Release { release: ReleaseRequest { lock: self.lock_id(), flags, value }, one_way: self.yes() }
@@ -249,9 +243,23 @@ impl Rng {
         }
     }
 
+    fn convert(&mut self) -> ConvertRequest<'static> {
+        ConvertRequest {
+            lock: self.lock_id(),
+            mode: self.mode(),
+            wait: self.wait(),
+            flags: self.flags(),
+            value: self.maybe(Rng::value),
+        }
+    }
+
+    pub(super) fn stood(&mut self) -> Stood {
+        Stood { ticket: self.number(), waited: self.span() }
+    }
+
     pub(crate) fn client(&mut self) -> ClientMessage<'static> {
         let (session, ttl) = (self.session(), self.span());
-        match self.below(16) {
+        match self.below(17) {
             0 => ClientMessage::Hello { version: self.next() as u16 },
             1 => ClientMessage::Open { session, ttl, meta: self.meta() },
             2 => ClientMessage::Attach { session, ttl, meta: self.meta(), answers: self.number() },
@@ -274,6 +282,11 @@ impl Rng {
             5 => ClientMessage::Renew { seq: self.number() },
             6 => ClientMessage::Ack { answers: self.number() },
             7 => ClientMessage::Goodbye,
+            8 => ClientMessage::Again {
+                id: RequestId(self.number()),
+                stood: self.stood(),
+                op: if self.yes() { Op::Lock(self.lock()) } else { Op::Convert(self.convert()) },
+            },
             _ => ClientMessage::Request { id: RequestId(self.number()), op: self.op() },
         }
     }
@@ -481,7 +494,7 @@ impl Rng {
 
     pub(super) fn reply(&mut self) -> Reply {
         match self.below(18) {
-            0 => Reply::Queued(self.lock_id()),
+            0 => Reply::Queued(Queued { lock: self.lock_id(), ticket: self.number() }),
             1 => Reply::Granted(self.grant()),
             2 => Reply::GrantedMany(self.list(Rng::grant)),
             3 => Reply::Released,

@@ -4,14 +4,14 @@ use lockstead_types::{
     Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
     mode::ModeTableSpec,
-    reply::{Change, ChangeEvent, Grant, Notice, Reply, Revoked, SpaceInfo, Value},
+    reply::{Change, ChangeEvent, Grant, Notice, Queued, Reply, Revoked, SpaceInfo, Value},
     report::{
         DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, MemberStatus, Meta, NodeStatus,
         Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
     },
     request::{
         Claim, ClusterOrder, ConvertRequest, LockRequest, MemberOrder, Op, OwnerRef, Query, ReleaseRequest, SlotRef,
-        Target, Wait,
+        Stood, Target, Wait,
     },
     slot::Slot,
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
@@ -86,6 +86,7 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
         ("reclaim", reclaim(PR, true, None, Flags::PERSISTENT)),
         ("reclaim of a group", reclaim(PERMITS, false, Some(b"crew"), Flags::NONE)),
         ("reclaim with a seal", sealed(reclaim(PR, false, None, Flags::NONE))),
+        ("again: lock", again(Op::Lock(lock()))),
         ("reclaim-done", ClientMessage::ReclaimDone),
         ("renew", ClientMessage::Renew { seq: 0x0102_0304_0506_0708 }),
         ("ack", ClientMessage::Ack { answers: 12 }),
@@ -99,6 +100,10 @@ fn reclaim(held: Claim, alone: bool, group: Option<&'static [u8]>, flags: Flags)
     let claim =
         Reclaim { space: SPACE, name: b"orders/7", held, token: token(), lock: LOCK, tag: 4, alone, group, flags };
     ClientMessage::Reclaim { id: RequestId(1), claim, sealed: None }
+}
+
+fn again(op: Op<'static>) -> ClientMessage<'static> {
+    ClientMessage::Again { id: RequestId(7), stood: Stood { ticket: 31, waited: TTL }, op }
 }
 
 fn sealed(message: ClientMessage<'static>) -> ClientMessage<'static> {
@@ -264,7 +269,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
     let sealed = Grant { seal: Some(SEAL), ..permits.clone() };
     let info = SpaceInfo { space: SPACE, modes: custom_modes(), value_bytes: 64 };
     vec![
-        ("queued", Reply::Queued(LOCK)),
+        ("queued", Reply::Queued(Queued { lock: LOCK, ticket: 31 })),
         ("granted", Reply::Granted(grant())),
         ("granted with everything", Reply::Granted(full)),
         ("granted permits", Reply::Granted(permits.clone())),
