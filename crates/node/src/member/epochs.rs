@@ -106,12 +106,15 @@ impl Node {
         let lost: SlotSet = moved.iter().filter(|(_, node, i)| was_mine(*node, *i)).map(|(slot, ..)| *slot).collect();
         self.forget_places(moved);
         let given = self.give_up(now, &lost);
-        self.forget_kept(&lost);
+        let undone = self.forget_kept(&lost);
         self.revise_recoveries(now, &lost);
         self.begin_recovery(now, gained, moved);
         self.end_stray_guests(now);
         self.revise_asks(now);
         self.report(now, moved, given);
+        for (to, message) in undone {
+            self.send_peer(now, to, message);
+        }
         self.watch_again(now);
         self.send_unsent(now);
     }

@@ -86,12 +86,14 @@ impl Node {
                 };
                 given.push((slot, Given::Orphan(orphan)));
             }
+            let value = self.agreed_value(slot, resource.space, resource.name);
+            let value = value.or_else(|| resource.value.clone());
             if self.may_be_written_unheard(&resource) {
-                let bytes = resource.value.map(|value| value.bytes).unwrap_or_default();
+                let bytes = value.map(|value| value.bytes).unwrap_or_default();
                 let value = Value { bytes, invalid: true };
                 let value = ValueReport { space: resource.space, name: resource.name.into(), value, written: true };
                 given.push((slot, Given::Value(value)));
-            } else if let Some(value) = resource.value.filter(|_| !unsettled.has(slot)) {
+            } else if let Some(value) = value.filter(|_| !unsettled.has(slot)) {
                 let value = ValueReport { space: resource.space, name: resource.name.into(), value, written: false };
                 given.push((slot, Given::Value(value)));
             }

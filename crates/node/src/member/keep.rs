@@ -182,9 +182,19 @@ impl Node {
         }
     }
 
-    /// Slots have gone to other masters, who are asked again.
-    pub(crate) fn forget_kept(&mut self, slots: &SlotSet) {
-        let Some(member) = &mut self.member else { return };
+    /// What the members keep of a resource of which more is being agreed on.
+    ///
+    /// [PERSIST-5] Its slot goes to another master: what is not agreed on was told to nobody, and never is.
+    pub(crate) fn agreed_value(&self, slot: Slot, space: SpaceId, name: &[u8]) -> Option<Value> {
+        let member = self.member.as_ref()?;
+        member.keeping.changes.get(&(slot, (space, name.into())))?;
+        let kept = member.state.kept.get(&space).and_then(|of| of.get(name)).cloned().unwrap_or_default();
+        Some(Value { bytes: kept.value.into(), invalid: kept.dubious })
+    }
+
+    /// Slots have gone to other masters: who is to hear that, since their requests were not carried out as far as anybody knows.
+    pub(crate) fn forget_kept(&mut self, slots: &SlotSet) -> Vec<(NodeId, PeerMessage)> {
+        let Some(member) = &mut self.member else { return Vec::new() };
         let proposals = &mut member.proposals;
         member.keeping.changes.retain(|(slot, _), changing| {
             let gone = slots.has(*slot);
@@ -193,7 +203,8 @@ impl Node {
             }
             !gone
         });
-        member.keeping.held.retain(|slot, _| !slots.has(*slot));
+        let gone = member.keeping.held.extract_if(.., |slot, _| slots.has(*slot));
+        gone.flat_map(|(_, held)| held).filter_map(|Held { to, message, .. }| Some((to, undone(&message)?))).collect()
     }
 
     /// This node is the new master of slots: what is kept of their resources is what the living old master would say, unless somebody
@@ -214,6 +225,16 @@ impl Node {
                 member.keeping.later.push((space, name));
             }
         }
+    }
+}
+
+/// What the asker is told instead of an answer that may not go out.
+fn undone(message: &PeerMessage) -> Option<PeerMessage> {
+    match message {
+        PeerMessage::Reply { session, home, id, generation, .. } => {
+            Some(PeerMessage::Stale { session: *session, home: *home, id: *id, generation: *generation })
+        }
+        _ => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use lockstead_cluster::{Command, EndWhy};
 use lockstead_types::{
-    Flags, NodeId, Slot, SpaceId,
+    Flags, NodeId, Slot, SpaceId, Span,
     message::{ClientMessage, ServerMessage},
     reply::{Grant, Reply, Value},
     request::{ConvertRequest, LockRequest, Op, ReleaseRequest, Wait},
@@ -194,4 +194,27 @@ fn a_value_longer_than_is_kept_is_refused() {
     let long = SpaceSpec { persistent: true, value_bytes: 1_025, ..SpaceSpec::named("long") };
     let told = cluster.ask(&mut a, Op::SpaceCreate(Box::new(long)));
     assert_eq!(refusal(&told), Some(lockstead_types::refusal::Refusal::TooLong));
+}
+
+#[test]
+fn a_write_that_was_not_agreed_on_when_its_slot_moved_is_made_by_the_new_master() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let slot = Slot::of(7, space, NAME);
+    let mut a = cluster.open(1, 1);
+    let first = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &first, Some(b"old"));
+    let held = locked(&mut cluster, &mut a, space, EX);
+    cluster.stall();
+    let release = ReleaseRequest { lock: held.lock, flags: Flags::VALBLK, value: Some(b"new") };
+    assert_eq!(cluster.ask(&mut a, Op::Release { release, one_way: false }), [], "it is not agreed on");
+    let entry = cluster.state.slots[usize::from(slot.0)];
+    let to = if entry.master == NodeId(2) { 3 } else { 2 };
+    cluster.apply(&Command::Move { slots: vec![(slot, entry.generation, NodeId(to))] });
+    cluster.go_on();
+    cluster.pass(Span::from_millis(1));
+    let told = cluster.told(a.conn);
+    assert!(is_released(&told), "asked again of the new master: {told:?}");
+    let mut b = cluster.open(2, 2);
+    assert_eq!(locked(&mut cluster, &mut b, space, PR).value, value(b"new", false), "nobody died");
 }
