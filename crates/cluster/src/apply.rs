@@ -74,8 +74,8 @@ impl State {
             Command::Weigh { node, weight } => self.weigh(*node, *weight),
             Command::Attract { slots } => self.attract(slots),
             Command::Forsake { slots } => self.forsake(slots),
-            Command::Keep { space, slot, generation, name, kept } => {
-                self.keep(*space, (*slot, *generation), name, kept)
+            Command::Keep { space, slot, generation, order, name, kept } => {
+                self.keep(*space, *slot, (*generation, *order), name, kept)
             }
             Command::RaiseEpoch { by } => {
                 self.raise_epoch(*by)?;

@@ -175,6 +175,8 @@ pub enum Command {
         slot: Slot,
         /// The slot's generation; under another one somebody else knows better.
         generation: SlotGeneration,
+        /// Rises with each thing the master says about the slot.
+        order: u64,
         /// The resource.
         name: Vec<u8>,
         /// What is to be kept; nothing where it is all empty.

@@ -31,7 +31,8 @@ impl State {
     pub(crate) fn keep(
         &mut self,
         space: SpaceId,
-        (slot, generation): (Slot, SlotGeneration),
+        slot: Slot,
+        (generation, order): (SlotGeneration, u64),
         name: &[u8],
         kept: &Kept,
     ) -> Result<Vec<Change>, Refused> {
@@ -44,6 +45,11 @@ impl State {
         if self.master(slot).is_none_or(|now| now.generation != generation) {
             return Err(Refused::Outdated);
         }
+        // [PERSIST-6] Proposals are repeated where they seem to be lost, and the first may come after what was proposed later.
+        if self.said.get(&slot).is_some_and(|said| *said >= (generation, order)) {
+            return Err(Refused::Outdated);
+        }
+        self.said.insert(slot, (generation, order));
         let count: usize = self.kept.values().map(BTreeMap::len).sum();
         let of_space = self.kept.entry(space).or_default();
         if *kept == Kept::default() {

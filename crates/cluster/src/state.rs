@@ -49,6 +49,8 @@ pub struct State {
     pub ttl_max: Span,
     /// What is kept of resources of persistent lockspaces.
     pub kept: BTreeMap<SpaceId, BTreeMap<Box<[u8]>, Kept>>,
+    /// The newest that was said of what is kept in a slot: under which generation, and its order.
+    pub said: BTreeMap<Slot, (SlotGeneration, u64)>,
 }
 
 /// A member.

@@ -159,19 +159,22 @@ fn only_the_slots_master_says_what_is_kept() {
     group.must(&Command::CreateSpace { spec, nonce: 1 });
     let space = SpaceId(group.state.newest_space);
     let now = generation(&group, 7);
-    let keep = |space, generation, value: &[u8]| Command::Keep {
+    let keep = |space, generation, order, value: &[u8]| Command::Keep {
         space,
         slot: Slot(7),
         generation,
+        order,
         name: b"disk".to_vec(),
         kept: Kept { value: value.to_vec(), ..Kept::default() },
     };
-    group.must(&keep(space, now, b"state"));
+    group.must(&keep(space, now, 1, b"state"));
     assert_eq!(group.state.kept[&space][&b"disk"[..]].value, b"state");
     let older = SlotGeneration(now.0 - 1);
-    assert_eq!(group.try_apply(&keep(space, older, b"old")), Err(Refused::Outdated));
-    assert_eq!(group.try_apply(&keep(SpaceId(0), now, b"x")), Err(Refused::Invalid), "it keeps nothing");
-    assert_eq!(group.try_apply(&keep(space, now, &[0; 1_025])), Err(Refused::Invalid));
-    group.must(&keep(space, now, b""));
+    assert_eq!(group.try_apply(&keep(space, older, 2, b"old")), Err(Refused::Outdated));
+    assert_eq!(group.try_apply(&keep(SpaceId(0), now, 2, b"x")), Err(Refused::Invalid), "it keeps nothing");
+    assert_eq!(group.try_apply(&keep(space, now, 2, &[0; 1_025])), Err(Refused::Invalid));
+    group.must(&keep(space, now, 3, b"newer"));
+    assert_eq!(group.try_apply(&keep(space, now, 1, b"state")), Err(Refused::Outdated), "a late copy");
+    group.must(&keep(space, now, 4, b""));
     assert!(group.state.kept.is_empty(), "nothing is to be kept");
 }

@@ -112,6 +112,7 @@ record!(State {
     sessions,
     ttl_max,
     kept,
+    said,
 });
 
 choice!(MemberState { 0 Down {} 1 Up {} 2 Draining {} });
@@ -164,7 +165,7 @@ choice!(Command {
     15 Weigh { node, weight }
     16 Attract { slots }
     17 Forsake { slots }
-    18 Keep { space, slot, generation, name, kept }
+    18 Keep { space, slot, generation, order, name, kept }
 });
 
 #[cfg(test)]
@@ -228,6 +229,7 @@ mod tests {
                 space: SpaceId(2),
                 slot: Slot(1),
                 generation: SlotGeneration(2),
+                order: 1,
                 name: b"orders".to_vec(),
                 kept: Kept { value: b"state".to_vec(), dubious: true, written: false },
             },

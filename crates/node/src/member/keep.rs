@@ -29,6 +29,8 @@ type Resource = (SpaceId, Box<[u8]>);
 pub(crate) struct Keeping {
     /// Counts changes: an answer that came after change n waits for all changes up to it.
     newest: u64,
+    /// Counts what was proposed.
+    order: u64,
     changes: BTreeMap<(Slot, Resource), Changing>,
     /// Resources that changed while their slot was being taken over: looked at when it is thawed.
     later: Vec<Resource>,
@@ -132,7 +134,9 @@ impl Node {
         let known = member.state.kept.get(&space).and_then(|of| of.get(name.as_slice())).cloned().unwrap_or_default();
         let Some(entry) = member.state.master(slot).filter(|_| known != kept) else { return };
         member.keeping.changes.insert(key, Changing { since, proposed: kept.clone(), again: None });
-        let command = Command::Keep { space, slot, generation: entry.generation, name, kept };
+        member.keeping.order += 1;
+        let order = member.keeping.order;
+        let command = Command::Keep { space, slot, generation: entry.generation, order, name, kept };
         self.propose(now, Subject::Keep(since), command);
     }
 
@@ -146,7 +150,13 @@ impl Node {
             return;
         }
         member.proposals.settled(Subject::Keep(since));
-        let again = member.keeping.changes.remove(&key).and_then(|changing| changing.again);
+        // [PERSIST-6] What was proposed later about another resource of the slot came before it: it is said again.
+        let overtaken = refused == Some(Refused::Outdated);
+        let again = member
+            .keeping
+            .changes
+            .remove(&key)
+            .and_then(|changing| if overtaken { Some(changing.since) } else { changing.again });
         if refused == Some(Refused::Full) {
             let what = alloc::format!("lockspace number {}: more is to be kept than the members keep", space.0);
             self.audit(what);

@@ -218,3 +218,23 @@ fn a_write_that_was_not_agreed_on_when_its_slot_moved_is_made_by_the_new_master(
     let mut b = cluster.open(2, 2);
     assert_eq!(locked(&mut cluster, &mut b, space, PR).value, value(b"new", false), "nobody died");
 }
+
+#[test]
+fn a_proposal_that_comes_twice_is_not_taken_for_news() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let mut a = cluster.open(1, 1);
+    let first = locked(&mut cluster, &mut a, space, EX);
+    cluster.stall();
+    let release = ReleaseRequest { lock: first.lock, flags: Flags::VALBLK, value: Some(b"old") };
+    cluster.ask(&mut a, Op::Release { release, one_way: false });
+    let late = cluster.agree_once();
+    cluster.go_on();
+    let second = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &second, Some(b"new"));
+    cluster.apply(&late);
+    cluster.say(&a, ClientMessage::Goodbye);
+    all_die(&mut cluster);
+    let mut b = cluster.open(2, 2);
+    assert_eq!(locked(&mut cluster, &mut b, space, PR).value, value(b"new", false));
+}

@@ -183,13 +183,14 @@ impl Cluster {
     }
 
     /// The first of what was proposed meanwhile is agreed on, and no more.
-    pub(crate) fn agree_once(&mut self) {
+    pub(crate) fn agree_once(&mut self) -> Command {
         let mut waiting = self.stalled.take().unwrap_or_default();
         assert!(!waiting.is_empty(), "nothing was proposed");
         let first = waiting.remove(0);
         self.stalled = Some(waiting);
         self.apply(&first);
         self.run();
+        first
     }
 
     /// A node applies commands late: from now on none.
