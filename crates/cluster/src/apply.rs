@@ -79,6 +79,7 @@ impl State {
             }
             Command::RaiseEpoch { by } => {
                 self.raise_epoch(*by)?;
+                self.doubt_kept();
                 Ok(vec![Change::Epoch { moved: Vec::new() }])
             }
         }

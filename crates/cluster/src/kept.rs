@@ -28,6 +28,11 @@ pub struct Kept {
 }
 
 impl State {
+    /// [PERSIST-7] A majority was given up, and with it what only it knew.
+    pub(crate) fn doubt_kept(&mut self) {
+        self.kept.values_mut().flat_map(BTreeMap::values_mut).for_each(|kept| kept.dubious = true);
+    }
+
     pub(crate) fn keep(
         &mut self,
         space: SpaceId,

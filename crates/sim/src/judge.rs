@@ -88,6 +88,8 @@ pub(crate) struct NameTruth {
 pub(crate) struct GrantTruth {
     pub(crate) session: Option<SessionId>,
     pub(crate) mode: Mode,
+    /// The mode before it was converted down; in a persistent lockspace an heir may know of that one alone.
+    pub(crate) undone: Option<Mode>,
     /// Which of all grants.
     pub(crate) order: u64,
     /// True time of the decision.
@@ -432,6 +434,9 @@ impl World {
             let other = grant.session != row.session && row.session.is_some();
             let restored = if counts { i06::restored(grant, row) } else { Ok(()) };
             let outcomes = [restored, i10::kept(&self.modes, grant, row)];
+            if self.options.persistent && mode != grant.mode {
+                grant.undone = Some(grant.mode);
+            }
             grant.mode = mode;
             if other {
                 self.judge.fail(Code::I3, &format!("{row:?} has a token of another session"));
@@ -447,6 +452,7 @@ impl World {
         let grant = GrantTruth {
             session: row.session,
             mode,
+            undone: None,
             order,
             at: self.now,
             overtaken: None,

@@ -175,6 +175,8 @@ fn only_the_slots_master_says_what_is_kept() {
     assert_eq!(group.try_apply(&keep(space, now, 2, &[0; 1_025])), Err(Refused::Invalid));
     group.must(&keep(space, now, 3, b"newer"));
     assert_eq!(group.try_apply(&keep(space, now, 1, b"state")), Err(Refused::Outdated), "a late copy");
+    group.must(&Command::RaiseEpoch { by: 1 << 16 });
+    assert!(group.state.kept[&space][&b"disk"[..]].dubious, "newer was given up, maybe");
     group.must(&keep(space, now, 4, b""));
     assert!(group.state.kept.is_empty(), "nothing is to be kept");
 }

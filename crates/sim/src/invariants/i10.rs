@@ -9,7 +9,8 @@ pub(crate) const STATEMENT: &str = "the old mode is held until the new one is gr
 /// A lock under a token it had before.
 pub(crate) fn kept(modes: &ModeTable, grant: &GrantTruth, row: &Row) -> Result<(), String> {
     let Some(mode) = row.held else { return Ok(()) };
-    if mode == grant.mode || modes.is_down(grant.mode, mode) {
+    // [PERSIST-5] What was not agreed on when the slot moved is undone, a conversion down as well. Nobody was told of it.
+    if mode == grant.mode || modes.is_down(grant.mode, mode) || grant.undone == Some(mode) {
         Ok(())
     } else {
         Err(format!("{row:?} has the token of {:?}", grant.mode))
