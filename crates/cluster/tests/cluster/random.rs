@@ -102,7 +102,7 @@ fn draw(chance: &mut Chance, state: &State) -> Command {
                         space: SpaceId(chance.below(4) as u32),
                         slot,
                         generation,
-                        order: u64::from(chance.below(9)),
+                        order: chance.below(9),
                         name: b"n".to_vec(),
                         kept,
                     }
