@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::{
     run::{self, Stages, cargo, show},
-    tidy,
+    sim, tidy,
 };
 
 /// What of it is wanted.
@@ -36,6 +36,7 @@ pub(crate) fn run(options: &[&str]) -> Result<(), String> {
     }
     stages.stage("build", || show(cargo().args(["test", "--workspace", "--locked", "--no-run", "--quiet"])));
     stages.stage("tests", tests);
+    stages.stage("simulator", sim::stage);
     stages.stage("docs", || {
         let mut doc = cargo();
         doc.args(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings");

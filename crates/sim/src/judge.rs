@@ -345,7 +345,7 @@ impl World {
         self.judge_deadlocks(at, &before, after);
         if changed && rows != before {
             self.say_rows(at, &before, &rows);
-            self.judge.places.step(&before, &rows);
+            self.judge.places.step(at, &before, &rows);
             self.compare((at, settled), &before, &rows);
         }
         self.judge.ready[at] = ready.then_some(epoch);

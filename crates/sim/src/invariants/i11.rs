@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstead_types::{RequestId, SessionId, reply::Queued};
+use lockstead_types::{LockId, RequestId, SessionId, reply::Queued};
 
 use crate::{
     app::What,
@@ -56,6 +56,9 @@ pub(crate) struct Places {
     /// Waits that ended at their master: those of locks without a grant, those of conversions anyhow. Their clients may not have
     /// heard of it, and are last where they ask again.
     ended: BTreeSet<(SessionId, u64)>,
+    /// The wait that each lock of a node came from. Only the master that granted it knows that: once the lock is gone from there, and
+    /// be it to another master, the wait has ended.
+    came_from: BTreeMap<(usize, LockId), (SessionId, u64)>,
 }
 
 impl Places {
@@ -73,7 +76,10 @@ impl Places {
     }
 
     /// A step of a node.
-    pub(crate) fn step(&mut self, before: &[Row], after: &[Row]) {
+    pub(crate) fn step(&mut self, node: usize, before: &[Row], after: &[Row]) {
+        for row in before.iter().filter(|row| row.held.is_some() && !after.iter().any(|now| now.lock == row.lock)) {
+            self.ended.extend(self.came_from.remove(&(node, row.lock)));
+        }
         for row in before.iter().filter(|row| row.wanted.is_some()) {
             let Some(session) = row.session else { continue };
             let same = |other: &&Row| other.lock == row.lock;
@@ -83,7 +89,9 @@ impl Places {
             // One that gives way to another of its session in the same step has not ended, but was put to the end.
             let fresh = |other: &Row| other.wanted.is_some() && !before.iter().any(|old| old.lock == other.lock);
             let put_back = after.iter().any(|o| o.session == row.session && o.name == row.name && fresh(o));
-            if !goes_on && !granted && !put_back {
+            if granted {
+                self.came_from.insert((node, row.lock), (session, row.ticket));
+            } else if !goes_on && !put_back {
                 self.ended.insert((session, row.ticket));
             }
         }
