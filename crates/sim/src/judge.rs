@@ -117,6 +117,8 @@ pub(crate) struct Judge {
     pub(crate) watchers: Watchers,
     answers: Answers,
     places: Places,
+    /// Locks that nodes took back though their release was acknowledged, looked at again when nothing is frozen there.
+    back: Vec<(usize, Row)>,
     pub(crate) replies: Replies,
     generations: Generations,
     conns: BTreeMap<u32, Conn>,
@@ -154,6 +156,7 @@ impl Judge {
             watchers: Watchers::default(),
             answers: Answers::default(),
             places: Places::default(),
+            back: Vec::new(),
             replies: Replies::default(),
             generations: Generations::default(),
             conns: BTreeMap::new(),
@@ -295,6 +298,17 @@ impl Judge {
         }
     }
 
+    /// Nothing is frozen at a node any more.
+    fn settle_back(&mut self, at: usize, rows: &[Row]) -> Result<(), String> {
+        let truth = &self.truth;
+        let mut back = self.back.extract_if(.., |(node, _)| *node == at);
+        back.try_for_each(|(_, row)| {
+            let same = |r: &&Row| r.lock == row.lock && r.token == row.token && r.held.is_some();
+            let grant = truth.names[usize::from(row.name)].tokens.get(&row.token);
+            grant.zip(rows.iter().find(same)).map_or(Ok(()), |(grant, row)| i06::restored(grant, row))
+        })
+    }
+
     /// A program gave a lock up.
     pub(crate) fn on_release(&mut self, name: u8, token: Token, _now: u64) {
         self.truth.names[usize::from(name)].untold.retain(|t| *t != token);
@@ -341,6 +355,8 @@ impl World {
         let after = if changed { &rows } else { &before };
         if ready {
             self.judge.settle_doubts(after);
+            let outcome = self.judge.settle_back(at, after);
+            self.judge.must(Code::I6, outcome);
         }
         self.judge_deadlocks(at, &before, after);
         if changed && rows != before {
@@ -432,7 +448,12 @@ impl World {
         self.trace.mix(row.token.as_u64());
         if let Some(grant) = name.tokens.get_mut(&row.token) {
             let other = grant.session != row.session && row.session.is_some();
-            let restored = if counts { i06::restored(grant, row) } else { Ok(()) };
+            let mut restored = if counts { i06::restored(grant, row) } else { Ok(()) };
+            if restored.is_err() && !settled {
+                // Its home told of it before its client gave it up elsewhere: it goes once that home's last word is here.
+                self.judge.back.push((at, *row));
+                restored = Ok(());
+            }
             let outcomes = [restored, i10::kept(&self.modes, grant, row)];
             if self.options.persistent && mode != grant.mode {
                 grant.undone = Some(grant.mode);

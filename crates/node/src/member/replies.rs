@@ -124,7 +124,9 @@ impl Node {
             let value = modes.and_then(|modes| known_value(modes, found, before, &grant, written));
             found.value = value;
             found.held = Some(grant.claim);
-            found.before = core::mem::replace(&mut found.token, grant.token);
+            if found.token != grant.token {
+                found.before = core::mem::replace(&mut found.token, grant.token);
+            }
             found.wait = None;
             found.blocking = None;
         }
