@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use lockstead::{Client, ClientBuilder, Error, Lost, Space};
+use lockstead::{Client, ClientBuilder, Error, Lost, Space, Trouble};
 use lockstead_types::{Refusal, limits::VALUE_BYTES_CEILING, message::Rejection, tables::BUILT_IN};
 
 use crate::{
@@ -58,6 +58,13 @@ pub(crate) fn explain(error: Error, about: &About<'_>) -> Failure {
             Exit::Unavailable.because("the node did not answer until the lease ran out; is it running?")
         }
         Error::Lost(why) => Exit::Unavailable.because(format!("the session was {why}")),
+        Error::Connect { tried } if tried.iter().any(|t| matches!(t.why, Trouble::Rejected(Rejection::NoAuthority))) => {
+            Exit::Unavailable.because(format!(
+                "{}\n  Too few of its members reach each other; bring back those that are down. The page on operations says what to do if \
+                 they are gone for good.",
+                Error::Connect { tried }
+            ))
+        }
         error @ Error::Connect { .. } => Exit::Unavailable.because(format!(
             "{error}\n  Is a node running there? `lockstead dev` starts one; \
              --endpoints or LOCKSTEAD_ENDPOINTS says where it is."
@@ -119,12 +126,17 @@ fn refused(why: Refusal, about: &About<'_>) -> String {
             format!("{start}...: the name is longer than the node allows (`name_bytes` in its configuration)")
         }
         (Refusal::Invalid, About::Space("default")) => "the lockspace `default` cannot be dropped".to_owned(),
+        (Refusal::Invalid, About::Space(name)) if name.bytes().all(|b| b.is_ascii_graphic()) && !name.is_empty() => {
+            format!(
+                "lockspace {name:?}: refused: only a cluster keeps persistent ones, and the node that answers is no member of one"
+            )
+        }
         (Refusal::Invalid, About::Space(name)) => {
             format!("{name:?} is no name for a lockspace: 1 to 64 visible ASCII characters, no spaces")
         }
         (Refusal::TooLong, About::Space(name)) => format!(
             "lockspace {name:?}: refused: its name has at most 64 characters, its value blocks at most \
-             {VALUE_BYTES_CEILING} bytes"
+             {VALUE_BYTES_CEILING} bytes, 1,024 where it is persistent"
         ),
         (Refusal::BadMode, About::Space(name)) => format!(
             "lockspace {name:?}: the node has no such mode table; built in are {}, others are in its configuration",

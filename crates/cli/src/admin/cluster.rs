@@ -29,7 +29,8 @@ use crate::{
                   `leave` and `remove` may be asked of any of them, and need a majority.",
     after_long_help = "Examples:\n  lockstead cluster init 10.0.0.1:7600 10.0.0.2:7600 10.0.0.3:7600\n  \
                        lockstead cluster status\n  \
-                       lockstead cluster leave 3 --reason 'new disks' && lockstead cluster remove 3 --reason 'new disks'\n\n\
+                       lockstead cluster leave 3 --reason 'new disks'\n  \
+                       lockstead cluster remove 3 --reason 'new disks'    # once it has no slots, was stopped, and is shown down\n\n\
                        A node that stops for a while need not leave: SIGTERM hands its slots over, and it comes back by itself."
 )]
 pub(crate) struct Args {
