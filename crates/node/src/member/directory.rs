@@ -224,8 +224,9 @@ impl Node {
         }
         if let Some(member) = self.member.as_mut().filter(|_| !opening) {
             member.proposals.settled(Subject::Session(id));
-            if let Some(arrival) = member.arrivals.remove(&id) {
-                self.tell_ended(now, arrival.conn);
+            // [CLUSTER-20] It may have been opened anew since, which this node has not applied yet.
+            if let Some(Arrival { conn, meta }) = member.arrivals.remove(&id) {
+                self.look_for_arrival(now, conn, id, meta);
             }
         }
         if !guest_is_later {

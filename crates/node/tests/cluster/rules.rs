@@ -318,3 +318,17 @@ fn nobody_is_brought_here_who_has_given_up_coming() {
     cluster.pass(Span::from_millis(1_100));
     assert_eq!(cluster.told(before.conn), [], "its client is still at node 1");
 }
+
+#[test]
+fn who_comes_while_its_session_ends_may_have_opened_it_anew() {
+    let mut cluster = Cluster::of(3);
+    let mut a = cluster.open(3, 1);
+    cluster.fall_behind(3);
+    cluster.pass(TTL.scaled(3, 2));
+    assert!(cluster.state.sessions.is_empty(), "node 3 has ended it, and not heard that it is so");
+    cluster.open(2, 1);
+    assert_eq!(cluster.attach(&mut a, 3), [], "it hears first");
+    cluster.catch_up(3);
+    let told = cluster.told(a.conn);
+    assert!(matches!(&told[..], [ServerMessage::Attached(attached), ..] if attached.reclaim), "{told:?}");
+}
