@@ -4,6 +4,7 @@ mod common;
 
 use std::{
     net::TcpListener,
+    os::unix::{fs::DirBuilderExt, net::UnixListener},
     process::{Command, Stdio},
 };
 
@@ -132,4 +133,24 @@ fn a_lockspace_may_be_created_with_modes_of_the_configuration() {
     let created = run(&["lockspace", "create", "crossing", "--modes", "traffic"]);
     assert!(created.status.success(), "{created:?}");
     assert!(run(&["lock", "-L", "crossing", "-m", "GO", "a", "--", "true"]).status.success());
+}
+
+#[test]
+fn the_socket_of_a_dead_node_hides_no_other() {
+    let folder = folder();
+    let run_dir = folder.path().join("run");
+    std::fs::DirBuilder::new().mode(0o700).create(&run_dir).expect("made");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    drop(UnixListener::bind(run_dir.join(format!("{}.sock", address.port()))).expect("bound"));
+    drop(listener);
+    let elsewhere = folder.path().join("other/node.sock");
+    let mut server = lockstead();
+    server.args(["server", "--client-tcp", &address.to_string(), "--client-unix"]).arg(&elsewhere);
+    let mut server = Process::spawn(server.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()));
+    assert!(server.lines().any(|line| line == "ready"));
+    let mut ls = lockstead();
+    ls.arg("ls").env("LOCKSTEAD_ENDPOINTS", address.to_string()).env("LOCKSTEAD_RUN_DIR", &run_dir);
+    let ls = ls.output().expect("runs");
+    assert!(ls.status.success(), "{ls:?}");
 }

@@ -1,7 +1,7 @@
 //! Where a client finds the service: endpoints as text, and the rule that turns them into sockets to try.
 //!
 //! An endpoint is `HOST:PORT`, `tcp://HOST:PORT` or `unix:PATH`; several are separated by commas. One `HOST:PORT` on this
-//! host means the Unix socket of the node there, if it exists, so a local session (its end is noticed at once, and the
+//! host means the Unix socket of the node there, if it exists and is no leftover of a dead one, so a local session (its end is noticed at once, and the
 //! node knows who asks); several endpoints, another host or `tcp://` mean TCP, so a remote session. A Unix socket belongs to
 //! one node, so it stands alone.
 //!
@@ -13,7 +13,12 @@
 
 use core::fmt;
 use core::net::IpAddr;
-use std::{env, os::unix::fs::DirBuilderExt, os::unix::fs::MetadataExt, path::Path, path::PathBuf};
+use std::{
+    env,
+    io::ErrorKind,
+    os::unix::{fs::DirBuilderExt, fs::MetadataExt, net::UnixStream},
+    path::{Path, PathBuf},
+};
 
 use crate::Error;
 
@@ -127,7 +132,7 @@ fn parse_one(entry: &str, alone: bool) -> Result<Endpoint, Error> {
         Error::Config(format!("{entry:?} is no endpoint: write HOST:PORT, tcp://HOST:PORT or unix:PATH"))
     })?;
     let socket = socket_path(port);
-    if alone && !forced && is_here(host) && socket.exists() && socket.parent().is_some_and(is_ours) {
+    if alone && !forced && is_here(host) && socket.parent().is_some_and(is_ours) && is_listening(&socket) {
         return Ok(Endpoint::Unix(socket));
     }
     Ok(Endpoint::Tcp(address.to_owned()))
@@ -142,6 +147,14 @@ fn split_address(address: &str) -> Option<(&str, u16)> {
 
 fn is_here(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A node that was killed leaves its socket behind, and the next one on its port may listen elsewhere.
+fn is_listening(socket: &Path) -> bool {
+    match UnixStream::connect(socket) {
+        Ok(_) => true,
+        Err(e) => !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused),
+    }
 }
 
 /// A socket in a directory that anybody may write to could be anybody's: it is used only where the directory is ours or
