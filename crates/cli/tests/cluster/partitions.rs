@@ -90,6 +90,11 @@ fn f08_a_minority_grants_nothing() {
     cluster.wait_figure(alone, "slots_mastered", |slots| slots > 0);
     work.go_on(5);
     let tally = work.finish();
+    let said = cluster.log(alone);
+    assert!(
+        said.contains("no majority of the members confirms this node any more"),
+        "an operator looks here first: {said}"
+    );
     assert!(tally.lost <= 1, "only the client that was alone may lose: {tally:?}");
 }
 

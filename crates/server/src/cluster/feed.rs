@@ -10,7 +10,10 @@ use lockstead_membership::{Event, Timing};
 use lockstead_node::Input;
 
 use super::authority;
-use crate::shared::{Phase, Shared};
+use crate::{
+    clock,
+    shared::{Phase, Shared},
+};
 
 /// Events told in one turn.
 const BATCH: usize = 256;
@@ -20,9 +23,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Runs until the server has ended or the group has.
 pub(crate) fn run(shared: &Arc<Shared>, events: &Receiver<Event>) {
     let t_auth = Timing::default().steward.t_auth;
-    let mut led = None;
+    let (mut led, mut acts) = (None, false);
     loop {
         shared.feed.beat();
+        acts = tell_authority(shared, acts);
         let first = match events.recv_timeout(LOOK_EVERY) {
             Ok(first) => first,
             Err(RecvTimeoutError::Timeout) if shared.phase() == Phase::Halted => return,
@@ -60,4 +64,17 @@ pub(crate) fn run(shared: &Arc<Shared>, events: &Receiver<Event>) {
             }
         }
     }
+}
+
+/// Whether the node may act, said where that has changed: an operator who finds all clients turned away looks here first.
+fn tell_authority(shared: &Shared, acted: bool) -> bool {
+    let acts = clock::now() < shared.core.lock().node.authority();
+    match (acted, acts) {
+        (false, true) => tracing::info!("a majority of the members confirms this node: it serves"),
+        (true, false) => tracing::warn!(
+            "no majority of the members confirms this node any more: its clients are turned away, and others may take its place"
+        ),
+        (true, true) | (false, false) => {}
+    }
+    acts
 }
