@@ -197,6 +197,10 @@ impl Node {
     /// [PERSIST-5] Its slot goes to another master: what is not agreed on was told to nobody, and never is.
     pub(crate) fn agreed_value(&self, slot: Slot, space: SpaceId, name: &[u8]) -> Option<Value> {
         let member = self.member.as_ref()?;
+        // Asked of every resource that goes, of which few or none are so: no key is made for nothing.
+        if member.keeping.changes.is_empty() {
+            return None;
+        }
         member.keeping.changes.get(&(slot, (space, name.into())))?;
         let kept = member.state.kept.get(&space).and_then(|of| of.get(name)).cloned().unwrap_or_default();
         Some(Value { bytes: kept.value.into(), invalid: kept.dubious })
