@@ -112,15 +112,7 @@ impl Node {
         }
         found.wait = Some(id);
         let (slot, before) = (found.slot, found.held);
-        let what = What::Convert {
-            copy,
-            mode: request.mode,
-            wait: request.wait,
-            flags: request.flags,
-            value: request.value.map(Into::into),
-            before,
-            lowered: false,
-        };
+        let what = What::convert(copy, request, before);
         let until = deadline(now, request.wait).map(|until| until.before(stood.waited));
         member.forwards.add(key, slot, For::Client, what, until);
         // [CLUSTER-5] Its master has it already.

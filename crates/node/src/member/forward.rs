@@ -220,6 +220,19 @@ impl Forwards {
 }
 
 impl What {
+    /// A conversion as a client asks for it. `before`: what the copy holds, of one that a master was sent already.
+    pub(crate) fn convert(copy: u32, request: &ConvertRequest<'_>, before: Option<Claim>) -> What {
+        What::Convert {
+            copy,
+            mode: request.mode,
+            wait: request.wait,
+            flags: request.flags,
+            value: request.value.map(Into::into),
+            before,
+            lowered: false,
+        }
+    }
+
     /// Whether a master may have acted on it.
     pub(crate) fn was_sent(&self) -> bool {
         matches!(self, What::Convert { before: Some(_), .. })
@@ -290,15 +303,7 @@ impl Node {
             Ok(copy) => copy,
             Err(why) => return self.refuse(at, id, why),
         };
-        let what = What::Convert {
-            copy,
-            mode: request.mode,
-            wait: request.wait,
-            flags: request.flags,
-            value: request.value.map(Into::into),
-            before: None,
-            lowered: false,
-        };
+        let what = What::convert(copy, request, None);
         self.begin_on_copy(now, at, id, copy, what, deadline(now, request.wait));
     }
 
