@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstead_client_core::Ending;
-use lockstead_cluster::{Command, EndWhy};
+use lockstead_cluster::{Command, EndWhy, State};
 use lockstead_node::{Node, Output, Record};
 use lockstead_table::Seen;
 use lockstead_types::{
     LockId, Mode, ModeTable, RequestId, SessionId, Time, Token,
     message::{ClientMessage, Rejection, ServerMessage},
     reply::{Grant, Reply, Value},
-    request::Claim,
+    request::{Claim, Op, Wait},
 };
 
 use crate::{
@@ -208,6 +208,7 @@ impl Judge {
 
     pub(crate) fn on_node_death(&mut self, at: usize) {
         self.edits[at] = None;
+        self.places.died(at);
         for row in self.rows[at].drain(..) {
             let name = &mut self.truth.names[usize::from(row.name)];
             if self.alone {
@@ -230,9 +231,14 @@ impl Judge {
                 known.session = Some(*session);
                 known.opened = now;
             }
-            ClientMessage::Again { id, stood, .. } => {
+            ClientMessage::Again { id, stood, op } => {
+                let wait = match op {
+                    Op::Lock(request) => request.wait,
+                    Op::Convert(request) => request.wait,
+                    _ => Wait::Forever,
+                };
                 if let Some(session) = known.session {
-                    self.places.said(session, *id, stood.ticket);
+                    self.places.said(self.now, session, *id, *stood, wait);
                 }
             }
             ClientMessage::Goodbye => {
@@ -270,8 +276,10 @@ impl Judge {
                         let outcome = self.answers.answered(session, *id, reply);
                         self.must(Code::I14, outcome);
                         if let Reply::Queued(queued) = reply {
-                            let outcome = self.places.queued(session, *id, *queued);
+                            let outcome = self.places.queued(self.now, session, *id, *queued);
                             self.must(Code::I11, outcome);
+                        } else if let Reply::Refused(_) = reply {
+                            self.places.refused(session, *id);
                         }
                     }
                     _ => {}
@@ -298,10 +306,16 @@ impl Judge {
         }
     }
 
-    /// Nothing is frozen at a node any more.
-    fn settle_back(&mut self, at: usize, rows: &[Row]) -> Result<(), String> {
+    /// Nothing is frozen at a node any more. What sessions have claimed at homes of which it has not heard it does not know yet.
+    fn settle_back(
+        &mut self,
+        at: usize,
+        rows: &[Row],
+        has_moved_unheard: impl Fn(SessionId) -> bool,
+    ) -> Result<(), String> {
         let truth = &self.truth;
-        let mut back = self.back.extract_if(.., |(node, _)| *node == at);
+        let mut back =
+            self.back.extract_if(.., |(node, row)| *node == at && !row.session.is_some_and(&has_moved_unheard));
         back.try_for_each(|(_, row)| {
             let same = |r: &&Row| r.lock == row.lock && r.token == row.token && r.held.is_some();
             let grant = truth.names[usize::from(row.name)].tokens.get(&row.token);
@@ -355,7 +369,11 @@ impl World {
         let after = if changed { &rows } else { &before };
         if ready {
             self.judge.settle_doubts(after);
-            let outcome = self.judge.settle_back(at, after);
+            let newest = |state: &State, session| state.sessions.get(&session).map(|entry| entry.generation);
+            let known = node.cluster_state();
+            let moved =
+                |session| known.is_some_and(|known| newest(known, session) != newest(&self.group.state, session));
+            let outcome = self.judge.settle_back(at, after, moved);
             self.judge.must(Code::I6, outcome);
         }
         self.judge_deadlocks(at, &before, after);

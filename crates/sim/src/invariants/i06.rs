@@ -1,5 +1,5 @@
 //! I6, by the token of what was released. A master whose slots are frozen may take back what was given up since it was reported,
-//! until the session has claimed what it has: what counts is what it holds when it serves again.
+//! until it has heard that the session has gone to another home, and what that claims: what counts is what it holds when it serves again.
 
 use crate::judge::{GrantTruth, Row};
 

@@ -6,7 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstead_types::{LockId, RequestId, SessionId, reply::Queued};
+use lockstead_types::{
+    LockId, RequestId, SessionId,
+    reply::Queued,
+    request::{Stood, Wait},
+};
 
 use crate::{
     app::What,
@@ -51,28 +55,47 @@ pub(crate) fn granted(row: &Row, before: Option<&Row>, all: (&[Row], &[Row])) ->
 /// Where those stand that have come to another home.
 #[derive(Default)]
 pub(crate) struct Places {
-    /// The ticket that a request said it had.
-    said: BTreeMap<(SessionId, RequestId), u64>,
+    /// The ticket that a request said it had, and when its time is over at the earliest.
+    said: BTreeMap<(SessionId, RequestId), (u64, u64)>,
     /// Waits that ended at their master: those of locks without a grant, those of conversions anyhow. Their clients may not have
     /// heard of it, and are last where they ask again.
     ended: BTreeSet<(SessionId, u64)>,
     /// The wait that each lock of a node came from. Only the master that granted it knows that: once the lock is gone from there, and
     /// be it to another master, the wait has ended.
     came_from: BTreeMap<(usize, LockId), (SessionId, u64)>,
+    /// The ticket that a home last told a request.
+    told: BTreeMap<(SessionId, RequestId), u64>,
 }
 
 impl Places {
-    pub(crate) fn said(&mut self, session: SessionId, id: RequestId, ticket: u64) {
-        self.said.insert((session, id), ticket);
+    pub(crate) fn said(&mut self, now: u64, session: SessionId, id: RequestId, stood: Stood, wait: Wait) {
+        let over = match wait {
+            // Clocks differ by less than one in a hundred.
+            Wait::For(span) => now + span.less(span.scaled(1, 100)).less(stood.waited).as_nanos(),
+            Wait::Never | Wait::Forever => u64::MAX,
+        };
+        self.said.insert((session, id), (stood.ticket, over));
     }
 
-    /// A request waits, at this place.
-    pub(crate) fn queued(&self, session: SessionId, id: RequestId, queued: Queued) -> Result<(), String> {
-        let Some(said) = self.said.get(&(session, id)).copied() else { return Ok(()) };
-        if queued.ticket == said || self.ended.contains(&(session, said)) {
+    /// A request waits, at this place. One whose time is over has none, and will hear so.
+    pub(crate) fn queued(&mut self, now: u64, session: SessionId, id: RequestId, queued: Queued) -> Result<(), String> {
+        self.told.insert((session, id), queued.ticket);
+        let Some((said, over)) = self.said.get(&(session, id)).copied() else { return Ok(()) };
+        if queued.ticket == said || self.ended.contains(&(session, said)) || now >= over {
             return Ok(());
         }
         Err(format!("request {} of {session} had the ticket {said}, and waits on with {}", id.0, queued.ticket))
+    }
+
+    /// A home has refused a request: a wait of it is over, though its client may not hear so.
+    pub(crate) fn refused(&mut self, session: SessionId, id: RequestId) {
+        self.ended.extend(self.told.remove(&(session, id)).map(|ticket| (session, ticket)));
+    }
+
+    /// With a node it is forgotten which waits the locks it had granted came from.
+    pub(crate) fn died(&mut self, node: usize) {
+        let its = self.came_from.extract_if(.., |(of, _), _| *of == node);
+        self.ended.extend(its.map(|(_, wait)| wait));
     }
 
     /// A step of a node.
