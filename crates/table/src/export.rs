@@ -100,6 +100,13 @@ impl Table {
         Some(self.space_of(self.locks[l].resource).id)
     }
 
+    /// Whether a lock is on this resource. `false` where nothing of that id is.
+    #[must_use]
+    pub fn is_lock_on(&self, lock: LockId, space: SpaceId, name: &[u8]) -> bool {
+        let resource = self.spaces.find(space).and_then(|index| self.find_resource(index, name).0);
+        resource.is_some_and(|resource| self.find_any(lock).is_some_and(|l| self.locks[l].resource == resource))
+    }
+
     /// The token of a lock that is held; `None` where nothing of that id is.
     #[must_use]
     pub fn token_of(&self, lock: LockId) -> Option<Token> {

@@ -401,6 +401,18 @@ pub struct WaitReport {
     pub value: Option<Box<[u8]>>,
 }
 
+/// Whether a value block may have been written since it was what a report says.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Written {
+    /// Not as far as its former master knows: whoever may write has no lock there.
+    No,
+    /// A home asked its master to write it and never heard whether it was, or who could have written it is lost: nobody knows the
+    /// value now.
+    Perhaps,
+    /// A session of this home has a lock there in a mode that writes: no, if that home reports ([CLUSTER-7]), else perhaps.
+    UnlessTold(NodeId),
+}
+
 /// A value block as the master knew it that gave the slot up, or as a home wanted it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ValueReport {
@@ -410,8 +422,8 @@ pub struct ValueReport {
     pub name: Box<[u8]>,
     /// The value block.
     pub value: Value,
-    /// Not what a master knew: a home asked its master to write it and never heard whether it was. Nobody knows the value now.
-    pub written: bool,
+    /// Whether it may have been written since.
+    pub written: Written,
 }
 
 /// A claim of a client, owning its name.

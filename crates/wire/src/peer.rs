@@ -12,7 +12,7 @@ use lockstead_types::{
     Flags, LockId, RequestId, Slot, SpaceId, Span, Token,
     peer::{
         Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerQuery,
-        SlotGeneration, ValueReport, WaitReport,
+        SlotGeneration, ValueReport, WaitReport, Written,
     },
     reply::{Reply, Value},
     request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Target},
@@ -203,7 +203,12 @@ record!(WaitReport {
     priority: i8,
     value: Option<Box<[u8]>>,
 });
-record!(ValueReport { space: SpaceId, name: Box<[u8]>, value: Value, written: bool });
+choice!(Written, "whether a value block may have been written" {
+    0 = No,
+    1 = Perhaps,
+    2 = UnlessTold(node),
+});
+record!(ValueReport { space: SpaceId, name: Box<[u8]>, value: Value, written: Written });
 record!(OwnedClaim {
     space: SpaceId,
     name: Box<[u8]>,

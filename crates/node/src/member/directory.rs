@@ -232,6 +232,9 @@ impl Node {
         if !guest_is_later {
             self.end_guest(now, id, ending);
         }
+        if ending == Ending::Crash {
+            self.note_crashed(id);
+        }
         self.on_session_reported(now, id);
     }
 

@@ -1,11 +1,14 @@
 //! What a node does as former master when it gives slots up alive: what only it knows, orphans and value blocks, it hands to
 //! the reports, and takes all about the slots out of its table.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 
 use lockstead_table::{Claimant, ExportedResource, OwnerId};
 use lockstead_types::{
-    Flags, LockId, SessionId, Slot, SlotSet, SpaceId, Time, Token, peer::ValueReport, reply::Value, request::Claim,
+    Flags, LockId, NodeId, SessionId, Slot, SlotSet, SpaceId, Time, Token,
+    peer::{ValueReport, Written},
+    reply::Value,
+    request::Claim,
     rows::LockReport,
 };
 
@@ -86,16 +89,22 @@ impl Node {
                 };
                 given.push((slot, Given::Orphan(orphan)));
             }
-            let value = self.agreed_value(slot, resource.space, resource.name);
-            let value = value.or_else(|| resource.value.clone());
-            if self.may_be_written_unheard(&resource) {
-                let bytes = value.map(|value| value.bytes).unwrap_or_default();
-                let value = Value { bytes, invalid: true };
-                let value = ValueReport { space: resource.space, name: resource.name.into(), value, written: true };
+            let agreed = self.agreed_value(slot, resource.space, resource.name);
+            let writer_may_be_lost = agreed.as_ref().is_some_and(|agreed| agreed.writer_may_be_lost);
+            let value = agreed.map(|agreed| agreed.value).or_else(|| resource.value.clone());
+            let mut give = |value: Value, written: Written| {
+                let value = ValueReport { space: resource.space, name: resource.name.into(), value, written };
                 given.push((slot, Given::Value(value)));
-            } else if let Some(value) = value.filter(|_| !unsettled.has(slot)) {
-                let value = ValueReport { space: resource.space, name: resource.name.into(), value, written: false };
-                given.push((slot, Given::Value(value)));
+            };
+            let writers = if writer_may_be_lost { None } else { self.homes_of_writers(&resource) };
+            match writers {
+                None => give(Value { invalid: true, ..value.unwrap_or_default() }, Written::Perhaps),
+                Some(_) if unsettled.has(slot) => {}
+                Some(homes) if homes.is_empty() => value.into_iter().for_each(|value| give(value, Written::No)),
+                Some(homes) => {
+                    let value = value.unwrap_or_default();
+                    homes.into_iter().for_each(|home| give(value.clone(), Written::UnlessTold(home)));
+                }
             }
         }
         self.table.drop_slots(slots);
@@ -110,27 +119,30 @@ impl Node {
         GivenUp { given, unsettled: unsettled.iter().collect() }
     }
 
-    /// Whether a lock in a writing mode is there of which no home tells the new master: its client claims it, or has given it up,
-    /// or is lost with it.
+    /// The homes that tell the new master of the locks there are in modes that write. `None` where no home tells of one: its client
+    /// claims it, or has given it up, or is lost with it.
     ///
     /// [SLOT-7] Without this: a holds EX, its home dies, the slot moves; a releases with a value while it looks for another home,
-    /// so it claims nothing; the new master never hears of the lock, and what was there before is read as valid.
-    fn may_be_written_unheard(&self, resource: &ExportedResource<'_>) -> bool {
-        let Some(space) = self.table.space(resource.space) else { return false };
+    /// so it claims nothing; the new master never hears of the lock, and what was there before is read as valid. It is the same
+    /// where the home dies after this, and before it tells.
+    fn homes_of_writers(&self, resource: &ExportedResource<'_>) -> Option<BTreeSet<NodeId>> {
+        let Some(space) = self.table.space(resource.space) else { return Some(BTreeSet::new()) };
         let writes = |held: Option<Claim>| matches!(held, Some(Claim::Mode(mode)) if space.modes.writes(mode));
-        let unheard = |whose: Claimant, lock: LockId| match whose {
-            Claimant::Owner(owner) => !self.is_told_by_its_home(owner, lock),
-            Claimant::Orphan(_) => false,
+        let home = |whose: Claimant, lock: LockId| match whose {
+            Claimant::Owner(owner) => self.told_by(owner, lock),
+            Claimant::Orphan(_) => self.member.as_ref().map(|member| member.me),
         };
-        resource.locks.iter().any(|lock| writes(lock.held) && unheard(lock.whose, lock.lock))
+        resource.locks.iter().filter(|lock| writes(lock.held)).map(|lock| home(lock.whose, lock.lock)).collect()
     }
 
-    fn is_told_by_its_home(&self, owner: OwnerId, lock: LockId) -> bool {
-        let (Some(member), Whose::Guest(at)) = (&self.member, self.owners.get(owner)) else { return true };
-        let Some(guest) = member.guests.get(at) else { return true };
+    /// The home that tells of a guest's lock.
+    fn told_by(&self, owner: OwnerId, lock: LockId) -> Option<NodeId> {
+        let member = self.member.as_ref()?;
+        let Whose::Guest(at) = self.owners.get(owner) else { return Some(member.me) };
+        let guest = member.guests.get(at)?;
         // One that is not in the directory yet has its first home.
-        let Some(entry) = member.state.sessions.get(&guest.session) else { return true };
+        let Some(entry) = member.state.sessions.get(&guest.session) else { return Some(guest.home) };
         let is_home = entry.generation <= guest.generation && member.state.is_up(entry.home, entry.incarnation);
-        is_home && !guest.is_to_claim(lock)
+        (is_home && !guest.is_to_claim(lock)).then_some(entry.home)
     }
 }

@@ -407,11 +407,13 @@ impl Node {
         }
     }
 
-    /// The token a claimed lock has now.
+    /// The token a claimed lock has now. Locks on other resources may have had the same: each resource counts for itself.
     fn newest_token(&self, at: u32, claim: &OwnedClaim) -> Token {
         let guest = self.member.as_ref().and_then(|m| m.guests.get(at));
-        let had = |tokens: &Vec<Token>| tokens.contains(&claim.token);
-        let lock = guest.and_then(|g| g.earlier.iter().find(|(_, tokens)| had(tokens))).map(|(lock, _)| *lock);
+        let had = |(lock, tokens): &(&LockId, &Vec<Token>)| {
+            tokens.contains(&claim.token) && self.table.is_lock_on(**lock, claim.space, &claim.name)
+        };
+        let lock = guest.and_then(|g| g.earlier.iter().find(had)).map(|(lock, _)| *lock);
         lock.and_then(|lock| self.table.token_of(lock)).unwrap_or(claim.token)
     }
 

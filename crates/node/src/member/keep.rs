@@ -18,7 +18,7 @@ use lockstead_types::{
     reply::{Notice, Reply, Value},
 };
 
-use super::proposals::Subject;
+use super::{Member, proposals::Subject};
 use crate::node::Node;
 
 /// A resource of a persistent lockspace.
@@ -80,6 +80,34 @@ impl Keeping {
             _ => false,
         };
         self.held.iter().find(|(_, held)| held.iter().any(|held| of(&held.message))).map(|(slot, _)| *slot)
+    }
+}
+
+/// What is kept of a resource whose slot goes.
+pub(crate) struct Agreed {
+    pub(crate) value: Value,
+    /// Somebody held a mode that writes, and what became of it since nobody will say.
+    pub(crate) writer_may_be_lost: bool,
+}
+
+impl Member {
+    /// Whether what was done in a slot since a change, and is undone now, is asked of the new master: by the homes that have had no
+    /// answer.
+    ///
+    /// Without this: s releases its lock with a value at its old home, from which it has gone; the slot moves before that is agreed on;
+    /// at its new home s claims nothing, and the value of before is read as valid. A session that ended is like that too.
+    fn is_asked_again(&self, slot: Slot, since: u64) -> bool {
+        let held = self.keeping.held.get(&slot).into_iter().flatten().filter(|held| held.after >= since);
+        let mut askers = held.filter_map(|held| match held.message {
+            PeerMessage::Reply { session, home, .. } => Some((session, home)),
+            _ => None,
+        });
+        let is_home = |(session, home)| {
+            let entry = self.state.sessions.get(&session);
+            // One that is not in the directory yet has its first home.
+            entry.is_none_or(|entry| entry.generation <= home && self.state.is_up(entry.home, entry.incarnation))
+        };
+        askers.next().is_some_and(is_home) && askers.all(is_home)
     }
 }
 
@@ -195,15 +223,16 @@ impl Node {
     /// What the members keep of a resource of which more is being agreed on.
     ///
     /// [PERSIST-5] Its slot goes to another master: what is not agreed on was told to nobody, and never is.
-    pub(crate) fn agreed_value(&self, slot: Slot, space: SpaceId, name: &[u8]) -> Option<Value> {
+    pub(crate) fn agreed_value(&self, slot: Slot, space: SpaceId, name: &[u8]) -> Option<Agreed> {
         let member = self.member.as_ref()?;
         // Asked of every resource that goes, of which few or none are so: no key is made for nothing.
         if member.keeping.changes.is_empty() {
             return None;
         }
-        member.keeping.changes.get(&(slot, (space, name.into())))?;
+        let changing = member.keeping.changes.get(&(slot, (space, name.into())))?;
         let kept = member.state.kept.get(&space).and_then(|of| of.get(name)).cloned().unwrap_or_default();
-        Some(Value { bytes: kept.value.into(), invalid: kept.dubious })
+        let writer_may_be_lost = kept.written && !member.is_asked_again(slot, changing.since);
+        Some(Agreed { value: Value { bytes: kept.value.into(), invalid: kept.dubious }, writer_may_be_lost })
     }
 
     /// Slots have gone to other masters: who is to hear that, since their requests were not carried out as far as anybody knows.

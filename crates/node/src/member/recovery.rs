@@ -18,8 +18,9 @@ use alloc::{
 use lockstead_table::Claimant;
 use lockstead_types::{
     LockId, NodeId, SessionId, Slot, SlotSet, SpaceId, Time,
-    peer::{Fates, Incarnation, PeerMessage, ValueReport},
+    peer::{Fates, Incarnation, PeerMessage, ValueReport, Written},
     refusal::Refusal,
+    request::Claim,
     rows::{LockReport, LockRows},
 };
 
@@ -37,14 +38,20 @@ pub(crate) struct Recovery {
     slots: SlotSet,
     /// Members that have not reported; one that starts anew is another one.
     homes: BTreeSet<(NodeId, Incarnation)>,
+    /// Nodes that went before they had reported.
+    silent: BTreeSet<NodeId>,
     /// Sessions that may have locks nobody has reported: their home is gone, or they have not claimed all at a new one.
     sessions: BTreeSet<SessionId>,
+    /// Sessions that ended since it began, and not with a goodbye: what they may have written is in doubt.
+    crashed: BTreeSet<SessionId>,
     /// Who decided for each slot before.
     former: BTreeMap<Slot, (NodeId, Incarnation)>,
     /// Slots whose former master has reported, and so every value block there is.
     complete: SlotSet,
     /// Value blocks that may have been written since their last known value.
     doubtful: Vec<(SpaceId, Box<[u8]>)>,
+    /// Those that are, should this home not report.
+    writers: Vec<(NodeId, SpaceId, Box<[u8]>)>,
     /// What reads or writes value blocks, with what the same sessions asked behind it, and waits for all homes.
     pub(super) early: Vec<Early>,
     began: Time,
@@ -54,6 +61,13 @@ impl Recovery {
     /// Whether somebody may still say what there is in a slot's value blocks.
     pub(super) fn awaits_homes(&self, slot: Slot) -> bool {
         self.slots.has(slot) && !self.homes.is_empty()
+    }
+
+    /// These homes will not report: what their sessions may have written is in doubt.
+    fn homes_died(&mut self, up: &BTreeSet<(NodeId, Incarnation)>) {
+        self.silent.extend(self.homes.difference(up).map(|(node, _)| *node));
+        let lost = self.writers.extract_if(.., |(home, ..)| self.silent.contains(home));
+        self.doubtful.extend(lost.map(|(_, space, name)| (space, name)));
     }
 
     /// Waits for these homes alone. Whether they were the last to be waited for.
@@ -121,9 +135,19 @@ impl Node {
             sessions
         };
         let former = moved.iter().filter(|(slot, ..)| slots.has(*slot)).map(|(s, node, i)| (*s, (*node, *i))).collect();
-        let (complete, doubtful) = (SlotSet::EMPTY, Vec::new());
-        let early = Vec::new();
-        let recovery = Recovery { slots, homes, sessions, former, complete, doubtful, early, began: now };
+        let recovery = Recovery {
+            slots,
+            homes,
+            silent: BTreeSet::new(),
+            sessions,
+            crashed: BTreeSet::new(),
+            former,
+            complete: SlotSet::EMPTY,
+            doubtful: Vec::new(),
+            writers: Vec::new(),
+            early: Vec::new(),
+            began: now,
+        };
         let taken = recovery.slots.clone();
         member.recoveries.map.insert(member.state.epoch, recovery);
         self.counters.recoveries += 1;
@@ -140,6 +164,7 @@ impl Node {
         for (epoch, recovery) in &mut member.recoveries.map {
             recovery.slots.remove_all(lost);
             let silent = recovery.homes.iter().any(|home| !up.contains(home));
+            recovery.homes_died(&up);
             if recovery.keep_homes(|home| up.contains(home)) {
                 heard.push(*epoch);
             }
@@ -204,28 +229,40 @@ impl Node {
         if row.orphan {
             return Some(self.table.restore(now, Claimant::Orphan(row.session), row, 0, &mut self.fx));
         }
-        let member = self.member.as_mut()?;
-        let at = member.guests.find(row.session?)?;
-        let guest = member.guests.get(at)?;
-        if guest.home != from {
-            // Its session has gone on to another home since, and claims there what it has. Until it has, it must be waited for: this
-            // node may not have applied yet that it moved, and then nobody else says so.
-            if let (false, Some(session)) = (guest.has_claimed(), row.session) {
-                member.recoveries.map.get_mut(&epoch)?.sessions.insert(session);
-            }
+        let member = self.member.as_ref()?;
+        let session = row.session?;
+        let guest = member.guests.find(session).and_then(|at| Some((at, member.guests.get(at)?)));
+        let Some((at, guest)) = guest.filter(|(_, guest)| guest.home == from) else {
+            let claimed = guest.map(|(_, guest)| guest.has_claimed());
+            self.pass_row(epoch, (session, claimed), row);
             return None;
-        }
+        };
         let owner = guest.owner;
         let origin = row.wanted.as_ref().map_or(0, |wanted| wanted.id.0);
         let restored = self.table.restore(now, Claimant::Owner(owner), row, origin, &mut self.fx);
         if let (Ok(lock), Some(wanted)) = (&restored, &row.wanted) {
             let ticket = self.table.ticket_of(*lock).unwrap_or_default();
-            member.guests.get_mut(at)?.waits.insert(wanted.id, GuestWait { lock: *lock, slot, ticket });
+            self.member.as_mut()?.guests.get_mut(at)?.waits.insert(wanted.id, GuestWait { lock: *lock, slot, ticket });
         }
         if let Ok(lock) = restored {
             self.note_before(at, lock, row);
         }
         Some(restored)
+    }
+
+    /// A lock of a session that has gone on to another home since, where it claims what it has or has claimed it, or has ended.
+    fn pass_row(&mut self, epoch: u32, (session, claimed): (SessionId, Option<bool>), row: &LockReport<'_>) {
+        let modes = self.table.space(row.space).map(|space| &space.modes);
+        let wrote = matches!((row.held, modes), (Some(Claim::Mode(mode)), Some(modes)) if modes.writes(mode));
+        let Some(recovery) = self.member.as_mut().and_then(|m| m.recoveries.map.get_mut(&epoch)) else { return };
+        // It must be waited for: this node may not have applied yet that it moved, and then nobody else says so.
+        if claimed == Some(false) {
+            recovery.sessions.insert(session);
+        }
+        // [SLOT-7] It may have given up its right to write meanwhile, with a value that reached nobody, and claim the rest.
+        if wrote && (claimed.is_some() || recovery.crashed.contains(&session)) {
+            recovery.doubtful.push((row.space, row.name.into()));
+        }
     }
 
     /// A value block as its former master knows it, or one that a home has asked somebody to write who never said whether it was.
@@ -235,8 +272,10 @@ impl Node {
         let Some(recovery) = self.member.as_mut().and_then(|m| m.recoveries.map.get_mut(&epoch)) else { return };
         let former = slot.and_then(|slot| recovery.former.get(&slot)).is_some_and(|(node, _)| *node == from);
         self.table.restore_value(space, &name, &value, former);
-        if written {
-            recovery.doubtful.push((space, name));
+        match written {
+            Written::No => {}
+            Written::UnlessTold(home) if !recovery.silent.contains(&home) => recovery.writers.push((home, space, name)),
+            Written::Perhaps | Written::UnlessTold(_) => recovery.doubtful.push((space, name)),
         }
     }
 
@@ -295,6 +334,14 @@ impl Node {
             recovery.sessions.remove(&session);
         }
         self.try_thaw(now);
+    }
+
+    /// A session has ended without a goodbye: what is reported of it yet it may have written.
+    pub(crate) fn note_crashed(&mut self, session: SessionId) {
+        let Some(member) = &mut self.member else { return };
+        for recovery in member.recoveries.map.values_mut().filter(|recovery| !recovery.homes.is_empty()) {
+            recovery.crashed.insert(session);
+        }
     }
 
     /// This node may act again: what came to an end meanwhile.

@@ -14,7 +14,7 @@ use alloc::{
 
 use lockstead_types::{
     LockId, NodeId, RequestId, SessionId, Slot, SlotSet, Span, Time,
-    peer::{Fates, HomeGeneration, Incarnation, PeerMessage, ValueReport, WaitReport},
+    peer::{Fates, HomeGeneration, Incarnation, PeerMessage, ValueReport, WaitReport, Written},
     reply::{Revoked, Value},
     request::{Claim, Wait},
     rows::{LockReport, LockRows},
@@ -479,5 +479,5 @@ pub(crate) fn doubtful_write(forward: &Forward, copies: &super::copies::Copies) 
         _ => return None,
     };
     let value = Value { bytes: value.clone(), invalid: true };
-    Some(ValueReport { space: copy.space, name: copy.name.clone(), value, written: true })
+    Some(ValueReport { space: copy.space, name: copy.name.clone(), value, written: Written::Perhaps })
 }

@@ -423,3 +423,69 @@ fn f18_a_session_goes_on_with_a_home_that_has_not_heard_that_it_left() {
     cluster.pass(Span::from_millis(2));
     assert!(granted(&cluster.told(b.conn)).is_some(), "nobody comes for it");
 }
+
+#[test]
+fn f19_a_writer_whose_home_dies_before_it_has_told_the_new_master() {
+    let mut cluster = Cluster::of(4);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(4, 1), cluster.open(1, 2));
+    let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
+    let held = granted(&cluster.ask(&mut a, Op::Lock(lock))).expect("granted");
+    let write = Some(&b"old"[..]);
+    let write = ConvertRequest { lock: held.lock, mode: EX, wait: Wait::Never, flags: Flags::VALBLK, value: write };
+    assert!(granted(&cluster.ask(&mut a, Op::Convert(write))).is_some());
+    cluster.fall_behind(4);
+    cluster.move_to(&name, 3);
+    assert_eq!(granted(&cluster.ask(&mut b, Op::Lock(lock))), None, "node 4 has not reported");
+    cluster.kill(4);
+    cluster.evict(4);
+    // It has released it with a value that reached nobody, so there is nothing to claim.
+    cluster.attach(&mut a, 1);
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    let read = granted(&cluster.told(b.conn)).expect("nobody holds it").value.expect("asked for");
+    assert!(read.invalid, "written or not, by one who was never asked: {read:?}");
+}
+
+#[test]
+fn f20_a_lock_has_the_token_that_another_one_had() {
+    let mut cluster = Cluster::of(3);
+    let (x, y) = (cluster.name_at(2), cluster.name_at(3));
+    let mut a = cluster.open(1, 1);
+    let alone = |name| LockRequest { owner: OwnerRef::Alone, ..request(name, PR) };
+    // Asked of both masters at once: each numbers for itself.
+    let told = cluster.ask_at_once(&mut a, [Op::Lock(alone(&x)), Op::Lock(alone(&y))]);
+    let told: Vec<Grant> = told.iter().filter_map(|m| granted(core::slice::from_ref(m))).collect();
+    let [held_x, held_y] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(held_x.token, held_y.token);
+    assert!(granted(&cluster.convert(&mut a, held_x.lock, EX)).is_some());
+    cluster.move_to(&y, 2);
+    cluster.attach(&mut a, 3);
+    let (claim, sealed) = claim_of(&y, held_y);
+    let claim = Reclaim { alone: true, ..claim };
+    let told = cluster.say(&a, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed });
+    assert_eq!(granted(&told).map(|grant| grant.token), Some(held_y.token), "{told:?}");
+}
+
+#[test]
+fn f21_a_home_tells_late_of_a_writer_that_has_gone_on() {
+    let mut cluster = Cluster::of(4);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(4, 1), cluster.open(1, 2));
+    let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
+    let held = granted(&cluster.ask(&mut a, Op::Lock(lock))).expect("granted");
+    let (lock, wait, flags) = (held.lock, Wait::Never, Flags::VALBLK);
+    let write = ConvertRequest { lock, mode: EX, wait, flags, value: Some(b"old") };
+    assert!(granted(&cluster.ask(&mut a, Op::Convert(write))).is_some());
+    cluster.fall_behind(4);
+    cluster.move_to(&name, 3);
+    // It gives up its right to write, with a value, by a message that is lost, and goes to another home. So it claims what is left.
+    cluster.attach(&mut a, 1);
+    let (claim, sealed) = claim_of(&name, &held);
+    let claim = Reclaim { held: Claim::Mode(PR), ..claim };
+    assert!(granted(&cluster.say(&a, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed })).is_some());
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    cluster.catch_up(4);
+    let read = LockRequest { flags: Flags::VALBLK, ..request(&name, PR) };
+    let read = granted(&cluster.ask(&mut b, Op::Lock(read))).expect("beside a").value.expect("asked for");
+    assert!(read.invalid, "written or not: {read:?}");
+}

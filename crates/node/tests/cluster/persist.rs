@@ -220,6 +220,33 @@ fn a_write_that_was_not_agreed_on_when_its_slot_moved_is_made_by_the_new_master(
 }
 
 #[test]
+fn a_write_that_was_not_agreed_on_when_slot_and_session_moved_is_in_doubt() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let slot = Slot::of(7, space, NAME);
+    let entry = cluster.state.slots[usize::from(slot.0)];
+    let (from, to) = (entry.master.0, entry.master.0 % 3 + 1);
+    let mut a = cluster.open(from, 1);
+    let first = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &first, Some(b"old"));
+    let held = locked(&mut cluster, &mut a, space, EX);
+    // Its home is the master too, and hears no more of what is agreed on. The client has gone on by the time its release arrives there.
+    cluster.fall_behind(from);
+    let mut gone = a.clone();
+    cluster.attach(&mut gone, to);
+    cluster.stall();
+    let release = ReleaseRequest { lock: held.lock, flags: Flags::VALBLK, value: Some(b"new") };
+    cluster.ask(&mut a, Op::Release { release, one_way: false });
+    cluster.apply(&Command::Move { slots: vec![(slot, entry.generation, NodeId(to))] });
+    cluster.go_on();
+    cluster.catch_up(from);
+    // It claims nothing, since it has released all.
+    cluster.say(&gone, ClientMessage::ReclaimDone);
+    let mut b = cluster.open(to, 2);
+    assert_eq!(locked(&mut cluster, &mut b, space, PR).value, value(b"old", true));
+}
+
+#[test]
 fn a_proposal_that_comes_twice_is_not_taken_for_news() {
     let mut cluster = Cluster::of(3);
     let space = persistent(&mut cluster);

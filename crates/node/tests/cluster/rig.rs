@@ -353,6 +353,21 @@ impl Cluster {
         self.say(client, ClientMessage::Request { id, op })
     }
 
+    /// Several requests, before any of them has an effect elsewhere.
+    pub(crate) fn ask_at_once<'a>(
+        &mut self,
+        client: &mut Client,
+        ops: impl IntoIterator<Item = Op<'a>>,
+    ) -> Vec<ServerMessage> {
+        for op in ops {
+            client.asked += 1;
+            let message = ClientMessage::Request { id: RequestId(client.asked), op };
+            self.handle(client.node, Input::Message { conn: client.conn, message });
+        }
+        self.run();
+        self.told(client.conn)
+    }
+
     pub(crate) fn lock(&mut self, client: &mut Client, name: &[u8], mode: Mode) -> Vec<ServerMessage> {
         self.ask(client, Op::Lock(request(name, mode)))
     }

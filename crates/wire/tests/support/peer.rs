@@ -4,7 +4,7 @@ use lockstead_types::{
     Flags, LimitName, LockId, Mode, NodeId, Refusal, RequestId, SessionId, Slot, SpaceId, Span, Token,
     peer::{
         Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerQuery,
-        SlotGeneration, ValueReport, WaitReport,
+        SlotGeneration, ValueReport, WaitReport, Written,
     },
     reply::{Grant, Notice, Queued, Reply, Revoked, Value},
     report::{Meta, Report},
@@ -154,7 +154,7 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
     let plain = LockReport { tag: 0, alone: false, flags: Flags::NONE, value: None, ..held.clone() };
     let converted = LockReport { before: Token::new(1, 8).expect("in range"), ..plain.clone() };
     let rows = [plain.clone(), plain, held, converting, converted].into_iter().collect();
-    let values = vec![ValueReport { space: SPACE, name: (*b"orders/7").into(), value, written: true }];
+    let values = vec![ValueReport { space: SPACE, name: (*b"orders/7").into(), value, written: Written::Perhaps }];
     let claim = OwnedClaim {
         space: SPACE,
         name: (*b"orders/7").into(),
@@ -367,7 +367,12 @@ impl Rng {
     }
 
     fn value_report(&mut self) -> ValueReport {
-        ValueReport { space: self.space(), name: self.name().into(), value: self.block(), written: self.below(2) == 0 }
+        let written = match self.below(3) {
+            0 => Written::No,
+            1 => Written::Perhaps,
+            _ => Written::UnlessTold(NodeId(self.next() as u16)),
+        };
+        ValueReport { space: self.space(), name: self.name().into(), value: self.block(), written }
     }
 
     fn owned_claim(&mut self) -> OwnedClaim {
