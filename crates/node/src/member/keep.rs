@@ -231,7 +231,10 @@ impl Node {
         }
         let changing = member.keeping.changes.get(&(slot, (space, name.into())))?;
         let kept = member.state.kept.get(&space).and_then(|of| of.get(name)).cloned().unwrap_or_default();
-        let writer_may_be_lost = kept.written && !member.is_asked_again(slot, changing.since);
+        // One that gave its right up and wrote nothing is not missed.
+        let present = kept_now(&self.table, &(space, name.into()));
+        let wrote = (&present.value, present.dubious) != (&kept.value, kept.dubious);
+        let writer_may_be_lost = kept.written && wrote && !member.is_asked_again(slot, changing.since);
         Some(Agreed { value: Value { bytes: kept.value.into(), invalid: kept.dubious }, writer_may_be_lost })
     }
 

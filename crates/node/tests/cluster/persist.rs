@@ -247,6 +247,26 @@ fn a_write_that_was_not_agreed_on_when_slot_and_session_moved_is_in_doubt() {
 }
 
 #[test]
+fn who_gave_up_its_right_to_write_and_wrote_nothing_is_not_missed() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let slot = Slot::of(7, space, NAME);
+    let mut a = cluster.open(1, 1);
+    let first = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &first, Some(b"old"));
+    let held = locked(&mut cluster, &mut a, space, EX);
+    cluster.stall();
+    let release = ReleaseRequest { lock: held.lock, flags: Flags::NONE, value: None };
+    cluster.ask(&mut a, Op::Release { release, one_way: true });
+    let entry = cluster.state.slots[usize::from(slot.0)];
+    let to = if entry.master == NodeId(2) { 3 } else { 2 };
+    cluster.apply(&Command::Move { slots: vec![(slot, entry.generation, NodeId(to))] });
+    cluster.go_on();
+    let mut b = cluster.open(2, 2);
+    assert_eq!(locked(&mut cluster, &mut b, space, PR).value, value(b"old", false), "nobody died");
+}
+
+#[test]
 fn a_proposal_that_comes_twice_is_not_taken_for_news() {
     let mut cluster = Cluster::of(3);
     let space = persistent(&mut cluster);
