@@ -8,7 +8,7 @@ use lockstead_types::{
     name::escape,
     refusal::Refusal,
     reply::Reply,
-    report::{DeadlockReport, Holder, Meta, Report, SessionRow},
+    report::{DeadlockReport, Holder, Meta, Report, SessionRow, Waits},
     request::Query,
 };
 
@@ -67,7 +67,10 @@ impl Node {
                     Box::new(detail)
                 }))
             }
-            Query::Waits => Report::Waits(self.table.waits(now, rows_max, &who)),
+            Query::Waits => {
+                let taking_over = u32::try_from(self.recovering_slots().0).unwrap_or(u32::MAX);
+                Report::Waits(Waits { taking_over, ..self.table.waits(now, rows_max, &who) })
+            }
             Query::Sessions { after } => {
                 let mut found = self.sessions.after(after);
                 let rows: Vec<SessionRow> = found.by_ref().take(rows_max).map(|s| self.session_row(now, s)).collect();

@@ -399,7 +399,7 @@ impl Table {
             let mut row = self.edge_row(call.now, edge, &nobody);
             if let Some(want) = want {
                 row.waiter.wanted = Some(self.claim(edge.waiter, want));
-                row.waiter.since = Span::ZERO;
+                row.waiter.since = Some(Span::ZERO);
             }
             row
         };

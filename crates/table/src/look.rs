@@ -163,7 +163,7 @@ impl Table {
         })
     }
 
-    /// The edges of who waits for whom, at most `max`, and how many wait in all.
+    /// The edges of who waits for whom, at most `max`, and how many wait in all. The slots being taken over are the caller's to fill in.
     #[must_use]
     pub fn waits(&self, now: Time, max: usize, who: &dyn Fn(OwnerId) -> Holder) -> Waits {
         let waiting = self.converting + self.waiting;
@@ -180,13 +180,13 @@ impl Table {
                 for edge in &edges {
                     // [WIRE-8] Not counted further: how many edges there are nobody knows before all are made.
                     if rows.len() >= max {
-                        return Waits { edges: rows, waiting, more: true };
+                        return Waits { edges: rows, waiting, more: true, taking_over: 0 };
                     }
                     rows.push(self.edge_row(now, *edge, who));
                 }
             }
         }
-        Waits { edges: rows, waiting, more: false }
+        Waits { edges: rows, waiting, more: false, taking_over: 0 }
     }
 
     pub(crate) fn edge_row(&self, now: Time, edge: Edge, who: &dyn Fn(OwnerId) -> Holder) -> WaitEdge {
@@ -205,10 +205,10 @@ impl Table {
         let mut holder = if lock.owner == ORPHANS { Holder::default() } else { who(OwnerId(lock.owner)) };
         holder.tag = self.tag(l);
         let since = match self.wait(l) {
-            Some(wait) => now.since(wait.since),
-            None if !lock.traits.has(Traits::FOREIGN) => self.grant_times.age(token.sequence(), now),
+            Some(wait) => Some(now.since(wait.since)),
+            None if !lock.traits.has(Traits::FOREIGN) => Some(self.grant_times.age(token.sequence(), now)),
             // Taken back after a restart, or from another node: older than anything this node knows.
-            None => now.since(Time::ZERO),
+            None => None,
         };
         LockRow {
             lock: self.id(l),

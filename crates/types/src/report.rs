@@ -156,8 +156,9 @@ pub struct LockRow {
     pub token: Token,
     /// Who.
     pub holder: Holder,
-    /// How long it has been in its queue.
-    pub since: Span,
+    /// How long it has been in its queue; `None` where the node does not know: it took the lock back after a restart, or from
+    /// another node.
+    pub since: Option<Span>,
 }
 
 /// Who has or wants a lock, for people.
@@ -199,6 +200,8 @@ pub struct Waits {
     pub waiting: u64,
     /// Whether there are edges that the answer does not hold.
     pub more: bool,
+    /// Slots that are being taken over from another node: who waits there is told only once that is done.
+    pub taking_over: u32,
 }
 
 /// One edge of who waits for whom.

@@ -258,7 +258,7 @@ record!(LockRow {
     wanted: Option<Claim>,
     token: Token,
     holder: Holder,
-    since: Span,
+    since: Option<Span>,
 });
 record!(Holder {
     session: Option<SessionId>,
@@ -267,7 +267,7 @@ record!(Holder {
     tag: u32,
     meta: Meta,
 });
-record!(Waits { edges: Vec<WaitEdge>, waiting: u64, more: bool });
+record!(Waits { edges: Vec<WaitEdge>, waiting: u64, more: bool, taking_over: u32 });
 record!(WaitEdge { space: SpaceId, name: Box<[u8]>, waiter: LockRow, blocker: LockRow, hard: bool });
 record!(SessionRow {
     session: SessionId,

@@ -28,9 +28,12 @@ fn shorter(report: &Report) -> Option<Report> {
             Some(Report::Sessions { rows: first_half(rows), more: true })
         }
         Report::Resource(Some(detail)) => heads_of_queues(detail).map(|d| Report::Resource(Some(Box::new(d)))),
-        Report::Waits(Waits { edges, waiting, .. }) if !edges.is_empty() => {
-            Some(Report::Waits(Waits { edges: first_half(edges), waiting: *waiting, more: true }))
-        }
+        Report::Waits(Waits { edges, waiting, taking_over, .. }) if !edges.is_empty() => Some(Report::Waits(Waits {
+            edges: first_half(edges),
+            waiting: *waiting,
+            more: true,
+            taking_over: *taking_over,
+        })),
         Report::Deadlocks(found) => newest_and_shorter(found).map(Report::Deadlocks),
         Report::Resources { .. }
         | Report::Sessions { .. }

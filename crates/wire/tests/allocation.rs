@@ -160,7 +160,7 @@ fn lists_of_the_smallest_members_cost_a_small_multiple() {
     let server = [
         list(&[&[0x94][..], &id].concat(), &[0; 18], &[]),
         list(&report(0), &[0; 17], &[0]),
-        list(&report(2), &[0; 4 + 4 + 2 * 44 + 1], &[0; 8 + 1]),
+        list(&report(2), &[0; 4 + 4 + 2 * 37 + 1], &[0; 8 + 1 + 4]),
         list(&report(3), &[0; 16 + 2 + 2 + 24 + 4 + 2 + 11], &[0]),
         list(&report(4), &[0; 33], &[0; 4]),
     ];

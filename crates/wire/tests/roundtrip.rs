@@ -202,7 +202,7 @@ fn fitted(long: Report) -> Report {
 fn a_report_cut_short_says_what_it_leaves_out() {
     let Report::Waits(Waits { edges, .. }) = sample("report-waits") else { panic!("waits") };
     let edges: Vec<WaitEdge> = edges.iter().cycle().take(500).cloned().collect();
-    let Report::Waits(part) = fitted(Report::Waits(Waits { edges, waiting: 500, more: false })) else {
+    let Report::Waits(part) = fitted(Report::Waits(Waits { edges, waiting: 500, more: false, taking_over: 0 })) else {
         panic!("waits")
     };
     assert_eq!((part.waiting, part.more, part.edges.len()), (500, true, 500 / 32));

@@ -132,5 +132,5 @@ fn locks_text(details: &[ResourceDetail], space: &Space) -> String {
 /// Mode, token, since, who.
 pub(super) fn lock_cells(row: &LockRow, space: &Space) -> [String; 4] {
     let token = if row.token == lockstead::Token::NONE { "-".to_owned() } else { row.token.to_string() };
-    [text::held_and_wanted(row, space.modes()), token, text::span(row.since), text::who(&row.holder)]
+    [text::held_and_wanted(row, space.modes()), token, text::since(row), text::who(&row.holder)]
 }

@@ -21,6 +21,9 @@ const DEPTH_MAX: usize = 64;
 pub(super) fn draw(waits: &Waits, spaces: &Spaces, outer: &HashMap<SessionId, SessionId>) -> String {
     let edges = &waits.edges;
     if edges.is_empty() && waits.waiting == 0 {
+        if waits.taking_over > 0 {
+            return taking_over(waits) + "among the others nobody waits; `lockstead ls --locks` shows what is held\n";
+        }
         return "nobody waits; `lockstead ls --locks` shows what is held".to_owned();
     }
     let mut picture = Picture { spaces, outer, blocks: blocks(edges), drawn: HashSet::new(), text: String::new() };
@@ -35,7 +38,17 @@ pub(super) fn draw(waits: &Waits, spaces: &Spaces, outer: &HashMap<SessionId, Se
             picture.draw_blocked_by(party, "", 0);
         }
     }
-    picture.text + &rest(waits)
+    taking_over(waits) + &picture.text + &rest(waits)
+}
+
+/// That the picture is not complete while slots of a dead or leaving node come to others.
+fn taking_over(waits: &Waits) -> String {
+    match waits.taking_over {
+        0 => String::new(),
+        slots => {
+            format!("{slots} slots are being taken over by other nodes: who waits for names in them is not shown yet\n")
+        }
+    }
 }
 
 /// What the edges do not show.
@@ -146,7 +159,7 @@ impl Picture<'_> {
     fn resource(&self, edge: &WaitEdge) -> String {
         let modes = self.spaces.modes(edge.space);
         let name = self.spaces.resource(edge.space, &edge.name);
-        let (row, since) = (&edge.blocker, text::span(edge.blocker.since));
+        let (row, since) = (&edge.blocker, text::since(&edge.blocker));
         if !edge.hard {
             return format!("{name} wanted as {} {since} (soft)", text::held_and_wanted(row, modes));
         }
@@ -156,7 +169,7 @@ impl Picture<'_> {
 
     fn waiter(&self, edge: &WaitEdge, row: &LockRow) -> String {
         let wants = text::held_and_wanted(row, self.spaces.modes(edge.space));
-        format!("wants {wants} {}: {}", text::span(row.since), text::who(&row.holder))
+        format!("wants {wants} {}: {}", text::since(row), text::who(&row.holder))
     }
 }
 

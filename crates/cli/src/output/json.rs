@@ -64,7 +64,7 @@ pub(crate) fn lock(row: &LockRow, modes: &ModeTable) -> Json {
     json["group"] = row.holder.group.map(|id| id.0).into();
     json["home"] = row.holder.home.map(|home| home.0).into();
     json["tag"] = row.holder.tag.into();
-    json["since_ms"] = row.since.as_millis().into();
+    json["since_ms"] = row.since.map(|since| since.as_millis()).into();
     json
 }
 

@@ -22,6 +22,11 @@ pub(crate) fn span(span: Span) -> String {
     }
 }
 
+/// How long a lock has been in its queue; `?` where the node took it over and does not know.
+pub(crate) fn since(row: &LockRow) -> String {
+    row.since.map_or_else(|| "?".to_owned(), span)
+}
+
 /// What is held or wanted: a mode's name, or `3/10` permits.
 pub(crate) fn claim(claim: Claim, modes: &ModeTable) -> String {
     match claim {

@@ -347,12 +347,13 @@ impl Node {
 }
 
 fn merge_waits(reports: Vec<Report>, rows_max: usize) -> Report {
-    let mut all = Waits { edges: Vec::new(), waiting: 0, more: false };
+    let mut all = Waits { edges: Vec::new(), waiting: 0, more: false, taking_over: 0 };
     for report in reports {
         if let Report::Waits(waits) = report {
             all.edges.extend(waits.edges);
             all.waiting = all.waiting.saturating_add(waits.waiting);
             all.more |= waits.more;
+            all.taking_over = all.taking_over.saturating_add(waits.taking_over);
         }
     }
     all.more |= all.edges.len() > rows_max;

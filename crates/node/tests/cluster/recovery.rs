@@ -1,12 +1,14 @@
 //! What stays when nodes die, come back, or are without authority.
 
 use lockstead_types::{
-    Span,
+    NodeId, Span,
     message::{ClientMessage, Rejection, ServerMessage},
     reply::Reply,
+    report::Report,
+    request::{Op, Query},
 };
 
-use crate::rig::{Cluster, EX, PR, granted, is_queued, is_released};
+use crate::rig::{Client, Cluster, EX, PR, granted, is_queued, is_released};
 
 #[test]
 fn a_master_dies_and_nobody_loses_anything() {
@@ -115,4 +117,36 @@ fn without_authority_nothing_is_granted_and_clients_are_turned_away() {
     cluster.run();
     let told = cluster.told(a.conn);
     assert!(told.iter().any(|m| matches!(m, ServerMessage::Reply { reply: Reply::Released, .. })), "{told:?}");
+}
+
+/// Who looks while slots are being taken over hears that the picture is not whole, whichever node is asked.
+#[test]
+fn a_look_at_the_waits_says_how_many_slots_are_being_taken_over() {
+    let mut cluster = Cluster::of(3);
+    let mut a = cluster.open(1, 1);
+    let mut b = cluster.open(3, 2);
+    let name = cluster.name_at(3);
+    cluster.locked(&mut b, &name, EX);
+    assert!(is_queued(&cluster.lock(&mut a, &name, EX)));
+    let waits = |cluster: &mut Cluster, client: &mut Client| {
+        let told = cluster.ask(client, Op::Query(Query::Waits));
+        let mut reports = told.iter().filter_map(|message| match message {
+            ServerMessage::Reply { reply: Reply::Report(report), .. } => Some(&**report),
+            _ => None,
+        });
+        match reports.next_back() {
+            Some(Report::Waits(waits)) => (waits.edges.len(), waits.taking_over),
+            _ => panic!("{told:?}"),
+        }
+    };
+    assert_eq!(waits(&mut cluster, &mut a), (1, 0));
+    let slots = cluster.state.slots.iter().filter(|entry| entry.master == NodeId(3)).count();
+    // Its session may come back, and is waited for.
+    cluster.kill(3);
+    cluster.evict(3);
+    assert_eq!(waits(&mut cluster, &mut a), (0, slots as u32));
+    cluster.attach(&mut b, 2);
+    cluster.say(&b, ClientMessage::ReclaimDone);
+    cluster.pass(Span::from_millis(1));
+    assert_eq!(waits(&mut cluster, &mut a).1, 0);
 }

@@ -101,7 +101,7 @@ fn looks_name_the_holders() {
         (detail.granted[0].holder.session, detail.waiting[0].holder.session),
         (Some(a.session), Some(b.session))
     );
-    assert_eq!((&detail.granted[0].holder.meta, detail.granted[0].since), (&meta(), Span::from_secs(1)));
+    assert_eq!((&detail.granted[0].holder.meta, detail.granted[0].since), (&meta(), Some(Span::from_secs(1))));
     assert_eq!(detail.master, lockstead_types::NodeId(1));
     let Report::Waits(waits) = look(&mut rig, &mut a, Query::Waits) else { panic!("edges") };
     assert_eq!(waits.edges[0].waiter.holder.session, Some(b.session));

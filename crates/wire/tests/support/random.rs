@@ -356,7 +356,7 @@ impl Rng {
                 tag: self.n32(),
                 meta: self.meta(),
             },
-            since: self.span(),
+            since: self.maybe(Rng::span),
         }
     }
 
@@ -443,7 +443,12 @@ impl Rng {
                     value: r.maybe(Rng::block),
                 })
             })),
-            2 => Report::Waits(Waits { edges: self.list(Rng::edge), waiting: self.number(), more: self.yes() }),
+            2 => Report::Waits(Waits {
+                edges: self.list(Rng::edge),
+                waiting: self.number(),
+                more: self.yes(),
+                taking_over: self.n32(),
+            }),
             3 => Report::Sessions { rows: self.list(Rng::session_row), more: self.yes() },
             4 => Report::Deadlocks(Deadlocks {
                 reports: self.list(|r| DeadlockReport {

@@ -295,7 +295,7 @@ fn row(held: Option<Claim>, wanted: Option<Claim>) -> LockRow {
     let holder =
         Holder { session: Some(SESSION), group: Some(GroupId(2)), home: Some(NodeId(2)), tag: 4, meta: meta() };
     let token = if held.is_some() { token() } else { Token::NONE };
-    LockRow { lock: LOCK, held, wanted, token, holder, since: Span::from_millis(250) }
+    LockRow { lock: LOCK, held, wanted, token, holder, since: Some(Span::from_millis(250)) }
 }
 
 fn edge() -> WaitEdge {
@@ -329,7 +329,7 @@ fn reports() -> Vec<(&'static str, Report)> {
         ("report-resources", Report::Resources { rows: vec![resource], next: Some(8_192) }),
         ("report-resource", Report::Resource(Some(Box::new(detail)))),
         ("report-resource without locks", Report::Resource(None)),
-        ("report-waits", Report::Waits(Waits { edges: vec![edge()], waiting: 2, more: true })),
+        ("report-waits", Report::Waits(Waits { edges: vec![edge()], waiting: 2, more: true, taking_over: 3 })),
         ("report-sessions", Report::Sessions { rows: vec![session_row()], more: false }),
         ("report-deadlocks", Report::Deadlocks(Deadlocks { reports: vec![deadlock], left_out: 3 })),
         ("report-status", Report::Status(Box::new(status()))),
