@@ -8,6 +8,7 @@ mod fake;
 
 use std::{
     io::Write as _,
+    net::TcpListener,
     path::Path,
     process::{Command, Stdio},
 };
@@ -95,15 +96,17 @@ fn shell(cluster: &Cluster, script: &str) -> String {
 async fn the_shell_moves_a_session() {
     let cluster = Cluster::of(&[Manner::Serves, Manner::Serves, Manner::Mute]).await;
     let [one, two, mute] = [1, 2, 3].map(|node| cluster.endpoint(node));
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let script = format!(
-        "a: on {one}\na: lock x EX\na: on {two}\na: lock y EX\na: on {mute}\na: unlock x\na: kill\na: on {one}\n"
+        "a: on {one}\na: lock x EX\na: on {two}\na: lock y EX\na: on {mute}\na: on {nobody}\na: unlock x\na: kill\na: on {one}\n"
     );
     let printed = shell(&cluster, &script);
     let lines: Vec<&str> = printed.lines().map(|line| line.split(" token=").next().unwrap_or_default()).collect();
     let expected = [
         "a: x granted EX",
         "a: y granted EX",
-        "a: on refused no-quorum",
+        &format!("a: not moved to {mute}: no answer in time"),
+        &format!("a: not moved to {nobody}: nobody listens there"),
         "a: x released",
         "a: session lost",
         "a: on refused lost",
@@ -112,4 +115,29 @@ async fn the_shell_moves_a_session() {
     let heard: Vec<String> = cluster.heard().into_iter().filter(|line| line.contains("lock ")).collect();
     assert_eq!(heard, ["1 lock x", "2 lock y"]);
     assert!(cluster.heard().contains(&"2 claim x".to_owned()), "{:?}", cluster.heard());
+}
+
+/// What a session was told before it was lost is printed: a grant that nobody reads of may have been used.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shell_prints_what_came_before_a_session_was_lost() {
+    let cluster = Cluster::of(&[Manner::EndsAtSync, Manner::EndsAtSync]).await;
+    let printed = shell(&cluster, "a: lock x EX\n");
+    let lines: Vec<&str> = printed.lines().map(|line| line.split(" token=").next().unwrap_or_default()).collect();
+    assert_eq!(lines, ["a: x granted EX", "a: session lost"], "{printed}");
+}
+
+/// Who does not want to wait for a lock does not wait for a node either that may not grant it.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_wait_each_node_is_asked_once() {
+    let cluster = Cluster::of(&[Manner::Rejects(Rejection::NoAuthority); 2]).await;
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let mut command = lockstead();
+    let endpoints = format!("{},{nobody}", cluster.endpoints());
+    command.args(["lock", "-n", "--endpoints", &endpoints, "x", "--", "true"]);
+    let output = command.output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(said.contains("cut off from the cluster") && said.contains(&nobody.to_string()), "{said}");
+    let asked = cluster.heard().into_iter().filter(|line| line.ends_with("turned away")).count();
+    assert_eq!(asked, 2, "{said}");
 }

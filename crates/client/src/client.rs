@@ -37,6 +37,7 @@ pub struct ClientBuilder {
     program: Option<String>,
     within: Option<SessionId>,
     connect_timeout: Duration,
+    patient: bool,
     guard: Duration,
 }
 
@@ -69,6 +70,7 @@ impl Client {
             program: None,
             within: None,
             connect_timeout: Duration::from_secs(5),
+            patient: true,
             guard: Duration::from_millis(10),
         }
     }
@@ -438,6 +440,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Gives up as soon as each endpoint has failed once, instead of trying them again until the connect timeout.
+    #[must_use]
+    pub fn try_each_once(mut self) -> Self {
+        self.patient = false;
+        self
+    }
+
     /// How much earlier than its lease allows the client calls itself lost, 10 ms if not said: the time a guarded step may
     /// take after it was checked.
     #[must_use]
@@ -467,6 +476,7 @@ impl ClientBuilder {
             guard: Span::from(self.guard),
             meta: crate::meta::of_process(self.program.as_deref(), &self.purpose, self.within),
             connect_timeout: self.connect_timeout,
+            patient: self.patient,
         };
         Ok(Client { link: Link::Remote(remote::connect(settings).await?) })
     }

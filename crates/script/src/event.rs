@@ -28,6 +28,13 @@ pub enum Event {
         /// Why.
         why: Refusal,
     },
+    /// The session could not go to another node, and goes on where it can.
+    NotMoved {
+        /// Which.
+        to: String,
+        /// Why not, in words.
+        why: String,
+    },
     /// So many orphans were dropped.
     Purged(u32),
     /// The queues of a resource.
@@ -83,6 +90,7 @@ impl Event {
                 vec![format!("{} {what}{tag}", shown_name(name))]
             }
             Event::Refused { word, why } => vec![format!("{} refused {why}", shown_name(word.as_bytes()))],
+            Event::NotMoved { to, why } => vec![format!("not moved to {to}: {why}")],
             Event::Purged(count) => vec![format!("purged {count}")],
             Event::Shown(queues) => queues.lines(),
             Event::SessionLost => vec!["session lost".to_owned()],

@@ -74,6 +74,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     mode: ModeArgs,
     /// Do not wait: exit 1 where the lock is not to be had at once
+    ///
+    /// Each node is tried once: where none may decide, that is said at once, with status 69.
     #[arg(short = 'n', long, conflicts_with = "wait")]
     nowait: bool,
     /// Wait at most so long, connecting included; fractions allowed, 0 is -n
@@ -152,6 +154,7 @@ async fn connect(args: &Args) -> Result<Client, Failure> {
     let program = args.command.first().map(|program| Path::new(program).file_name().unwrap_or(program));
     let program = program.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let builder = builder(&args.connect, within).ttl(args.ttl).program(program).purpose(&args.purpose);
+    let builder = if args.nowait() { builder.try_each_once() } else { builder };
     let builder = match outer() {
         Some(session) => builder.within(session),
         None => builder,

@@ -5,10 +5,10 @@
 //! lock is granted before it blocks anybody.
 
 use core::time::Duration;
-use std::collections::HashMap;
+use std::{collections::HashMap, io};
 
 use lockstead::{
-    Client, Error, Lease, Lost,
+    Client, Error, Lease, Lost, Tried, Trouble,
     raw::{News, Notices, Pending, RawSession},
 };
 use lockstead_script::{Command, Event, People, Player, Step, Verb, player::DEFAULT_SPACE};
@@ -154,7 +154,11 @@ impl Cast {
         let why = match life.raw.move_to(endpoint).await {
             Ok(()) => return Ok(()),
             // It could not stay there, and goes on elsewhere.
-            Err(Error::Connect { .. }) => Refusal::NoQuorum,
+            Err(Error::Connect { tried }) => {
+                let why = tried.into_iter().find(|tried| is_at(tried, endpoint)).map(|tried| tried.why);
+                actor.seen.push(Event::NotMoved { to: endpoint.to_owned(), why: not_there(why) });
+                return Ok(());
+            }
             Err(error) => reason(error)?,
         };
         actor.seen.push(Event::Refused { word: "on".to_owned(), why });
@@ -303,16 +307,15 @@ impl Life {
         if self.player.is_lost() {
             return Vec::new();
         }
-        if self.raw.state() == Lease::Lost {
-            self.pending.clear();
-            return self.player.on_lost();
-        }
+        let lost = self.raw.state() == Lease::Lost;
         let mut events = Vec::new();
         let mut cx = core::task::Context::from_waker(core::task::Waker::noop());
         let player = &mut self.player;
         self.pending.retain_mut(|(number, pending)| {
             loop {
                 match pending.poll_next(&mut cx) {
+                    // The end of the session says it for all of them.
+                    core::task::Poll::Ready(Some(Reply::Refused(Refusal::Lost))) if lost => return false,
                     core::task::Poll::Ready(Some(reply)) => {
                         let last = !matches!(reply, Reply::Queued(_));
                         events.extend(player.on_reply(*number, reply, people));
@@ -331,6 +334,11 @@ impl Life {
                 News::LockLost { lock, why } => player.on_notice(&Notice::Revoked { lock, why: revoked(why) }),
                 News::Lease(_) => Vec::new(),
             });
+        }
+        // After what had come before: a grant that was not printed yet was one.
+        if lost {
+            self.pending.clear();
+            events.extend(player.on_lost());
         }
         events
     }
@@ -364,6 +372,24 @@ fn reason(error: Error) -> Result<Refusal, Failure> {
         Error::Refused(why) => Ok(why),
         Error::Lost(_) => Ok(Refusal::Lost),
         other => Err(explain(other, &About::Service)),
+    }
+}
+
+/// Whether that try was at the endpoint, as somebody wrote it.
+fn is_at(tried: &Tried, endpoint: &str) -> bool {
+    let written = endpoint.trim();
+    tried.endpoint == written.strip_prefix("tcp://").unwrap_or(written)
+}
+
+/// Why a session is not at an endpoint.
+fn not_there(why: Option<Trouble>) -> String {
+    match why {
+        Some(Trouble::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            "nobody listens there".to_owned()
+        }
+        Some(Trouble::Io(error)) => format!("cannot connect: {error}"),
+        Some(why) => why.to_string(),
+        None => "the session could not stay there".to_owned(),
     }
 }
 

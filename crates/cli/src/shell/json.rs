@@ -22,6 +22,7 @@ pub(crate) fn event(session: &str, event: &Event) -> Json {
         Event::Refused { word, why } => {
             json!({ "event": "refused", "name": word, "reason": why.to_string(), "meaning": why.meaning() })
         }
+        Event::NotMoved { to, why } => json!({ "event": "not-moved", "to": to, "why": why }),
         Event::Purged(count) => json!({ "event": "purged", "count": count }),
         Event::Shown(queues) => shown(queues),
         Event::SessionLost => json!({ "event": "session-lost" }),

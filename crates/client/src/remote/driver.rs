@@ -281,6 +281,7 @@ mod tests {
                 guard: Span::ZERO,
                 meta: Meta::default(),
                 connect_timeout: Duration::from_secs(1),
+                patient: true,
             };
             let shared = Arc::new(Shared::new(settings, SessionId(1)));
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) guard: Span,
     pub(crate) meta: Meta,
     pub(crate) connect_timeout: Duration,
+    /// Whether endpoints are tried again until then.
+    pub(crate) patient: bool,
 }
 
 /// Clocks of client and node may run this far apart, parts per million.
@@ -58,7 +60,7 @@ pub(crate) async fn connect(settings: Settings) -> Result<Arc<Remote>, Error> {
     tokio::spawn(driver::drive(Arc::clone(&shared)));
     let opened = tokio::time::timeout(timeout, shared.opened.notified()).await;
     let inner = shared.inner.lock();
-    if let (Ok(()), None) = (opened, inner.desk.lost()) {
+    if let (Ok(()), None, true) = (opened, inner.desk.lost(), inner.core.deadline().is_some()) {
         drop(inner);
         return Ok(remote);
     }
@@ -104,6 +106,7 @@ struct Inner {
     /// The driver will flush before it sleeps: nobody need wake it.
     driver_awake: bool,
     opened: bool,
+    patient: bool,
     rota: Rota,
     /// Whether requests flow, as of the last look.
     live: bool,
@@ -130,7 +133,7 @@ impl Shared {
             opened: Notify::new(),
             arrived: Notify::new(),
             work: Notify::new(),
-            inner: Mutex::new(Inner::new(Session::new(config, clock::now()), rota)),
+            inner: Mutex::new(Inner::new(Session::new(config, clock::now()), rota, settings.patient)),
         }
     }
 }
@@ -313,14 +316,15 @@ impl Shared {
         if inner.desk.lost().is_some() {
             self.arrived.notify_waiters();
         }
-        if core::mem::take(&mut inner.opened) || inner.desk.lost().is_some() {
+        let given_up = !inner.patient && inner.core.deadline().is_none() && inner.rota.all_failed();
+        if core::mem::take(&mut inner.opened) || inner.desk.lost().is_some() || given_up {
             self.opened.notify_one();
         }
     }
 }
 
 impl Inner {
-    fn new(core: Session, rota: Rota) -> Inner {
+    fn new(core: Session, rota: Rota, patient: bool) -> Inner {
         Inner {
             core,
             desk: Desk::new(),
@@ -331,6 +335,7 @@ impl Inner {
             connect_wanted: false,
             driver_awake: false,
             opened: false,
+            patient,
             rota,
             live: false,
             explained: false,

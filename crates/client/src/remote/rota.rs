@@ -60,6 +60,11 @@ impl Rota {
         }
     }
 
+    /// Whether none of them works, as of the last try of each.
+    pub(super) fn all_failed(&self) -> bool {
+        self.ways.iter().all(|way| way.failed.is_some())
+    }
+
     /// A node turned the connection away.
     pub(super) fn rejected(&mut self, now: Time, why: Rejection) {
         match why {

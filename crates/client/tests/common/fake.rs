@@ -43,6 +43,8 @@ pub(crate) enum Manner {
     DiesAtClaims,
     /// It knows no session.
     Forgets,
+    /// It ends a session that asks whether all that it caused is done.
+    EndsAtSync,
 }
 
 /// What the nodes agree on, and what they have heard.
@@ -295,6 +297,7 @@ impl Seat {
                 let modes = built_in("vms").expect("built in").spec().clone();
                 Answer::to(id, Reply::Space(Box::new(SpaceInfo { space: SpaceId(0), modes, value_bytes: 32 })))
             }
+            Op::Sync if manner == Manner::EndsAtSync => Answer::one(ServerMessage::Ended),
             Op::Query(Query::Resource { .. }) => Answer::to(id, Reply::Report(Box::new(Report::Resource(None)))),
             _ => Answer::to(id, Reply::Done),
         }
