@@ -32,7 +32,7 @@ then `ready`. Ctrl-C stops all. With -- CMD it runs CMD with LOCKSTEAD_ENDPOINTS
 first in PATH, and stops with CMD's status: a test suite needs nothing else. Its own lines go to standard error then.
 
 Every node is a process of its own. When one is killed, this command says so and goes on, so that the node can be started \
-again by hand. Of three nodes the other two go on serving meanwhile.";
+again by hand; such a node is not stopped with the others. Of three nodes the other two go on serving meanwhile.";
 
 const AFTER: &str = "\
 Examples:
@@ -53,7 +53,7 @@ pub(crate) struct Args {
     /// Clients of node 1 connect here, the admin page is 2 above, the next node 10 above; `auto` takes free ports
     #[arg(long, value_name = "BASE", default_value = "7600", value_parser = Base::parse)]
     port: Base,
-    /// Data directory; without it a fresh one that is removed at the end
+    /// Data directory; without it a fresh one that is removed at the end, unless a node that was started again by hand uses it
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// What to run against the nodes
@@ -83,13 +83,28 @@ async fn dev(args: &Args) -> Outcome {
         Ok(lines) => serve(args, &mut nodes, &lines, &mut stop).await,
         Err(failure) => Err(failure),
     };
-    nodes.stop().await;
+    let again = nodes.stop().await;
+    if let (Some(fresh), false) = (fresh, again.is_empty()) {
+        keep(fresh, &again);
+    }
     outcome
 }
 
 /// A data directory for nobody but us.
 fn fresh_folder() -> std::io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("lockstead-dev-").permissions(Permissions::from_mode(0o700)).tempdir()
+}
+
+/// A node that somebody started again by hand goes on, and needs what it has written.
+fn keep(fresh: tempfile::TempDir, again: &[u16]) {
+    let path = fresh.keep();
+    let nodes: Vec<String> = again.iter().map(u16::to_string).collect();
+    let (noun, verb) = if again.len() == 1 { ("node", "goes") } else { ("nodes", "go") };
+    tell(&format!(
+        "{noun} {} started again by hand {verb} on, so the data stays: stop what runs, then remove {}",
+        nodes.join(", "),
+        path.display()
+    ));
 }
 
 async fn serve(args: &Args, nodes: &mut Nodes, lines: &str, stop: &mut Stop) -> Outcome {

@@ -1,9 +1,19 @@
 //! The nodes of `lockstead dev`.
 
 use core::time::Duration;
-use std::{ffi::OsString, os::fd::OwnedFd, path::Path, process::Stdio};
+use std::{
+    ffi::OsString,
+    fs::File,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
-use rustix::process::Signal;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+    process::Signal,
+};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     net::unix::pipe,
@@ -34,6 +44,7 @@ struct Node {
     number: u16,
     ports: Ports,
     command: Vec<OsString>,
+    data: PathBuf,
     child: Option<Child>,
     lines: Lines<BufReader<pipe::Receiver>>,
 }
@@ -55,15 +66,14 @@ impl Nodes {
                 ("client_tcp", ports.client.to_string()),
                 ("admin", ports.admin.to_string()),
             ];
-            if count == 1 {
-                keys.push(("data", data.display().to_string()));
-            } else {
+            let data = if count == 1 { data.to_owned() } else { data.join(format!("node-{number}")) };
+            if count > 1 {
                 keys.push(("peer_listen", ports.peer.to_string()));
                 keys.push(("seats", seats.clone()));
-                keys.push(("data", data.join(format!("node-{number}")).display().to_string()));
             }
+            keys.push(("data", data.display().to_string()));
             keys.push(("log", "warn".to_owned()));
-            nodes.all.push(Node::start(number, ports, &keys)?);
+            nodes.all.push(Node::start(number, ports, &keys, data)?);
         }
         Ok(nodes)
     }
@@ -106,8 +116,11 @@ impl Nodes {
         }
     }
 
-    /// Stops them, gracefully if it can. Nobody is left to hand slots over to, so they are told not to try.
-    pub(crate) async fn stop(mut self) {
+    /// Stops them, gracefully if it can. Nobody is left to hand slots over to, so they are told not to try. Gives those that
+    /// run on: nodes that died and that somebody started again.
+    pub(crate) async fn stop(mut self) -> Vec<u16> {
+        let dead: Vec<(u16, PathBuf)> =
+            self.all.iter().filter(|node| node.child.is_none()).map(|node| (node.number, node.data.clone())).collect();
         let children: Vec<Child> = self.all.iter_mut().filter_map(|node| node.child.take()).collect();
         for child in &children {
             child.signal(Signal::INT);
@@ -122,11 +135,18 @@ impl Nodes {
                 child.signal(Signal::KILL);
             }
         }
+        dead.into_iter().filter(|(_, data)| is_in_use(data)).map(|(number, _)| number).collect()
     }
 }
 
+/// Whether a server runs with that data directory: it holds a lock on the file `lock` in it.
+fn is_in_use(data: &Path) -> bool {
+    let Ok(file) = File::open(data.join("lock")) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
 impl Node {
-    fn start(number: u16, ports: Ports, keys: &[(&str, String)]) -> Result<Node, Failure> {
+    fn start(number: u16, ports: Ports, keys: &[(&str, String)], data: PathBuf) -> Result<Node, Failure> {
         let program = std::env::current_exe()?;
         let command = server::command_line(&program.to_string_lossy(), keys);
         let (child, stdout) =
@@ -134,7 +154,7 @@ impl Node {
         child.go_on();
         let stdout = stdout.ok_or_else(|| Exit::Failed.because("no pipe to the node"))?;
         let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
-        Ok(Node { number, ports, command, child: Some(child), lines: BufReader::new(stdout).lines() })
+        Ok(Node { number, ports, command, data, child: Some(child), lines: BufReader::new(stdout).lines() })
     }
 
     async fn until_ready(&mut self) -> Result<String, Failure> {
