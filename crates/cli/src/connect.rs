@@ -58,13 +58,10 @@ pub(crate) fn explain(error: Error, about: &About<'_>) -> Failure {
             Exit::Unavailable.because("the node did not answer until the lease ran out; is it running?")
         }
         Error::Lost(why) => Exit::Unavailable.because(format!("the session was {why}")),
-        Error::Connect { tried } if tried.iter().any(|t| matches!(t.why, Trouble::Rejected(Rejection::NoAuthority))) => {
-            Exit::Unavailable.because(format!(
-                "{}\n  Too few of its members reach each other; bring back those that are down. The page on operations says what to do if \
-                 they are gone for good.",
-                Error::Connect { tried }
-            ))
-        }
+        error if is_without_majority(&error) => Exit::Unavailable.because(format!(
+            "{error}\n  Too few of its members reach each other; bring back those that are down. The page on operations says what to do if \
+             they are gone for good."
+        )),
         error @ Error::Connect { .. } => Exit::Unavailable.because(format!(
             "{error}\n  Is a node running there? `lockstead dev` starts one; \
              --endpoints or LOCKSTEAD_ENDPOINTS says where it is."
@@ -75,6 +72,15 @@ pub(crate) fn explain(error: Error, about: &About<'_>) -> Failure {
         }
         Error::Config(what) => Exit::Usage.because(what),
         other => Exit::Failed.because(other.to_string()),
+    }
+}
+
+/// Whether a node is there that has no majority.
+fn is_without_majority(error: &Error) -> bool {
+    match error {
+        Error::Connect { tried } => tried.iter().any(|t| matches!(t.why, Trouble::Rejected(Rejection::NoAuthority))),
+        Error::Rejected(why) => *why == Rejection::NoAuthority,
+        _ => false,
     }
 }
 

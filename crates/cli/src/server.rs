@@ -1,5 +1,6 @@
 //! `lockstead server`: one node, configured by a file, the environment and flags.
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::{
     ffi::OsString, io::IsTerminal as _, os::unix::process::CommandExt as _, path::PathBuf, process::Command,
     sync::OnceLock,
@@ -11,6 +12,9 @@ use lockstead_server::{
     config::{KEYS, limit_keys},
 };
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{
+    Layer as _, filter::dynamic_filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::{
     exit::{Exit, Failure, Outcome},
@@ -53,6 +57,9 @@ Example of a file:
 Clients of this host find the Unix socket by the port: ${LOCKSTEAD_RUN_DIR:-/tmp/lockstead-UID}/PORT.sock. It is there by \
 default where client_tcp is given and client_unix is not.";
 
+/// Whether this process was asked to stop.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
 /// Options of `lockstead server`, the keys of the configuration among them.
 #[derive(Debug)]
 pub(crate) struct Args {
@@ -83,9 +90,11 @@ async fn serve(config: ServerConfig) -> Outcome {
     let started = loop {
         tokio::select! {
             started = &mut start => break started,
-            _ = terminate.recv() => cancel.cancel(),
-            _ = interrupt.recv() => cancel.cancel(),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
+        STOPPING.store(true, Relaxed);
+        cancel.cancel();
     };
     let started = started.map_err(|error| Exit::Failed.because(error.to_string()))?;
     let running = match started {
@@ -116,11 +125,13 @@ async fn serve(config: ServerConfig) -> Outcome {
                 };
             }
             _ = terminate.recv() => {
+                STOPPING.store(true, Relaxed);
                 tracing::info!("stopping");
                 // A second one cuts handing over short.
                 if core::mem::replace(&mut leaving, true) { stopper.stop() } else { stopper.leave() }
             }
             _ = interrupt.recv() => {
+                STOPPING.store(true, Relaxed);
                 tracing::info!("stopping");
                 stopper.stop();
             }
@@ -168,8 +179,11 @@ fn start_log(filter: &str) -> Result<(), Failure> {
     // The consensus library warns of each sign of life that a dead node does not answer.
     let filter = tracing_subscriber::EnvFilter::try_new(format!("openraft=error,{filter}"));
     let filter = filter.map_err(|error| Exit::Usage.because(format!("--log: {error}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    log.with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())).init();
+    let ansi = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(ansi);
+    // In an orderly stop the library complains of each call that finds it stopped already, which is no error of anybody.
+    let wanted = dynamic_filter_fn(|event, _| !event.target().starts_with("openraft") || !STOPPING.load(Relaxed));
+    tracing_subscriber::registry().with(filter).with(lines.with_filter(wanted)).init();
     Ok(())
 }
 

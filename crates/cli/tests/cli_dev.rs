@@ -3,8 +3,10 @@
 mod common;
 
 use std::{
+    io::Read as _,
     net::TcpListener,
     os::unix::{fs::DirBuilderExt, net::UnixListener},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -44,7 +46,7 @@ fn a_command_finds_the_node_and_this_program() {
 fn a_killed_node_is_started_again_by_the_printed_command() {
     let folder = folder();
     let mut command = dev(&folder, &["--port", "auto"]);
-    let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let mut process = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut lines = process.lines();
     let first = lines.next().expect("the node's line");
     let words: Vec<&str> = first.split(' ').collect();
@@ -72,10 +74,18 @@ fn a_killed_node_is_started_again_by_the_printed_command() {
     let mut second = Process::spawn(second.stdin(Stdio::null()).stderr(Stdio::null()));
     assert!(second.lines().any(|line| line == "ready"));
     assert_eq!(ls(), Some(0));
+    let mut errors = process.errors();
     process.signal(Signal::INT);
     assert_eq!(process.wait_for("Ctrl-C ends it", LONG).code(), Some(0));
+    // It did not start that one, which goes on with its data.
+    let mut said = String::new();
+    errors.read_to_string(&mut said).expect("text");
+    let data = said.trim_end().rsplit_once("remove ").unwrap_or_else(|| panic!("{said}")).1.to_owned();
+    assert!(again.contains(&data) && Path::new(&data).join("journal").exists(), "{said}");
+    assert_eq!(ls(), Some(0));
     second.signal(Signal::TERM);
     assert_eq!(second.wait_for("SIGTERM ends the node", LONG).code(), Some(0));
+    std::fs::remove_dir_all(&data).expect("removed");
 }
 
 #[test]
@@ -91,6 +101,12 @@ fn what_cannot_be_is_said() {
     let busy = dev(&folder, &["--port", &port]).output().expect("runs");
     assert_eq!(busy.status.code(), Some(69));
     assert!(String::from_utf8_lossy(&busy.stderr).contains("--port"));
+    let mut server = lockstead();
+    server.args(["server", "--client-tcp", &format!("127.0.0.1:{port}")]).env("LOCKSTEAD_RUN_DIR", folder.path());
+    let server = server.output().expect("runs");
+    assert_eq!(server.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&server.stderr);
+    assert!(said.contains("`client_tcp` in the configuration, or --client-tcp"), "{said}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What the looking commands say in a cluster: who masters what, where sessions are, and the present epoch, whichever node is
-//! asked. And the SCN, which never goes back.
+//! asked; and that it is of before where no majority stands behind it. And the SCN, which never goes back.
 
 mod common;
 
@@ -79,6 +79,37 @@ fn status_says_the_present_epoch_and_who_leads() {
     assert_eq!(states, [Some("up"), Some("up"), Some("down")]);
 }
 
+#[test]
+fn a_node_without_a_majority_tells_who_the_members_were() {
+    let cluster = Cluster::start();
+    cluster.until_whole();
+    let run = |args: &[&str], endpoints: &[usize]| {
+        let mut command = lockstead();
+        cluster.at(command.args(args), endpoints);
+        let output = command.output().expect("runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let before = look(&cluster, 0, &["cluster", "status"]);
+    assert!(before.as_array().expect("rows").iter().all(|row| row["current"] == true), "{before}");
+    cluster.kill(1);
+    cluster.kill(2);
+    let alone = || run(&["cluster", "status"], &[0]);
+    let (_, text, why) = until("its authority runs out", LONG, || Some(alone()).filter(|(code, ..)| *code == Some(69)));
+    assert!(text.starts_with("as last agreed on, no majority now: "), "{text} {why}");
+    let peers = || (0..3).map(|node| cluster.peer(node).to_string());
+    assert!(peers().all(|peer| text.contains(&peer)), "{text}");
+    assert!(why.contains("bring back those that are down"), "{why}");
+
+    // Whoever names the dead ones too hears the same of the one that is there.
+    for (args, endpoints) in [(&["nodes"][..], &[1, 0, 2][..]), (&["status"], &[0]), (&["nodes", "-o", "json"], &[0])] {
+        let (code, text, why) = run(args, endpoints);
+        assert_eq!(code, Some(69), "{args:?}: {text} {why}");
+        assert!(peers().all(|peer| text.contains(&peer)), "{args:?}: {text}");
+        assert_eq!(text.contains("\"current\":false"), args.len() > 1, "{args:?}: {text}");
+    }
+}
+
 fn order(cluster: &Cluster, args: &[&str]) -> (Option<i32>, String) {
     let mut command = lockstead();
     cluster.at(command.arg("cluster").args(args).args(["--reason", "test"]), &[2]);
@@ -105,13 +136,18 @@ fn a_slot_is_where_it_is_pinned_and_weights_count() {
     let members = look(&cluster, 1, &["cluster", "status"]);
     let rows = members.as_array().expect("rows");
     assert!(rows.iter().any(|row| row["node"] == other && pinned(row)), "{members}");
+    let mut status = lockstead();
+    cluster.at(status.args(["cluster", "status"]), &[1]);
+    let text = String::from_utf8(status.output().expect("runs").stdout).expect("text");
+    assert!(text.contains(&format!("\npinned to node {other}: slot {slot}\n")), "{text}");
     let (code, text) = order(&cluster, &["unpin", "--slot", &slot.to_string()]);
     assert_eq!(code, Some(0), "{text}");
     let (code, text) = order(&cluster, &["unpin", "orders"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("not pinned"), "{text}");
     assert_eq!(order(&cluster, &["pin", "9", "orders"]).0, Some(1));
-    assert_eq!(order(&cluster, &["weight", "1", "0"]).0, Some(64));
+    let (code, text) = order(&cluster, &["weight", "1", "0"]);
+    assert!(code == Some(64) && text.contains("witness"), "{text}");
 
     let (code, text) = order(&cluster, &["weight", "1", "200"]);
     assert_eq!(code, Some(0), "{text}");

@@ -42,8 +42,8 @@ fn run(cluster: &Cluster, args: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-/// A fourth node without seats, and what it says for operators.
-fn fourth(cluster: &Cluster) -> (Process, String) {
+/// A fourth node without seats, what it says for operators, and the command in that.
+fn start_fourth(cluster: &Cluster) -> (Process, String, String) {
     let listeners: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
     let free: Vec<_> = listeners.iter().map(|listener| listener.local_addr().expect("bound").to_string()).collect();
     drop(listeners);
@@ -56,7 +56,7 @@ fn fourth(cluster: &Cluster) -> (Process, String) {
     let line = said.find(|line| line.contains("run at any member: ")).expect("it says how to let it in");
     std::thread::spawn(move || said.for_each(drop));
     let command = line.split_once("run at any member: lockstead ").expect("a command").1.to_owned();
-    (fourth, command)
+    (fourth, line, command)
 }
 
 #[test]
@@ -66,7 +66,13 @@ fn a_fourth_node_comes_and_goes() {
     assert_eq!(all.len(), 3);
     assert_eq!((1..=3).filter_map(|node| member(&all, node)).map(|(_, slots)| slots).sum::<u64>(), 4_096);
 
-    let (mut fourth, join) = fourth(&cluster);
+    let (mut fourth, _, join) = start_fourth(&cluster);
+    let identity =
+        join.split_whitespace().skip_while(|word| *word != "--identity").nth(1).expect("it says so").to_owned();
+    let wrong = join.replace(&identity, "abad1dea");
+    let (code, text) = run(&cluster, &wrong.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("not let in: ") && text.contains(&format!("node 4 with --identity {identity}")), "{text}");
     let (code, text) = run(&cluster, &join.split_whitespace().collect::<Vec<_>>());
     assert_eq!(code, Some(0), "{text}");
     let mut lines = fourth.lines();
@@ -86,6 +92,14 @@ fn a_fourth_node_comes_and_goes() {
     let (code, text) = run(&cluster, &["cluster", "remove", "4", "--reason", "test"]);
     assert_eq!(code, Some(0), "{text}");
     until("the others know", LONG, || (members(&cluster, 0).len() == 3).then_some(()));
+
+    // With its old data it hears from the others that it is out, and how it comes in again.
+    let (mut again, said, join) = start_fourth(&cluster);
+    assert!(said.contains("says that node 4 was removed"), "{said}");
+    let (code, text) = run(&cluster, &join.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(code, Some(0), "{text}");
+    assert!(again.lines().any(|line| line == "ready"), "it starts with what it had");
+
     let (code, text) = run(&cluster, &["cluster", "leave", "9", "--reason", "test"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("no member"), "{text}");
@@ -111,6 +125,8 @@ fn a_node_alone_is_no_cluster() {
     let code = |args: &[&str]| node.command(args).output().expect("runs").status.code();
     assert_eq!(code(&["cluster", "status"]), Some(1));
     assert_eq!(code(&["cluster", "leave", "1", "--reason", "test"]), Some(1));
+    assert_eq!(code(&["lockspace", "create", "deep", "--levels", "17"]), Some(64));
+    assert_eq!(code(&["lockspace", "create", "deep", "--levels", "16"]), Some(0));
     let data = node.file("data").display().to_string();
     assert_eq!(code(&["cluster", "force-quorum", "--node", "1", "--data", &data]), Some(70), "its data is no member's");
 }
@@ -122,6 +138,21 @@ fn init_prints_how_to_start() {
     let text = String::from_utf8(init.output().expect("runs").stdout).expect("text");
     assert!(text.contains("--seats 1=127.0.0.1:7601,2=127.0.0.1:7611,3=127.0.0.1:7621"), "{text}");
     assert!(text.contains("LOCKSTEAD_ENDPOINTS=127.0.0.1:7600,127.0.0.1:7610,127.0.0.1:7620"), "{text}");
+
+    let mut named = lockstead();
+    named.args(["cluster", "init", "db1.example:7600", "db2.example:7600", "db3.example:7600"]);
+    let text = String::from_utf8(named.output().expect("runs").stdout).expect("text");
+    assert!(text.contains("--seats 1=db1.example:7601,2=db2.example:7601,3=db3.example:7601"), "{text}");
+    let own = "--client-tcp 0.0.0.0:7600 --client-address db2.example:7600 --peer-listen 0.0.0.0:7601 --peer-address db2.example:7601";
+    assert!(text.contains(own), "{text}");
+    for nowhere in ["db1", "db1:0", "db1:65535", ":7600", "db 1:7600"] {
+        let mut init = lockstead();
+        assert_eq!(
+            init.args(["cluster", "init", nowhere]).output().expect("runs").status.code(),
+            Some(64),
+            "{nowhere}"
+        );
+    }
 }
 
 /// Two of three nodes are gone for good: the third serves alone after the quorum was forced, and tokens go on rising.

@@ -217,6 +217,22 @@ impl Membership {
         Ok(())
     }
 
+    /// Where the others of the group are, as far as this node knows; it may have been told of neither who came nor who went lately.
+    #[must_use]
+    pub fn others(&self) -> Vec<(NodeId, String)> {
+        let metrics = self.core.raft.metrics().borrow_watched().clone();
+        let named = metrics.membership_config.nodes().map(|(id, node)| (*id, node.address.clone()));
+        let named = named.filter_map(|(id, address)| Some((id_of(id)?, address)));
+        let mut others: BTreeMap<NodeId, String> = named.collect();
+        // It may have moved since the group's configuration named it.
+        self.core.book.with(|state| {
+            let members = state.members.iter().filter(|(_, member)| !member.peer_address.is_empty());
+            others.extend(members.map(|(node, member)| (*node, member.peer_address.clone())));
+        });
+        others.remove(&NodeId(self.core.book.own().0));
+        others.into_iter().collect()
+    }
+
     /// Hands a command to the leader, from any thread, without waiting. It may get lost; its fate is seen in the log.
     pub fn propose(&self, command: &Command) {
         let bytes = encode_command(command);

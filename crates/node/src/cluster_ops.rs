@@ -76,8 +76,9 @@ impl Node {
         })
     }
 
-    /// The members as this node knows them.
-    pub(crate) fn member_rows(&self) -> Vec<MemberRow> {
+    /// The members as this node knows them, also while it has no authority; none of a node alone.
+    #[must_use]
+    pub fn member_rows(&self) -> Vec<MemberRow> {
         let Some(state) = self.cluster_state() else { return Vec::new() };
         let slots = state.spread();
         let mut sessions: BTreeMap<NodeId, usize> = BTreeMap::new();

@@ -9,9 +9,11 @@ use std::{os::fd::OwnedFd, sync::Arc};
 use lockstead_cluster::Command;
 use lockstead_node::{Input, Node, Output, Record};
 use lockstead_types::{
-    ConnId, SessionId, Time,
+    ConnId, RequestId, SessionId, Time,
     message::{ClientMessage, Rejection, ServerMessage},
     peer::Envelope,
+    reply::Reply,
+    report::Report,
 };
 
 use crate::{
@@ -33,6 +35,8 @@ pub(crate) struct Core {
     routes: Routes,
     pub(crate) journal: Option<Journal>,
     audit: Option<AuditLog>,
+    /// What whoever is turned away for want of authority is told of the members, made for this version of the state.
+    last_known: Option<(u64, ServerMessage)>,
     /// Why nothing may be done any more, once something could not be written.
     halted: Option<Failed>,
 }
@@ -58,7 +62,7 @@ pub(crate) struct Afterwards {
 
 impl Core {
     pub(crate) fn new(node: Node, journal: Option<Journal>, audit: Option<AuditLog>) -> Core {
-        Core { node, routes: Routes::default(), journal, audit, halted: None }
+        Core { node, routes: Routes::default(), journal, audit, last_known: None, halted: None }
     }
 
     /// Why the server must stop, if it must.
@@ -191,6 +195,9 @@ impl Core {
         let outbox = self.routes.get(conn)?;
         let mut appender = outbox.appender();
         let mut appended = appender.append(message);
+        if matches!(message, ServerMessage::Rejected { why: Rejection::NoAuthority }) && appended == Appended::Fine {
+            appended = appender.append(last_known(&mut self.last_known, &self.node));
+        }
         let mut next = None;
         while appended == Appended::Fine {
             match self.node.poll_output() {
@@ -287,6 +294,19 @@ impl Core {
             self.halt(Failed::Broken(why));
         }
     }
+}
+
+/// The members as the node knew them last: an answer that nobody asked for, since a node without authority takes no questions.
+fn last_known<'a>(kept: &'a mut Option<(u64, ServerMessage)>, node: &Node) -> &'a ServerMessage {
+    let version = node.cluster_state().map_or(0, |state| state.version);
+    if kept.as_ref().is_some_and(|(of, _)| *of != version) {
+        *kept = None;
+    }
+    let make = || {
+        let reply = Reply::Report(Box::new(Report::Members(node.member_rows())));
+        (version, ServerMessage::Reply { id: RequestId(0), reply })
+    };
+    &kept.get_or_insert_with(make).1
 }
 
 fn touch(appender: &mut Appender<'_>, outbox: &Arc<Outbox>, touched: &mut Vec<Arc<Outbox>>) {

@@ -19,7 +19,10 @@ mod shared;
 mod stats;
 mod sync;
 
-pub use cluster::start::Cancel;
+pub use cluster::{
+    start::Cancel,
+    who::{Who, ask as who_is},
+};
 pub use config::{ConfigError, FileConfig, ServerConfig};
 pub use data::DataError;
 pub use server::{Failed, Running, Server, StartError, Stopper};

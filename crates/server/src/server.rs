@@ -75,6 +75,8 @@ pub enum StartError {
     Data(DataError),
     /// An address cannot be listened on.
     Listen {
+        /// The key of the configuration that names it.
+        key: &'static str,
         /// Which.
         at: String,
         /// What the operating system said.
@@ -95,7 +97,13 @@ impl fmt::Display for StartError {
         match self {
             StartError::Config(error) => error.fmt(f),
             StartError::Data(error) => error.fmt(f),
-            StartError::Listen { at, error } => write!(f, "cannot listen on {at}: {error}"),
+            StartError::Listen { key, at, error } => {
+                write!(
+                    f,
+                    "cannot listen on {at}: {error}; `{key}` in the configuration, or --{}",
+                    key.replace('_', "-")
+                )
+            }
             StartError::System(error) => write!(f, "cannot start: {error}"),
             StartError::Group(why) => write!(f, "the membership group: {why}"),
             StartError::Overtaken => f.write_str("the cluster went on faster than this start of the node could follow"),

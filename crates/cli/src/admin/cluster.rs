@@ -1,6 +1,5 @@
 //! `lockstead cluster init|status|join|leave|remove|weight|pin|unpin|force-quorum`.
 
-use core::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -10,13 +9,17 @@ use lockstead_types::{
     request::{MemberOrder, SlotRef},
 };
 
+use super::init;
 use crate::{
     args::{ConnectArgs, Name, ReasonArgs, SpaceArgs},
     connect::{About, connect, explain, space},
     exit::{Exit, Failure, Outcome},
-    look::members,
+    look::{
+        last_known::connect_or_show,
+        members::{self, Known},
+    },
     output::OutputArgs,
-    runtime, server,
+    runtime,
 };
 
 /// Options of `lockstead cluster`.
@@ -41,7 +44,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Print how to start the first members of a new cluster; changes nothing
-    Init(InitArgs),
+    Init(init::Args),
     /// Show the members, as the node that answers knows them
     Status(StatusArgs),
     /// Let a node in; the waiting node's log says with what
@@ -61,20 +64,12 @@ enum Verb {
 }
 
 #[derive(Debug, clap::Args)]
-struct InitArgs {
-    /// Where clients reach each of them; other nodes reach it one port above. Three or five
-    #[arg(required = true, value_name = "HOST:PORT")]
-    addresses: Vec<SocketAddr>,
-    /// Where each keeps its data
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/lockstead")]
-    data: PathBuf,
-}
-
-#[derive(Debug, clap::Args)]
 #[command(
-    after_long_help = "With -o json an array of {\"node\", \"state\", \"incarnation\", \"weight\", \"slots\", \"pinned\": [SLOT, ...], \
-                             \"used\", \"sessions\", \
-                             \"identity\", \"peer\", \"client\"}; state is up, draining or down; `used` counts slots that came because the node uses them."
+    long_about = "Show the members, as the node that answers knows them.\n\nWhere no node that answers has a majority, the members as one of \
+                  them last knew them are shown, with a line that says so, and the status is 69.",
+    after_long_help = "With -o json an array of {\"node\", \"state\", \"current\", \"incarnation\", \"weight\", \"slots\", \"pinned\": \
+                       [SLOT, ...], \"used\", \"sessions\", \"identity\", \"peer\", \"client\"}; state is up, draining or down; current \
+                       is false where no majority stands behind it; `used` counts slots that came because the node uses them."
 )]
 struct StatusArgs {
     #[command(flatten)]
@@ -91,9 +86,12 @@ struct JoinArgs {
     /// The identity of its data, as it says itself while it waits
     #[arg(long, value_name = "HEX", value_parser = identity)]
     identity: u128,
-    /// Where other nodes reach it
+    /// Where other nodes reach it; the node there is asked who it is, where it can be reached from here
     #[arg(long, value_name = "HOST:PORT")]
     peer: String,
+    /// Do not ask it: from here that address is another node's
+    #[arg(long)]
+    unchecked: bool,
     /// Where clients reach it
     #[arg(long, value_name = "HOST:PORT")]
     client: String,
@@ -127,7 +125,7 @@ struct WeightArgs {
     #[arg(value_parser = node)]
     node: NodeId,
     /// Its share of the slots against others
-    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(value_name = "N", value_parser = weight)]
     weight: u32,
     #[command(flatten)]
     why: ReasonArgs,
@@ -138,7 +136,7 @@ struct WeightArgs {
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Have a member master a slot whenever it is up.\n\nWhile it is down others master it; it comes back with its member. \
-                  A slot holds many names: whatever else falls into it moves as well. `lockstead cluster status -o json` lists \
+                  A slot holds many names: whatever else falls into it moves as well. `lockstead cluster status` lists \
                   what is pinned.",
     after_long_help = "Examples:\n  lockstead cluster pin 2 orders --reason 'its writers are there'\n  \
                        lockstead cluster pin 2 --slot 1646 --reason test"
@@ -210,9 +208,12 @@ struct ForceArgs {
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Outcome {
     match &args.verb {
-        Verb::Init(args) => init(args),
+        Verb::Init(args) => init::run(args),
         Verb::Status(args) => runtime::run(status(args)),
         Verb::Join(args) => {
+            if !args.unchecked {
+                check_who(args)?;
+            }
             let what = MemberOrder::Admit {
                 node: args.node,
                 identity: args.identity,
@@ -251,46 +252,26 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
 }
 
-fn init(args: &InitArgs) -> Outcome {
-    let peer = |address: &SocketAddr| {
-        let port = address.port().checked_add(1).filter(|port| *port > 1);
-        port.map(|port| SocketAddr::new(address.ip(), port))
-            .ok_or_else(|| Exit::Usage.because(format!("{address}: there is no port above it for other nodes")))
-    };
-    let peers = args.addresses.iter().map(peer).collect::<Result<Vec<_>, Failure>>()?;
-    let seats: Vec<String> = peers.iter().zip(1..).map(|(peer, n): (_, u16)| format!("{n}={peer}")).collect();
-    let mut page = String::new();
-    if args.addresses.len().is_multiple_of(2) {
-        page.push_str("# An even number survives no more deaths than the odd one below it.\n");
+/// Asks the node that is to be let in who it is. One that cannot be reached from here may well be by the members.
+fn check_who(args: &JoinArgs) -> Result<(), Failure> {
+    let Ok(who) = lockstead_server::who_is(&args.peer) else { return Ok(()) };
+    if (who.node, who.identity) == (args.node, args.identity) {
+        return Ok(());
     }
-    for ((client, peer), number) in args.addresses.iter().zip(&peers).zip(1_u16..) {
-        let mut keys = vec![
-            ("node", number.to_string()),
-            ("client_tcp", client.to_string()),
-            ("peer_listen", peer.to_string()),
-            ("seats", seats.join(",")),
-            ("data", args.data.display().to_string()),
-        ];
-        if !client.ip().is_loopback() {
-            keys.push(("insecure_plaintext", "true".to_owned()));
-        }
-        let words = server::command_line("lockstead", &keys);
-        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-        page.push_str(&format!("# node {number}\n{}\n", words.join(" ")));
-    }
-    let clients: Vec<String> = args.addresses.iter().map(ToString::to_string).collect();
-    page.push_str(&format!("# clients\nexport LOCKSTEAD_ENDPOINTS={}\n", clients.join(",")));
-    crate::output::write_out(&page)?;
-    Ok(Exit::Success)
+    Err(Exit::NotObtained(1).because(format!(
+        "node {}: not let in: at {} there is node {} with --identity {:032x}\n  Copy the command from the log of the node that waits, or \
+         give --unchecked where that address is another node's from here.",
+        args.node.0, args.peer, who.node.0, who.identity
+    )))
 }
 
 async fn status(args: &StatusArgs) -> Outcome {
-    let client = connect(&args.connect).await?;
+    let client = connect_or_show(&args.connect, &args.output).await?;
     let members = client.members().await.map_err(|error| explain(error, &About::Service))?;
     if members.is_empty() {
         return Err(Exit::NotObtained(1).because("the node that answers is alone: it is no member of a cluster"));
     }
-    members::print(&args.output, &members)
+    members::print(&args.output, &members, &Known::Now)
 }
 
 async fn pin(args: &PinArgs) -> Outcome {
@@ -397,6 +378,19 @@ fn numbers<'a>(nodes: impl Iterator<Item = &'a NodeId>) -> String {
 
 fn node(text: &str) -> Result<NodeId, String> {
     text.parse().ok().filter(|n| *n > 0).map(NodeId).ok_or_else(|| "nodes are numbered from 1 to 65535".to_owned())
+}
+
+/// A weight that a member can be given while it runs.
+fn weight(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => {
+            Err("a node of weight 0 is a witness, which it is from its start on; one that masters slots becomes none. \
+                      `lockstead cluster leave` has it give its slots to the others"
+                .to_owned())
+        }
+        Ok(weight @ 1..=1_000) => Ok(weight),
+        _ => Err("weights go from 1 to 1000".to_owned()),
+    }
 }
 
 fn identity(text: &str) -> Result<u128, String> {

@@ -2,6 +2,7 @@
 
 use clap::{Subcommand, ValueEnum};
 use core::time::Duration;
+use lockstead_server::config::LEVELS_MAX;
 use lockstead_types::{
     Span,
     mode::ModeTable,
@@ -71,7 +72,7 @@ struct CreateArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     value_bytes: u32,
     /// In a cluster, keep names that begin with the same N components (ended by `/`) on one node; 0 takes each name by itself
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=i64::from(LEVELS_MAX)))]
     levels: u8,
     /// In a cluster, which node masters its names
     #[arg(long, value_enum, default_value = "spread")]

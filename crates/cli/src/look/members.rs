@@ -8,19 +8,56 @@ use crate::{
     output::{OutputArgs, table::Table, text},
 };
 
+/// Pinned slots of a member that are listed in the text.
+const PINS: usize = 32;
+
+/// How far what a node says of the members can be counted on.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Known<'a> {
+    /// A majority stands behind it.
+    Now,
+    /// The node has no majority: it is what was agreed on before.
+    Last {
+        /// Which node says so.
+        from: &'a str,
+    },
+}
+
 /// Prints them.
-pub(crate) fn print(output: &OutputArgs, members: &[MemberRow]) -> Outcome {
-    output.print(|| members.iter().map(json_of).collect(), || table_of(members))?;
+pub(crate) fn print(output: &OutputArgs, members: &[MemberRow], known: &Known<'_>) -> Outcome {
+    let text = || {
+        let head = match known {
+            Known::Now => String::new(),
+            Known::Last { from } => {
+                format!("as last agreed on, no majority now: {from} cannot tell who is up by now\n")
+            }
+        };
+        head + &table_of(members) + &members.iter().map(pins).collect::<String>()
+    };
+    output.print(|| members.iter().map(|member| json_of(member, known)).collect(), text)?;
     Ok(Exit::Success)
 }
 
-fn json_of(member: &MemberRow) -> Value {
+fn json_of(member: &MemberRow, known: &Known<'_>) -> Value {
     json!({
-        "node": member.node.0, "state": stage(member.state), "incarnation": member.incarnation,
-        "weight": member.weight, "slots": member.slots,
+        "node": member.node.0, "state": stage(member.state), "current": *known == Known::Now,
+        "incarnation": member.incarnation, "weight": member.weight, "slots": member.slots,
         "pinned": member.pinned.iter().map(|slot| slot.0).collect::<Vec<_>>(), "used": member.used, "sessions": member.sessions,
         "identity": format!("{:032x}", member.identity), "peer": member.peer_address, "client": member.client_address,
     })
+}
+
+/// A line that names the slots pinned to a member, where there are some.
+fn pins(member: &MemberRow) -> String {
+    if member.pinned.is_empty() {
+        return String::new();
+    }
+    let numbers: Vec<String> = member.pinned.iter().take(PINS).map(|slot| slot.0.to_string()).collect();
+    let more = match member.pinned.len().saturating_sub(PINS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("pinned to node {}: slot {}{more}\n", member.node.0, numbers.join(" "))
 }
 
 fn table_of(members: &[MemberRow]) -> String {

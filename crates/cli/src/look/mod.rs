@@ -1,6 +1,7 @@
 //! Commands that look and change nothing.
 
 pub(crate) mod deadlocks;
+pub(crate) mod last_known;
 pub(crate) mod ls;
 pub(crate) mod members;
 pub(crate) mod nodes;

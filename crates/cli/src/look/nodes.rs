@@ -3,10 +3,14 @@
 use lockstead_types::report::NodeStatus;
 use serde_json::json;
 
-use super::{failed, members, status::state};
+use super::{
+    failed,
+    last_known::connect_or_show,
+    members::{self, Known},
+    status::state,
+};
 use crate::{
     args::ConnectArgs,
-    connect::connect,
     exit::{Exit, Outcome},
     output::{OutputArgs, table::Table, text},
     runtime,
@@ -15,7 +19,9 @@ use crate::{
 /// Options of `lockstead nodes`.
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "List nodes: the members of the cluster as the node that answers knows them, or that node where it is alone.",
+    long_about = "List nodes: the members of the cluster as the node that answers knows them, or that node where it is \
+                 alone. Where no node that answers has a majority, the members as one of them last knew them, with a line that says so, \
+                 and status 69.",
     after_long_help = "With -o json, of a cluster, what `lockstead cluster status` prints; of a node alone an array of {\"node\", \
                        \"epoch\", \"version\", \"uptime_ms\", \"frozen_for_ms\", \"sessions\", \"resources\"}."
 )]
@@ -32,10 +38,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 async fn nodes(args: &Args) -> Outcome {
-    let client = connect(&args.connect).await?;
+    let client = connect_or_show(&args.connect, &args.output).await?;
     let members = client.members().await.map_err(failed)?;
     if !members.is_empty() {
-        return members::print(&args.output, &members);
+        return members::print(&args.output, &members, &Known::Now);
     }
     let nodes = [client.status().await.map_err(failed)?];
     args.output.print(

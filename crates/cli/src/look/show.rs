@@ -78,9 +78,11 @@ fn picture(detail: &ResourceDetail, space: &Space) -> String {
         text::line(space.name()),
         detail.master.0
     );
-    let value = detail.value.as_ref().map(|value| {
-        let invalid = if value.invalid { " (invalid: its last writer died)" } else { "" };
-        format!("value {}{invalid}\n", text::bytes(&value.bytes))
+    let value = detail.value.as_ref().map(|value| match (value.invalid, value.bytes.is_empty()) {
+        // Also where nobody ever wrote one: that the node cannot know.
+        (true, true) => "no value known: whoever might know of one is gone\n".to_owned(),
+        (true, false) => format!("value {} (invalid: its last writer died)\n", text::bytes(&value.bytes)),
+        (false, _) => format!("value {}\n", text::bytes(&value.bytes)),
     });
     let rest: String = left_out(detail).map(|(queue, count)| text::not_shown(count.into(), queue)).collect();
     head + &table.text() + &rest + &value.unwrap_or_default()

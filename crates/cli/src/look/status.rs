@@ -2,10 +2,9 @@
 
 use lockstead_types::{Span, report::NodeStatus};
 
-use super::failed;
+use super::{failed, last_known::connect_or_show};
 use crate::{
     args::ConnectArgs,
-    connect::connect,
     exit::{Exit, Outcome},
     output::{OutputArgs, json, text},
     runtime,
@@ -15,7 +14,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Show what a node says of itself: its epoch, what it holds, its counters since the start. A member of a cluster says \
-                 who leads, for how long it may act without hearing from that one, and how many of its slots are in recovery.",
+                 who leads, for how long it may act without hearing from that one, and how many of its slots are in recovery. One that has no \
+                 majority shows the members as it last knew them, as `lockstead cluster status` does.",
     after_long_help = "With -o json an object {\"node\", \"epoch\", \"version\", \"uptime_ms\", \"frozen_for_ms\", \
                        \"sessions\", \"groups\", \"lockspaces\", \"resources\", \"granted\", \"converting\", \"waiting\", \
                        \"orphans\", \"token\", \"counters\": {NAME: NUMBER}, \"member\": null or {\"incarnation\", \"members\", \
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 async fn status(args: &Args) -> Outcome {
-    let client = connect(&args.connect).await?;
+    let client = connect_or_show(&args.connect, &args.output).await?;
     let status = client.status().await.map_err(failed)?;
     args.output.print(|| json::status(&status), || page(&status))?;
     Ok(Exit::Success)

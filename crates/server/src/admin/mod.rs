@@ -59,7 +59,7 @@ impl Admin {
             listener.set_nonblocking(true)?;
             Ok(listener)
         });
-        bound.map_err(|error| StartError::Listen { at: address.to_string(), error })
+        bound.map_err(|error| StartError::Listen { key: "admin", at: address.to_string(), error })
     }
 
     fn serve(listener: TcpListener) -> io::Result<Admin> {

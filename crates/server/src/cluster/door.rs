@@ -1,5 +1,5 @@
 //! The peer port. Its first 8 bytes say what a connection is: a link, a connection of the membership group, or the question
-//! who this node is. One thread, so that whoever connects and says nothing holds up nobody.
+//! who this node is, or who the members are. One thread, so that whoever connects and says nothing holds up nobody.
 
 use core::{net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 use std::{
@@ -20,6 +20,7 @@ use rustix::{
 
 use super::{
     Cluster,
+    members::{self, MEMBERS_MAGIC},
     who::{self, WHO_MAGIC},
 };
 use crate::{
@@ -61,14 +62,16 @@ enum Sort {
     Link,
     Group,
     Who,
+    Members,
 }
 
-const SORTS: [([u8; 8], Sort); 3] = [(LINK_MAGIC, Sort::Link), (RAFT_MAGIC, Sort::Group), (WHO_MAGIC, Sort::Who)];
+const SORTS: [([u8; 8], Sort); 4] =
+    [(LINK_MAGIC, Sort::Link), (RAFT_MAGIC, Sort::Group), (WHO_MAGIC, Sort::Who), (MEMBERS_MAGIC, Sort::Members)];
 
 impl Door {
     /// Listens. Gives the address with the port that was taken, and what ends the thread.
     pub(crate) fn bind(address: SocketAddr) -> Result<(Door, SocketAddr, mio::Waker), StartError> {
-        let wrong = |error| StartError::Listen { at: address.to_string(), error };
+        let wrong = |error| StartError::Listen { key: "peer_listen", at: address.to_string(), error };
         let listener = TcpListener::bind(address).map_err(wrong)?;
         listener.set_nonblocking(true).map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
@@ -179,12 +182,14 @@ fn hand_on(fd: OwnedFd, sort: Sort, cluster: &Arc<Cluster>) -> io::Result<()> {
             let stream = TcpStream::from(fd);
             cluster.with_membership(|group| group.accept(stream, Vec::new())).unwrap_or(Ok(()))?;
         }
-        Sort::Who => {
-            // It fits the buffer of a connection over which nothing was sent yet.
-            let answer = who::answer(&cluster.me, cluster.formed.load(Relaxed));
-            send(&fd, answer.as_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
-            shutdown(&fd, Shutdown::Write)?;
-        }
+        Sort::Who => say(&fd, &who::answer(&cluster.me, cluster.formed.load(Relaxed)))?,
+        Sort::Members => say(&fd, &members::answer(cluster))?,
     }
     Ok(())
+}
+
+/// It fits the buffer of a connection over which nothing was sent yet; where it does not, whoever asked sees no end of it.
+fn say(fd: &OwnedFd, answer: &str) -> io::Result<()> {
+    send(fd, answer.as_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+    Ok(shutdown(fd, Shutdown::Write)?)
 }

@@ -7,6 +7,7 @@
 //! | `start.rs` | forms the cluster or comes back into it, up to the node's own `Start` |
 //! | `feed.rs` | gives the node what the members agreed on, in order |
 //! | `leave.rs` | hands slots over before a stop |
+//! | `members.rs` | who the members are, for a node that may have been removed |
 //! | `threads.rs` | keeps their threads together |
 //! | `who.rs` | who a node is, for those who form a cluster |
 //!
@@ -16,6 +17,7 @@ pub(crate) mod dialer;
 pub(crate) mod door;
 pub(crate) mod feed;
 pub(crate) mod leave;
+pub(crate) mod members;
 pub(crate) mod start;
 pub(crate) mod threads;
 pub(crate) mod who;

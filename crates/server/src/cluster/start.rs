@@ -9,20 +9,26 @@ use core::{
     time::Duration,
 };
 use std::{
+    collections::BTreeSet,
     fs,
     io::Read as _,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
     },
+    thread::{self, JoinHandle},
     time::Instant,
 };
 
 use lockstead_cluster::{Command, Seat, State};
-use lockstead_membership::Event;
+use lockstead_membership::{Event, Membership};
 use lockstead_types::{NodeId, peer::Incarnation, space::SpaceSpec};
 
-use super::{Cluster, Me, who};
+use super::{
+    Cluster, Me,
+    members::{self, Standing},
+    who,
+};
 use crate::server::StartError;
 
 /// Ends a start from elsewhere.
@@ -57,7 +63,7 @@ pub(crate) fn join(
     events: &Receiver<Event>,
     cancel: &Cancel,
 ) -> Result<(Incarnation, State), StartError> {
-    let mut way = Way { cluster, seats, spaces, asked: None, say_at: Instant::now() + SAY_AFTER };
+    let mut way = Way { cluster, seats, spaces, asked: None, standing: None, say_at: Instant::now() + SAY_AFTER };
     loop {
         match events.recv_timeout(LOOK_EVERY) {
             Ok(Event::Started { incarnation, state }) => {
@@ -83,6 +89,8 @@ struct Way<'a> {
     seats: &'a [(u16, String)],
     spaces: &'a [SpaceSpec],
     asked: Option<Instant>,
+    /// The question to others what this node is to them, while it is under way.
+    standing: Option<JoinHandle<Option<(NodeId, Standing)>>>,
     say_at: Instant,
 }
 
@@ -95,7 +103,7 @@ impl Way<'_> {
         self.cluster.formed.store(group.begun, Relaxed);
         let forming = group.epoch == 0 && group.voters.iter().all(|voter| *voter == me.node);
         if group.begun && !forming {
-            self.say("waiting for a majority of the members to agree that this node starts");
+            self.say_what_it_is_to_others(&group.voters);
         } else if self.founds() {
             self.form()?;
         } else if self.seats.is_empty() {
@@ -106,6 +114,27 @@ impl Way<'_> {
             self.say(&format!("waiting for the cluster to be formed. {lost}"));
         }
         Ok(())
+    }
+
+    /// Waits for a majority, which may be there and have removed this node. Asking takes a while where others are dead, and this
+    /// thread is the one that hears of the start.
+    fn say_what_it_is_to_others(&mut self, voters: &BTreeSet<NodeId>) {
+        if Instant::now() < self.say_at {
+            return;
+        }
+        match self.standing.take() {
+            None => {
+                let me = self.cluster.me.clone();
+                let others = self.cluster.with_membership(Membership::others).unwrap_or_default();
+                let asked = move || members::standing(&me, &others);
+                self.standing = thread::Builder::new().name("asker".into()).spawn(asked).ok();
+            }
+            Some(asked) if !asked.is_finished() => self.standing = Some(asked),
+            Some(asked) => {
+                let what = waiting(&self.cluster.me, voters, asked.join().unwrap_or_default());
+                self.say(&what);
+            }
+        }
     }
 
     /// Whether this node is the one to form the cluster.
@@ -166,6 +195,31 @@ fn seat(me: &Me) -> Seat {
         peer_address: me.peer_address.clone(),
         client_address: me.client_address.clone(),
         weight: me.weight,
+    }
+}
+
+/// What a node waits for that has been of a cluster.
+fn waiting(me: &Me, voters: &BTreeSet<NodeId>, standing: Option<(NodeId, Standing)>) -> String {
+    let n = me.node.0;
+    match standing {
+        Some((by, Standing::Removed)) => {
+            let why = format!(
+                "node {} says that node {n} was removed: it is no member any more. If that was meant, stop it and move its data \
+                 directory away",
+                by.0
+            );
+            let_in(me, &why)
+        }
+        Some((by, Standing::Replaced)) => format!(
+            "node {} says that other data was let in as node {n} since: this node is no member any more. Stop it, and start it with \
+             an empty data directory and a number of its own, or not at all",
+            by.0
+        ),
+        Some((_, Standing::Member)) | None => {
+            let voters: Vec<String> = voters.iter().map(|voter| voter.0.to_string()).collect();
+            let of = if voters.is_empty() { String::new() } else { format!(" (nodes {} vote)", voters.join(", ")) };
+            format!("waiting for a majority of the members{of} to agree that this node starts")
+        }
     }
 }
 

@@ -20,21 +20,28 @@ pub(crate) const WHO_MAGIC: [u8; 8] = *b"\xBDwho\0\0\0\x01";
 /// Bytes of the longest answer.
 const ANSWER_BYTES: u64 = 1_024;
 /// How long asking may take.
-const ASK_FOR: Duration = Duration::from_secs(1);
+pub(crate) const ASK_FOR: Duration = Duration::from_secs(1);
 
 /// What a node says of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Who {
-    pub(crate) node: NodeId,
-    pub(crate) identity: u128,
-    pub(crate) weight: u32,
+pub struct Who {
+    /// Its number.
+    pub node: NodeId,
+    /// The identity of its data.
+    pub identity: u128,
+    /// Its share of the slots.
+    pub weight: u32,
     /// Whether it knows of a cluster that is formed.
-    pub(crate) formed: bool,
-    pub(crate) client_address: String,
+    pub formed: bool,
+    /// Where clients reach it.
+    pub client_address: String,
 }
 
-/// Asks the node behind an address who it is.
-pub(crate) fn ask(address: &str) -> io::Result<Who> {
+/// Asks the node behind the address of a peer port who it is.
+///
+/// # Errors
+/// Nobody is there, or no node.
+pub fn ask(address: &str) -> io::Result<Who> {
     let mut stream = connect(address, ASK_FOR)?;
     stream.set_read_timeout(Some(ASK_FOR))?;
     stream.set_write_timeout(Some(ASK_FOR))?;

@@ -14,7 +14,7 @@ use lockstead_types::{Limits, Span, mode::ModeTableSpec, space::SpaceSpec};
 pub use cluster::{ClusterConfig, DEFAULT_WEIGHT};
 pub use file::{FileConfig, KEYS};
 pub use limits::limit_keys;
-pub use spaces::{LockspaceConfig, ModeConfig, ModeTableConfig};
+pub use spaces::{LEVELS_MAX, LockspaceConfig, ModeConfig, ModeTableConfig};
 
 /// What a server is started with.
 #[derive(Clone, Debug)]

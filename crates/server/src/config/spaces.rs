@@ -79,6 +79,9 @@ pub struct LockspaceConfig {
     pub persistent: Option<bool>,
 }
 
+/// Components of a name that may go together at most.
+pub const LEVELS_MAX: u8 = 16;
+
 const MASTERING: [(&str, Mastering); 2] = [("spread", Mastering::Spread), ("affinity", Mastering::Affinity)];
 
 const DEADLOCK: [(&str, DeadlockPolicy); 3] =
@@ -174,6 +177,9 @@ impl LockspaceConfig {
         }
         spec.value_bytes = self.value_bytes.unwrap_or(0);
         spec.levels = self.levels.unwrap_or(0);
+        if spec.levels > LEVELS_MAX {
+            return Err(ConfigError::new(&key("levels"), format!("at most {LEVELS_MAX}")));
+        }
         spec.persistent = self.persistent.unwrap_or(false);
         if let Some(text) = &self.mastering {
             spec.mastering = choose(&key("mastering"), text, &MASTERING)?;

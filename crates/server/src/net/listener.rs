@@ -58,7 +58,8 @@ impl Listener {
     /// Takes an address for TCP. Says which port it got. Until [`Listener::listen`] clients are refused at once, so that those of a
     /// node that is still on its way into its cluster look for another.
     pub(crate) fn tcp(address: SocketAddr) -> Result<(Listener, SocketAddr), StartError> {
-        let wrong = |error: Errno| StartError::Listen { at: address.to_string(), error: error.into() };
+        let wrong =
+            |error: Errno| StartError::Listen { key: "client_tcp", at: address.to_string(), error: error.into() };
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(family, SocketType::STREAM, flags, None).map_err(wrong)?;
@@ -73,15 +74,16 @@ impl Listener {
     pub(crate) fn listen(&self) -> Result<(), StartError> {
         listen(self.fd(), BACKLOG).map_err(|error| {
             let address = getsockname(self.fd()).ok().and_then(|address| SocketAddr::try_from(address).ok());
-            let at = address.map_or_else(|| "the Unix socket".to_owned(), |address| address.to_string());
-            StartError::Listen { at, error: error.into() }
+            let at = address.as_ref().map_or_else(|| "the Unix socket".to_owned(), |address| address.to_string());
+            let key = if address.is_some() { "client_tcp" } else { "client_unix" };
+            StartError::Listen { key, at, error: error.into() }
         })
     }
 
     /// Listens on a Unix socket, in a folder that is created where it is absent. A file left by a server that is gone is
     /// removed; one that answers is not.
     pub(crate) fn unix(path: &Path) -> Result<Listener, StartError> {
-        let wrong = |error| StartError::Listen { at: path.display().to_string(), error };
+        let wrong = |error| StartError::Listen { key: "client_unix", at: path.display().to_string(), error };
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             create_directory(parent).map_err(StartError::Data)?;
         }
