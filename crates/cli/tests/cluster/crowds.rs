@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::{net::TcpStream, process::Stdio, time::Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::{
     common::{LONG, Process, pass, until},
@@ -57,15 +57,26 @@ fn f35_a_watcher_that_does_not_read_disturbs_nobody() {
     assert!(tally.longest < Duration::from_secs(3), "{tally:?}");
 }
 
-/// F36: a thousand connections to the client port and the peer port of one node that say nothing.
+/// This process holds the other ends.
+fn allow_files(wanted: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let enough = current.is_none_or(|current| current >= wanted);
+    if !enough {
+        assert!(maximum.is_none_or(|maximum| maximum >= wanted), "{wanted} files are not allowed here");
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).expect("within the limit");
+    }
+}
+
+/// F36: a thousand connections to the client port, and a thousand to the peer port, of one node that say nothing.
 #[test]
 fn f36_silent_connections_to_both_ports_disturb_nobody() {
     let cluster = Cluster::of(3);
     let work = Work::start(&cluster.endpoints(), 4, 6);
     work.go_on(3);
     let epoch = cluster.wait_figure(1, "epoch", |_| true);
+    allow_files(2_500);
     let open = |address: String| -> Vec<TcpStream> {
-        (0..500).map(|_| until("a connection", LONG, || TcpStream::connect(&address).ok())).collect()
+        (0..1_000).map(|_| until("a connection", LONG, || TcpStream::connect(&address).ok())).collect()
     };
     let flood = (open(cluster.address(1)), open(cluster.peer(1)));
     pass(Duration::from_secs(4));

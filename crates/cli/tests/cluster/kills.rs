@@ -93,3 +93,18 @@ fn f28_all_die_and_come_back_last_to_first() {
 fn f28_all_die_and_come_back_the_second_first() {
     all_at_once([2, 3, 1]);
 }
+
+#[test]
+fn f28_all_die_and_come_back_the_second_first_and_the_third_last() {
+    all_at_once([2, 1, 3]);
+}
+
+#[test]
+fn f28_all_die_and_come_back_the_second_last() {
+    all_at_once([1, 3, 2]);
+}
+
+#[test]
+fn f28_all_die_and_come_back_the_third_first_and_the_second_last() {
+    all_at_once([3, 1, 2]);
+}
