@@ -11,6 +11,7 @@
 //!
 //! `certain` says whether a majority stands behind the answer; without one it says nothing of who was let in or removed since.
 
+use core::time::Duration;
 use std::io::{self, Read as _, Write as _};
 
 use lockstead_types::NodeId;
@@ -22,6 +23,9 @@ use crate::clock;
 pub(crate) const MEMBERS_MAGIC: [u8; 8] = *b"\xBDmbr\0\0\0\x01";
 /// Bytes of the longest answer.
 const ANSWER_BYTES: u64 = 65_536;
+
+/// How long a look at the node may take.
+const LOOK_FOR: Duration = Duration::from_millis(100);
 
 /// What this node is to a member that was asked.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -52,7 +56,8 @@ fn ask(address: &str) -> io::Result<String> {
 /// The answer of this node.
 pub(crate) fn answer(cluster: &Cluster) -> String {
     let Some(server) = cluster.server() else { return text(false, []) };
-    let core = server.core.lock();
+    // A node that is stuck still votes: the peer port must not hang with it.
+    let Some(core) = server.core.try_lock_for(LOOK_FOR) else { return text(false, []) };
     let certain = clock::now() < core.node.authority();
     let members = core.node.cluster_state().into_iter().flat_map(|state| &state.members);
     text(certain, members.map(|(node, member)| (*node, member.identity)))
