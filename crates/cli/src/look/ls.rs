@@ -23,7 +23,7 @@ use crate::{
     after_long_help = "Examples:\n  lockstead ls\n  lockstead ls orders/ --locks\n  lockstead ls -L tables -o json\n\n\
         With -o json an array of {\"name\", \"granted\", \"converting\", \"waiting\", \"strongest\"}; with --locks an array \
         of {\"name\", \"queue\": \"granted\"|\"converting\"|\"waiting\", \"lock\", \"held\", \"wanted\", \"token\", \
-        \"session\", \"group\", \"home\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}. Of queues longer than one \
+        \"session\", \"group\", \"home\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}; since_ms is null where the node took the lock over. Of queues longer than one \
         answer holds (the limit rows_per_answer, 1,000 by default) --locks lists the heads; then a further entry says \
         {\"name\", \"queue\", \"left_out\"}: how many more are in that queue."
 )]

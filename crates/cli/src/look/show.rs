@@ -26,7 +26,8 @@ use crate::{
         With -o json an object {\"lockspace\", \"name\", \"master\", \"slot\", \"granted\": [...], \"converting\": [...], \"waiting\": \
         [...], \"left_out\": {\"granted\", \"converting\", \"waiting\"}, \"value\": null or {\"text\", \"hex\", \"invalid\"}}; \
         each lock is {\"lock\", \"held\", \"wanted\", \
-        \"token\", \"session\", \"group\", \"home\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}."
+        \"token\", \"session\", \"group\", \"home\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}; \
+        since_ms is null where the node took the lock over from another, or took it back after a restart."
 )]
 pub(crate) struct Args {
     /// The resource; %XX is any byte

@@ -53,13 +53,27 @@ fn taking_over(waits: &Waits) -> String {
 
 /// What the edges do not show.
 fn rest(waits: &Waits) -> String {
-    let shown: HashSet<(SpaceId, LockId)> = waits.edges.iter().map(|edge| (edge.space, edge.waiter.lock)).collect();
+    let shown: HashSet<Wait<'_>> = waits.edges.iter().map(Wait::of).collect();
     match (waits.waiting.saturating_sub(shown.len() as u64), waits.more) {
         (0, false) => String::new(),
         (0, true) => "... more of what those wait for not shown\n".to_owned(),
         (waiters, true) => text::not_shown(waiters, "waiters"),
         // The node takes locks back after a restart, or those in the way have NODLCKBLK.
         (waiters, false) => format!("... {waiters} more wait, but for no lock that counts as in their way\n"),
+    }
+}
+
+/// A lock that waits. Nodes number their locks each by itself; a resource has one node.
+#[derive(PartialEq, Eq, Hash)]
+struct Wait<'a> {
+    space: SpaceId,
+    name: &'a [u8],
+    lock: LockId,
+}
+
+impl<'a> Wait<'a> {
+    fn of(edge: &'a WaitEdge) -> Wait<'a> {
+        Wait { space: edge.space, name: &edge.name, lock: edge.waiter.lock }
     }
 }
 
@@ -89,13 +103,15 @@ struct Block<'a> {
 /// What each party blocks. A waiter stands beneath those who hold what it wants; beneath an earlier waiter only where
 /// nobody else is in its way, or it would be drawn beneath everybody before it.
 fn blocks(edges: &[WaitEdge]) -> HashMap<Party, Vec<Block<'_>>> {
-    let hard: HashSet<(SpaceId, LockId)> =
-        edges.iter().filter(|edge| edge.hard).map(|edge| (edge.space, edge.waiter.lock)).collect();
+    let hard: HashSet<Wait<'_>> = edges.iter().filter(|edge| edge.hard).map(Wait::of).collect();
     let mut blocks: HashMap<Party, Vec<Block<'_>>> = HashMap::new();
-    for edge in edges.iter().filter(|edge| edge.hard || !hard.contains(&(edge.space, edge.waiter.lock))) {
+    for edge in edges.iter().filter(|edge| edge.hard || !hard.contains(&Wait::of(edge))) {
         let of_party = blocks.entry(Party::of(&edge.blocker)).or_default();
-        let same =
-            |block: &&mut Block<'_>| block.edge.space == edge.space && block.edge.blocker.lock == edge.blocker.lock;
+        let same = |block: &&mut Block<'_>| {
+            block.edge.space == edge.space
+                && block.edge.name == edge.name
+                && block.edge.blocker.lock == edge.blocker.lock
+        };
         match of_party.iter_mut().find(same) {
             Some(block) => block.waiters.push(&edge.waiter),
             None => of_party.push(Block { edge, waiters: vec![&edge.waiter] }),
@@ -176,4 +192,46 @@ impl Picture<'_> {
 /// The sign before a line, and what stands beneath it.
 fn signs(last: bool) -> (&'static str, &'static str) {
     if last { ("\u{2514}\u{2500} ", "   ") } else { ("\u{251c}\u{2500} ", "\u{2502}  ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two masters that have given the same numbers to their locks.
+    fn of_two_masters() -> Waits {
+        let row = |lock, session| LockRow {
+            lock: LockId(lock),
+            held: None,
+            wanted: None,
+            token: Token::NONE,
+            holder: Holder { session: Some(SessionId(session)), ..Holder::default() },
+            since: None,
+        };
+        let edge = |name: &[u8], hard, (waiter, blocker)| WaitEdge {
+            space: SpaceId(0),
+            name: name.into(),
+            waiter: row(2, waiter),
+            blocker: row(1, blocker),
+            hard,
+        };
+        let edges = vec![edge(b"a", true, (20, 10)), edge(b"b", false, (21, 10))];
+        Waits { edges, waiting: 2, more: false, taking_over: 0 }
+    }
+
+    #[test]
+    fn locks_of_two_masters_are_told_apart() {
+        let waits = of_two_masters();
+        assert_eq!(rest(&waits), "", "both are shown");
+        let blocks = blocks(&waits.edges);
+        let names = blocks[&Party::Session(SessionId(10))].iter().map(|block| (&*block.edge.name, block.waiters.len()));
+        assert_eq!(names.collect::<Vec<_>>(), [(&b"a"[..], 1), (&b"b"[..], 1)]);
+    }
+
+    #[test]
+    fn a_takeover_is_said_though_nobody_else_waits() {
+        let waits = Waits { edges: Vec::new(), waiting: 0, more: false, taking_over: 1_365 };
+        assert!(taking_over(&waits).starts_with("1365 slots are being taken over by other nodes"));
+        assert_eq!(taking_over(&Waits { taking_over: 0, ..waits }), "");
+    }
 }
