@@ -58,6 +58,8 @@ counters! {
     timeouts;
     /// Cycles found.
     deadlocks;
+    /// Messages sent to find cycles over several masters.
+    probes;
     notices_blocking;
     notices_revoked;
     notices_changed;

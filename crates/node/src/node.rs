@@ -81,7 +81,10 @@ impl Node {
     #[must_use]
     pub fn new(mut config: NodeConfig, now: Time) -> Node {
         let hashing = FixedState::with_seed(config.hash_seed);
-        let member = config.member.take().map(|m| Box::new(Member::new(config.node, m, hashing.clone())));
+        let member = config
+            .member
+            .take()
+            .map(|m| Box::new(Member::new(config.node, m, config.limits.deadlock_delay, hashing.clone())));
         if let Some(member) = &member {
             // What the members agree on stands for what a node alone keeps on its disk.
             (config.epoch, config.durable) = (member.state.epoch, false);
@@ -225,6 +228,8 @@ impl Node {
         }
         self.expire_forwards(now);
         self.look_at_uses(now);
+        self.look_at_stalls(now);
+        self.look_at_cycles(now);
         self.table.expire(now, &mut self.fx);
         self.tell_effects(now);
         self.expire_group_waits(now);

@@ -48,17 +48,31 @@ impl Reports {
 impl Node {
     /// Keeps a report, with what both sides of each edge say of themselves now.
     pub(crate) fn keep_report(&mut self, now: Time, mut report: DeadlockReport, owners: &[(OwnerId, OwnerId)]) {
-        self.counters.deadlocks += 1;
-        self.reports.newest += 1;
-        report.number = self.reports.newest;
-        // A cycle may be as long as a search is allowed to be: what no answer would show is not kept.
-        let most = self.config.limits.rows_per_answer as usize;
-        report.left_out += report.cycle.len().saturating_sub(most) as u32;
-        report.cycle.truncate(most);
+        self.shorten(&mut report);
         for (edge, (waiter, blocker)) in report.cycle.iter_mut().zip(owners) {
             fill(&mut edge.waiter.holder, self.holder(*waiter));
             fill(&mut edge.blocker.holder, self.holder(*blocker));
         }
+        self.keep(now, report);
+    }
+
+    /// The same of a cycle over several masters, who have said who each is.
+    pub(crate) fn keep_cycle(&mut self, now: Time, mut report: DeadlockReport) {
+        self.shorten(&mut report);
+        self.keep(now, report);
+    }
+
+    /// A cycle may be as long as a search is allowed to be: what no answer would show is not kept.
+    fn shorten(&self, report: &mut DeadlockReport) {
+        let most = self.config.limits.rows_per_answer as usize;
+        report.left_out += report.cycle.len().saturating_sub(most) as u32;
+        report.cycle.truncate(most);
+    }
+
+    fn keep(&mut self, now: Time, mut report: DeadlockReport) {
+        self.counters.deadlocks += 1;
+        self.reports.newest += 1;
+        report.number = self.reports.newest;
         let most = self.config.limits.deadlock_reports as usize;
         self.reports.kept.push_back((now, report));
         while self.reports.len() > most {

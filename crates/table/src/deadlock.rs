@@ -28,7 +28,7 @@ const QUICK_LOOK: u32 = 16;
 
 /// Who acts: an owner with all its locks, or one lock that stands alone ([DEAD-4]).
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-enum Actor {
+pub(crate) enum Actor {
     Owner(u32),
     Lock(u32),
 }
@@ -44,7 +44,7 @@ pub(crate) struct Edge {
 
 /// One step from an actor to another.
 #[derive(Copy, Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     /// One of its waits.
     Wait(Edge),
     /// To an owner within it.
@@ -52,7 +52,7 @@ enum Step {
 }
 
 /// The steps from one actor on the path of a search: first its waits, then the owners within it.
-struct Steps {
+pub(crate) struct Steps {
     edges: Vec<Edge>,
     inner: Vec<u32>,
     /// How many were taken.
@@ -60,15 +60,15 @@ struct Steps {
 }
 
 /// What a search has seen.
-struct Search {
-    actors: HashSet<Actor, foldhash::fast::FixedState>,
+pub(crate) struct Search {
+    pub(crate) actors: HashSet<Actor, foldhash::fast::FixedState>,
     /// Holders of a resource in the way of a mode, followed already.
     holders: BTreeSet<(u32, Mode)>,
-    edges_left: u32,
+    pub(crate) edges_left: u32,
 }
 
 impl Steps {
-    fn take(&mut self) -> Option<Step> {
+    pub(crate) fn take(&mut self) -> Option<Step> {
         let edge = self.edges.get(self.taken).copied().map(Step::Wait);
         let inner = || self.inner.get(self.taken - self.edges.len()).copied().map(Step::Inwards);
         let step = edge.or_else(inner)?;
@@ -130,7 +130,7 @@ impl Table {
         self.resolve(call);
     }
 
-    fn actor_of(&self, l: u32) -> Option<Actor> {
+    pub(crate) fn actor_of(&self, l: u32) -> Option<Actor> {
         let lock = &self.locks[l];
         match lock.owner {
             // An orphan waits for nothing: no cycle runs through it.
@@ -142,7 +142,7 @@ impl Table {
     }
 
     /// A cheap way out for the common case: who holds nothing that others wait for closes no cycle.
-    fn nobody_waits_for(&self, actor: Actor) -> bool {
+    pub(crate) fn nobody_waits_for(&self, actor: Actor) -> bool {
         match actor {
             Actor::Lock(l) => self.keeps_nobody_waiting(l),
             // [DEAD-13] Who waits for an owner waits for all within it.
@@ -179,7 +179,7 @@ impl Table {
         waits
     }
 
-    fn is_edge(&self, l: u32) -> bool {
+    pub(crate) fn is_edge(&self, l: u32) -> bool {
         // [DEAD-5] NODLCKWT: this wait is no edge. [DEAD-9] Nor is any in a lockspace that does not detect.
         let counts = self.wait(l).is_some_and(|w| !w.flags.has(Flags::NODLCKWT));
         // [SLOT-2] Nor is one that only a freeze may be the reason of; the thaw looks at it again.
@@ -274,11 +274,7 @@ impl Table {
 
     /// A cycle of waits through an actor.
     fn find_cycle(&self, start: Actor) -> Option<Vec<Edge>> {
-        let mut search = Search {
-            actors: HashSet::with_hasher(self.hasher.clone()),
-            holders: BTreeSet::new(),
-            edges_left: self.limits.deadlock_edges,
-        };
+        let mut search = self.new_search();
         search.actors.insert(start);
         let mut path: Vec<Steps> = alloc::vec![self.expand(start, &mut search)];
         while let Some(steps) = path.last_mut() {
@@ -299,8 +295,16 @@ impl Table {
         None
     }
 
+    pub(crate) fn new_search(&self) -> Search {
+        Search {
+            actors: HashSet::with_hasher(self.hasher.clone()),
+            holders: BTreeSet::new(),
+            edges_left: self.limits.deadlock_edges,
+        }
+    }
+
     /// Where a step leads, if it counts.
-    fn actor_after(&self, step: Step) -> Option<Actor> {
+    pub(crate) fn actor_after(&self, step: Step) -> Option<Actor> {
         match step {
             Step::Wait(edge) => {
                 let (from, to) = (self.actor_of(edge.waiter), self.actor_of(edge.blocker));
@@ -312,7 +316,7 @@ impl Table {
         }
     }
 
-    fn expand(&self, actor: Actor, search: &mut Search) -> Steps {
+    pub(crate) fn expand(&self, actor: Actor, search: &mut Search) -> Steps {
         let mut edges = Vec::new();
         for w in self.waits_of(actor) {
             let Some(wait) = self.wait(w) else { continue };

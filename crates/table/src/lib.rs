@@ -87,6 +87,7 @@ mod reclaim;
 mod restore;
 mod slots;
 
+mod chase;
 mod check;
 mod look;
 

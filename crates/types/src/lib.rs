@@ -18,6 +18,7 @@ pub mod name;
 pub mod time;
 pub mod token;
 
+pub mod chase;
 pub mod flags;
 pub mod message;
 pub mod refusal;

@@ -76,6 +76,8 @@ limits! {
     deadlock_reports: u32 = 256, DeadlockReports, "deadlock-reports";
     /// Wait-for edges one search follows; beyond it the search gives up and the request only waits.
     deadlock_edges: u32 = 1_000_000, DeadlockEdges, "deadlock-edges";
+    /// So long at most a session waits before cycles over several masters are looked for; a tenth of it at least.
+    deadlock_delay: Span = Span::from_millis(100), DeadlockDelay, "deadlock-delay";
     /// Requests of one session that have no answer yet, and answers the session has not acknowledged.
     in_flight: u32 = 4_096, InFlight, "in-flight";
     /// Watches that exist at once.

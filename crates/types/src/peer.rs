@@ -9,12 +9,13 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 
 use crate::{
+    chase::{Confirmation, EdgeId, PeerEdge, PeerWait, WaitId},
     flags::Flags,
     ids::{LockId, NodeId, RequestId, SessionId, SpaceId},
     message::Reclaim,
     refusal::Refusal,
     reply::{Notice, Reply, Value},
-    report::{Meta, Report},
+    report::{DeadlockReport, Meta, Report},
     request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Stood, Target, Wait},
     rows::LockRows,
     slot::Slot,
@@ -255,6 +256,66 @@ pub enum PeerMessage {
         ask: u64,
         /// `Done`, `Released`, `Purged` or `Refused`.
         reply: Reply,
+    },
+
+    // ------------------------------------------------------------ cycles over several masters
+    /// A session has waited for long, from its home to all masters that may have locks of it. Each takes the place of the one before.
+    Stuck {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+        /// What it waits for, all at once.
+        waits: Vec<PeerWait>,
+        /// How many locks it has.
+        locks: u32,
+    },
+    /// Somebody waits for a session that is stuck: does what that waits for wait for it in the end? From the master of a lock of it
+    /// to the master of what it waits for, and on from there.
+    Probe {
+        /// The session.
+        origin: SessionId,
+        /// Who began.
+        by: NodeId,
+        /// Number of the probe, of who began it.
+        number: u64,
+        /// Where to go on.
+        wait: WaitId,
+        /// How it came there, from the first wait of the session on.
+        path: Vec<PeerEdge>,
+    },
+    /// A cycle was found, edge by edge, not all at one time. To the master of one of them, the same whoever has found it.
+    Cycle {
+        /// Each leads to the owner of the next one's wait, the last to that of the first.
+        edges: Vec<PeerEdge>,
+    },
+    /// Whether these edges of a cycle are still there; their waits are set aside for the sender if so. Answered with `Confirmed`.
+    Confirm {
+        /// Number of the question.
+        ask: u64,
+        /// The edges at the receiver.
+        edges: Vec<EdgeId>,
+    },
+    /// The answer.
+    Confirmed {
+        /// Number of the question.
+        ask: u64,
+        /// What was found.
+        found: Confirmation,
+    },
+    /// A wait that was set aside is the victim of its cycle: it is refused `deadlock`.
+    Victim {
+        /// Under which number it was set aside.
+        ask: u64,
+        /// The wait.
+        wait: WaitId,
+        /// What is to be told and kept.
+        report: Box<DeadlockReport>,
+    },
+    /// What was set aside under this number is not any more.
+    Resolved {
+        /// The number.
+        ask: u64,
     },
 }
 

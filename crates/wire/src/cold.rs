@@ -128,6 +128,7 @@ choice!(LimitName, "limit" {
     21 = OutputBytes,
     22 = TtlMin,
     23 = TtlMax,
+    24 = DeadlockDelay,
 });
 
 /// Host, pid, program, purpose, within. The three texts are measured together before any is copied.

@@ -9,12 +9,14 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_types::{
-    Flags, LockId, RequestId, Slot, SpaceId, Span, Token,
+    Flags, LockId, NodeId, RequestId, Slot, SpaceId, Span, Token,
+    chase::{Confirmation, CycleEdge, EdgeId, PeerEdge, PeerWait, WaitId},
     peer::{
         Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerQuery,
         SlotGeneration, ValueReport, WaitReport, Written,
     },
     reply::{Reply, Value},
+    report::WaitEdge,
     request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Target},
     slot::SLOTS,
 };
@@ -101,7 +103,22 @@ choice!(PeerMessage, "message between nodes" {
     0xF1 = Answer { ask, report },
     0xF2 = Order { ask, by, order },
     0xF3 = Obeyed { ask, reply },
+
+    0xF8 = Stuck { session, home, waits, locks },
+    0xF9 = Probe { origin, by, number, wait, path },
+    0xFA = Cycle { edges },
+    0xFB = Confirm { ask, edges },
+    0xFC = Confirmed { ask, found },
+    0xFD = Victim { ask, wait, report },
+    0xFE = Resolved { ask },
 });
+
+record!(WaitId { lock: LockId, ticket: u64 });
+record!(EdgeId { waiter: WaitId, blocker: LockId, mark: u64, hard: bool });
+record!(PeerWait { node: NodeId, wait: WaitId });
+record!(PeerEdge { node: NodeId, edge: EdgeId });
+record!(CycleEdge { row: WaitEdge, priority: i8, locks: u32 });
+choice!(Confirmation, "what became of the edges of a cycle" { 0 = Found(edges), 1 = Gone, 2 = Busy });
 
 /// As to a client: the code of the answer, then its fields.
 impl Field<'_> for Reply {

@@ -134,6 +134,7 @@ impl Node {
         }
         self.counters.queued += 1;
         self.counters.waits_again += 1;
+        self.note_stall(now, at);
         self.answer(at, id, Reply::Queued(Queued { lock, ticket }));
         if reporting {
             self.report_again(now, key, copy, slot);

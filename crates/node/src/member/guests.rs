@@ -21,7 +21,7 @@ use lockstead_types::{
     rows::LockReport,
 };
 
-use super::early::Early;
+use super::{early::Early, probes::Stuck};
 use crate::{
     authorize::{self, Decision},
     effects::WaitEnd,
@@ -59,6 +59,8 @@ pub(crate) struct Guest {
     claimed: bool,
     /// The tokens locks had before conversions of which the client may not have heard.
     earlier: BTreeMap<LockId, Vec<Token>>,
+    /// What it has waited for for long, as its home said last.
+    pub(crate) stuck: Option<Stuck>,
 }
 
 /// A wait of a guest.
@@ -149,6 +151,7 @@ impl Node {
             if guest.generation < home {
                 guest.unclaimed = self.table.owner_lock_ids(guest.owner).collect();
                 guest.leave_waits();
+                guest.stuck = None;
                 guest.claimed = false;
                 (guest.home, guest.generation, guest.meta) = (from, home, meta);
                 self.drop_guest_watches(at);
@@ -180,6 +183,7 @@ impl Node {
             unclaimed,
             claimed: false,
             earlier: BTreeMap::new(),
+            stuck: None,
         };
         let Some(at) = member.guests.slab.insert(guest) else { return };
         member.guests.by_id.insert(session, at);

@@ -18,6 +18,7 @@ mod asks;
 mod authority;
 mod check;
 mod copies;
+mod cycles;
 mod directory;
 mod early;
 mod epochs;
@@ -28,12 +29,14 @@ mod guests;
 mod keep;
 mod link;
 mod peers;
+mod probes;
 mod proposals;
 mod recovery;
 mod replies;
 mod report;
 mod requests;
 mod seal;
+mod stuck;
 mod watchers;
 
 use alloc::{
@@ -49,8 +52,9 @@ use lockstead_types::{
 };
 
 use self::{
-    affinity::Uses, asks::Asks, forward::Forwards, guests::Guests, keep::Keeping, link::Link, peers::Peer,
-    proposals::Proposals, recovery::Recoveries, report::Reports, seal::Sealer, watchers::Watchers,
+    affinity::Uses, asks::Asks, cycles::Cycles, forward::Forwards, guests::Guests, keep::Keeping, link::Link,
+    peers::Peer, probes::Probes, proposals::Proposals, recovery::Recoveries, report::Reports, seal::Sealer,
+    stuck::Stalls, watchers::Watchers,
 };
 pub(crate) use self::{copies::Copies, directory::Arrival, forward::For};
 use crate::node::{Hashing, Node, soonest};
@@ -108,10 +112,13 @@ pub(crate) struct Member {
     pub(crate) sealer: Sealer,
     pub(crate) uses: Uses,
     pub(crate) keeping: Keeping,
+    pub(crate) stalls: Stalls,
+    pub(crate) probes: Probes,
+    pub(crate) cycles: Cycles,
 }
 
 impl Member {
-    pub(crate) fn new(me: NodeId, config: MemberConfig, hashing: Hashing) -> Member {
+    pub(crate) fn new(me: NodeId, config: MemberConfig, delay: Span, hashing: Hashing) -> Member {
         Member {
             me,
             incarnation: config.incarnation,
@@ -139,6 +146,9 @@ impl Member {
             watchers: Watchers::default(),
             uses: Uses::default(),
             keeping: Keeping::default(),
+            stalls: Stalls::new(delay),
+            probes: Probes::default(),
+            cycles: Cycles::default(),
         }
     }
 
@@ -149,7 +159,8 @@ impl Member {
         let greetings = self.peers.values().filter_map(Peer::due).min();
         let more = (self.reports.are_due(&self.forwards) || (self.pausing && self.acting)).then_some(Time::ZERO);
         let uses = self.acting.then(|| self.uses.next_timer()).flatten();
-        soonest([more, links, lapse, waits, greetings, uses, self.fates_due(), self.proposals.next_timer()])
+        let stuck = self.acting.then(|| soonest([self.stalls.next_timer(), self.cycles.next_timer()])).flatten();
+        soonest([more, links, lapse, waits, greetings, uses, stuck, self.fates_due(), self.proposals.next_timer()])
     }
 }
 

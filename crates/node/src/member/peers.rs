@@ -240,6 +240,15 @@ impl Node {
             PeerMessage::Answer { ask, report } => self.on_peer_answer(now, from, ask, report),
             PeerMessage::Order { ask, by, order } => self.on_order(now, from, ask, &by, order),
             PeerMessage::Obeyed { ask, reply } => self.on_obeyed(now, from, ask, reply),
+            PeerMessage::Stuck { session, home, waits, locks } => self.on_stuck(now, (session, home), waits, locks),
+            PeerMessage::Probe { origin, by, number, wait, path } => {
+                self.on_probe(now, (origin, by, number), wait, path);
+            }
+            PeerMessage::Cycle { edges } => self.on_cycle(now, edges),
+            PeerMessage::Confirm { ask, edges } => self.on_confirm(now, from, ask, &edges),
+            PeerMessage::Confirmed { ask, found } => self.on_confirmed(now, from, ask, found),
+            PeerMessage::Victim { ask, wait, report } => self.on_victim(now, from, ask, wait, *report),
+            PeerMessage::Resolved { ask } => self.on_resolved(now, from, ask),
             // Not numbered, so never here.
             PeerMessage::Hello { .. } | PeerMessage::Ack | PeerMessage::Alive => {}
         }

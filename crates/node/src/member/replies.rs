@@ -81,6 +81,9 @@ impl Node {
             _ => return,
         };
         let known_as = member.copies.id(copy);
+        if stood != Some(ticket) {
+            self.note_stall(now, at);
+        }
         match whose {
             For::Client => {
                 if stood != Some(ticket) {
@@ -144,6 +147,9 @@ impl Node {
     fn on_other_reply(&mut self, now: Time, key: Key, reply: Reply) {
         let Some(member) = &mut self.member else { return };
         let Some(forward) = member.forwards.map.get(&key) else { return };
+        if reply == Reply::Refused(Refusal::Deadlock) {
+            member.stalls.was_right();
+        }
         match (&forward.what, &reply) {
             (What::Lock(_), _) => {
                 let copy = forward.copy;

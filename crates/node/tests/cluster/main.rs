@@ -1,6 +1,7 @@
 //! Members of a cluster, without sockets: several nodes, the log they agree on, links that are cut and joined by hand. Time
 //! is an argument; the simulator does the same with everything that can go wrong.
 
+mod cycles;
 mod doubts;
 mod locks;
 mod moves;

@@ -10,7 +10,7 @@ use lockstead_types::{
     peer::{Envelope, PeerMessage},
     refusal::Refusal,
     reply::{Grant, Notice, Reply},
-    report::Meta,
+    report::{DeadlockReport, Meta},
     request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Stood, Wait},
 };
 
@@ -317,9 +317,15 @@ impl Cluster {
     }
 
     pub(crate) fn open(&mut self, node: u16, session: u128) -> Client {
+        self.open_within(node, session, None)
+    }
+
+    /// A session that runs within another one.
+    pub(crate) fn open_within(&mut self, node: u16, session: u128, within: Option<u128>) -> Client {
         let conn = self.greet(node);
         let session = SessionId(session);
-        let message = ClientMessage::Open { session, ttl: TTL, meta: Meta::default() };
+        let meta = Meta { within: within.map(SessionId), ..Meta::default() };
+        let message = ClientMessage::Open { session, ttl: TTL, meta };
         self.handle(node, Input::Message { conn, message });
         self.run();
         assert_eq!(self.told(conn), [ServerMessage::Opened { ttl: TTL }]);
@@ -422,6 +428,22 @@ impl Cluster {
     }
 
     /// Names whose slots are mastered by a node.
+    /// The node that decides for a name.
+    pub(crate) fn master_of(&self, space: SpaceId, name: &[u8]) -> u16 {
+        self.state.slots[usize::from(Slot::of(7, space, name).0)].master.0
+    }
+
+    /// The deadlocks that nodes remember.
+    pub(crate) fn deadlocks(&self) -> Vec<DeadlockReport> {
+        self.nodes.values().flat_map(|node| node.deadlocks().cloned()).collect()
+    }
+
+    /// Messages that were sent to find cycles over several masters.
+    pub(crate) fn probes(&self) -> u64 {
+        let of = |node: &Node| node.status(self.now).counters.into_iter().find(|(name, _)| name == "probes");
+        self.nodes.values().filter_map(of).map(|(_, count)| count).sum()
+    }
+
     pub(crate) fn names_at(&self, node: u16, count: usize) -> Vec<Vec<u8>> {
         let at = |name: &[u8]| self.state.slots[usize::from(Slot::of(7, SpaceId(0), name).0)].master;
         let names = (0..).map(|n| format!("name-{n}").into_bytes());

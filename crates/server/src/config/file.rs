@@ -75,7 +75,7 @@ pub struct FileConfig {
     pub seats: Option<String>,
     /// See [`super::ClusterConfig::weight`].
     pub weight: Option<u32>,
-    /// Limits by name: whole numbers, and durations for `ttl_min` and `ttl_max`.
+    /// Limits by name: whole numbers, and durations for `ttl_min`, `ttl_max` and `deadlock_delay`.
     #[serde(default)]
     pub limits: BTreeMap<String, LimitValue>,
     /// Mode tables of one's own.

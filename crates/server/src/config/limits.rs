@@ -10,7 +10,7 @@ use super::{ConfigError, duration};
 /// Sets one limit from its text.
 ///
 /// # Errors
-/// [`ConfigError`] for an unknown name, or a text that is no number (no duration for `ttl_min` and `ttl_max`).
+/// [`ConfigError`] for an unknown name, or a text that is no number (no duration for `ttl_min`, `ttl_max` and `deadlock_delay`).
 pub(crate) fn set_limit(limits: &mut Limits, name: &str, text: &str) -> Result<(), ConfigError> {
     let key = format!("limits.{name}");
     let wanted = name.replace('_', "-");
@@ -20,6 +20,7 @@ pub(crate) fn set_limit(limits: &mut Limits, name: &str, text: &str) -> Result<(
     match limit {
         LimitName::TtlMin => limits.ttl_min = duration(&key, text)?,
         LimitName::TtlMax => limits.ttl_max = duration(&key, text)?,
+        LimitName::DeadlockDelay => limits.deadlock_delay = duration(&key, text)?,
         other => {
             let number = text.replace('_', "").parse::<u32>();
             let number =
@@ -65,6 +66,12 @@ pub(crate) fn check_limits(limits: &Limits) -> Result<(), ConfigError> {
     if limits.ttl_max > Span::from_secs(7 * 86_400) {
         return Err(ConfigError::new("limits.ttl_max", "a lease longer than 7d would freeze a restart for as long"));
     }
+    if !(Span::from_millis(1)..=Span::from_secs(10)).contains(&limits.deadlock_delay) {
+        return Err(ConfigError::new(
+            "limits.deadlock_delay",
+            "from 1ms, below which every wait is looked into, to 10s",
+        ));
+    }
     Ok(())
 }
 
@@ -78,7 +85,7 @@ fn least_frame(limits: &Limits) -> u32 {
     largest.saturating_add(HEADERS)
 }
 
-/// The field of a limit that is a number. The two spans never come here ([`set_limit`]).
+/// The field of a limit that is a number. The spans never come here ([`set_limit`]).
 fn number_field(limits: &mut Limits, name: LimitName) -> &mut u32 {
     match name {
         LimitName::NameBytes => &mut limits.name_bytes,
@@ -102,7 +109,9 @@ fn number_field(limits: &mut Limits, name: LimitName) -> &mut u32 {
         LimitName::MetaBytes => &mut limits.meta_bytes,
         LimitName::Connections => &mut limits.connections,
         LimitName::FrameBytes => &mut limits.frame_bytes,
-        LimitName::OutputBytes | LimitName::TtlMin | LimitName::TtlMax => &mut limits.output_bytes,
+        LimitName::OutputBytes | LimitName::TtlMin | LimitName::TtlMax | LimitName::DeadlockDelay => {
+            &mut limits.output_bytes
+        }
     }
 }
 
@@ -114,7 +123,7 @@ mod tests {
     fn every_limit_is_set_by_its_own_name_and_moves_no_other() {
         for name in LimitName::ALL {
             let key = name.text().replace('-', "_");
-            let text = if key.starts_with("ttl") { "7s" } else { "77777" };
+            let text = if key.starts_with("ttl") || key.ends_with("delay") { "7s" } else { "77777" };
             let (mut one, plain) = (Limits::default(), Limits::default());
             set_limit(&mut one, &key, text).expect(&key);
             let (one, plain) = (format!("{one:?}"), format!("{plain:?}"));
@@ -137,6 +146,7 @@ mod tests {
         assert!(refused("name_bytes", "4097").contains("limits.name_bytes"));
         assert!(refused("ttl_min", "1ms").contains("limits.ttl_min"));
         assert!(refused("ttl_max", "100ms").contains("limits.ttl_max"));
+        assert!(refused("deadlock_delay", "1m").contains("limits.deadlock_delay"));
         assert!(refused("frame_bytes", "65536").contains("limits.frame_bytes"), "no value block at the ceiling fits");
         assert!(refused("groups", "1_000_000").contains("limits.frame_bytes"), "the groups of a session fit no frame");
         check_limits(&Limits::default()).expect("the defaults are sound");

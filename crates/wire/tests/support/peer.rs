@@ -2,6 +2,7 @@
 
 use lockstead_types::{
     Flags, LimitName, LockId, Mode, NodeId, Refusal, RequestId, SessionId, Slot, SpaceId, Span, Token,
+    chase::{Confirmation, CycleEdge, EdgeId, PeerEdge, PeerWait, WaitId},
     peer::{
         Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerQuery,
         SlotGeneration, ValueReport, WaitReport, Written,
@@ -13,7 +14,7 @@ use lockstead_types::{
     slot::SLOTS,
 };
 
-use super::random::Rng;
+use super::{random::Rng, samples};
 
 kinds!(peer_kind, PEER_KINDS, PeerMessage {
     PeerMessage::Hello { .. } => "hello",
@@ -50,6 +51,15 @@ kinds!(peer_kind, PEER_KINDS, PeerMessage {
     PeerMessage::Order { order: PeerOrder::Watch { .. }, .. } => "order: watch",
     PeerMessage::Order { order: PeerOrder::Unwatch { .. }, .. } => "order: unwatch",
     PeerMessage::Obeyed { .. } => "obeyed",
+    PeerMessage::Stuck { .. } => "stuck",
+    PeerMessage::Probe { .. } => "probe",
+    PeerMessage::Cycle { .. } => "cycle",
+    PeerMessage::Confirm { .. } => "confirm",
+    PeerMessage::Confirmed { found: Confirmation::Found(_), .. } => "confirmed: found",
+    PeerMessage::Confirmed { found: Confirmation::Gone, .. } => "confirmed: gone",
+    PeerMessage::Confirmed { found: Confirmation::Busy, .. } => "confirmed: busy",
+    PeerMessage::Victim { .. } => "victim",
+    PeerMessage::Resolved { .. } => "resolved",
 });
 
 const SESSION: SessionId = SessionId(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF);
@@ -65,7 +75,8 @@ const EX: Claim = Claim::Mode(Mode(5));
 
 /// Every message between nodes, by name; the name starts with its kind.
 pub(crate) fn samples() -> Vec<(&'static str, Envelope)> {
-    let all = links().into_iter().chain(to_master()).chain(recovery()).chain(to_home()).chain(operators());
+    let all =
+        links().into_iter().chain(to_master()).chain(recovery()).chain(to_home()).chain(operators()).chain(cycles());
     all.map(|(name, message)| {
         let seq = if matches!(name, "hello" | "ack" | "alive") { 0 } else { 12 };
         (name, Envelope { seq, ack: 11, epoch: 5, scn: 0x0102_0304_0506_0708, message })
@@ -231,6 +242,26 @@ fn operators() -> Vec<(&'static str, PeerMessage)> {
     ]
 }
 
+fn cycles() -> Vec<(&'static str, PeerMessage)> {
+    let wait = WaitId { lock: LOCK, ticket: 70 };
+    let edge = EdgeId { waiter: wait, blocker: LockId(0x0000_0001_0000_0002), mark: 71, hard: true };
+    let here = PeerEdge { node: NodeId(2), edge };
+    let found = CycleEdge { row: samples::edge(), priority: -3, locks: 4 };
+    let confirmed = |found| PeerMessage::Confirmed { ask: 6, found };
+    let stuck = vec![PeerWait { node: NodeId(3), wait }];
+    vec![
+        ("stuck", PeerMessage::Stuck { session: SESSION, home: HOME, waits: stuck, locks: 4 }),
+        ("probe", PeerMessage::Probe { origin: SESSION, by: NodeId(1), number: 9, wait, path: vec![here] }),
+        ("cycle", PeerMessage::Cycle { edges: vec![here] }),
+        ("confirm", PeerMessage::Confirm { ask: 6, edges: vec![edge] }),
+        ("confirmed: found", confirmed(Confirmation::Found(vec![found]))),
+        ("confirmed: gone", confirmed(Confirmation::Gone)),
+        ("confirmed: busy", confirmed(Confirmation::Busy)),
+        ("victim", PeerMessage::Victim { ask: 6, wait, report: Box::new(samples::deadlock()) }),
+        ("resolved", PeerMessage::Resolved { ask: 6 }),
+    ]
+}
+
 fn token() -> Token {
     Token::new(1, 9).expect("in range")
 }
@@ -250,7 +281,7 @@ impl Rng {
         let (session, home) = (self.session(), HomeGeneration(self.n32()));
         let (id, generation) = (RequestId(self.number()), SlotGeneration(self.n32()));
         let (epoch, ask) = (self.n32(), self.number());
-        match self.below(25) {
+        match self.below(32) {
             0 => PeerMessage::Hello {
                 version: self.next() as u16,
                 node: NodeId(self.next() as u16),
@@ -298,10 +329,51 @@ impl Rng {
                 op: self.peer_op(),
             },
             19 => PeerMessage::Obeyed { ask, reply: self.reply() },
+            20 => PeerMessage::Stuck { session, home, waits: self.list(Rng::peer_wait), locks: self.n32() },
+            21 => PeerMessage::Probe {
+                origin: session,
+                by: NodeId(self.next() as u16),
+                number: ask,
+                wait: self.wait_id(),
+                path: self.list(Rng::peer_edge),
+            },
+            22 => PeerMessage::Cycle { edges: self.list(Rng::peer_edge) },
+            23 => PeerMessage::Confirm { ask, edges: self.list(Rng::edge_id) },
+            24 => PeerMessage::Confirmed { ask, found: self.confirmation() },
+            25 => PeerMessage::Victim { ask, wait: self.wait_id(), report: Box::new(self.deadlock()) },
+            26 => PeerMessage::Resolved { ask },
             _ => {
                 let (slot, op) = (self.slot(), self.peer_op());
                 PeerMessage::Request { session, home, id, slot, generation, op }
             }
+        }
+    }
+
+    fn wait_id(&mut self) -> WaitId {
+        WaitId { lock: self.lock_id(), ticket: self.number() }
+    }
+
+    fn edge_id(&mut self) -> EdgeId {
+        EdgeId { waiter: self.wait_id(), blocker: self.lock_id(), mark: self.number(), hard: self.yes() }
+    }
+
+    fn peer_wait(&mut self) -> PeerWait {
+        PeerWait { node: NodeId(self.next() as u16), wait: self.wait_id() }
+    }
+
+    fn peer_edge(&mut self) -> PeerEdge {
+        PeerEdge { node: NodeId(self.next() as u16), edge: self.edge_id() }
+    }
+
+    fn confirmation(&mut self) -> Confirmation {
+        match self.below(3) {
+            0 => Confirmation::Gone,
+            1 => Confirmation::Busy,
+            _ => Confirmation::Found(self.list(|r| CycleEdge {
+                row: r.edge(),
+                priority: r.next() as i8,
+                locks: r.n32(),
+            })),
         }
     }
 

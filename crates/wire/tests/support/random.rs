@@ -360,6 +360,23 @@ impl Rng {
         }
     }
 
+    pub(super) fn deadlock(&mut self) -> DeadlockReport {
+        DeadlockReport {
+            number: self.number(),
+            ago: self.span(),
+            cycle: self.list(Rng::edge),
+            left_out: self.n32(),
+            victim: self.lock_id(),
+            why: self.pick(&[
+                VictimReason::Conversion,
+                VictimReason::ClosedCycle,
+                VictimReason::Youngest,
+                VictimReason::FewestLocks,
+                VictimReason::LowestPriority,
+            ]),
+        }
+    }
+
     pub(super) fn edge(&mut self) -> WaitEdge {
         WaitEdge {
             space: self.space(),
@@ -450,23 +467,7 @@ impl Rng {
                 taking_over: self.n32(),
             }),
             3 => Report::Sessions { rows: self.list(Rng::session_row), more: self.yes() },
-            4 => Report::Deadlocks(Deadlocks {
-                reports: self.list(|r| DeadlockReport {
-                    number: r.number(),
-                    ago: r.span(),
-                    cycle: r.list(Rng::edge),
-                    left_out: r.n32(),
-                    victim: r.lock_id(),
-                    why: r.pick(&[
-                        VictimReason::Conversion,
-                        VictimReason::ClosedCycle,
-                        VictimReason::Youngest,
-                        VictimReason::FewestLocks,
-                        VictimReason::LowestPriority,
-                    ]),
-                }),
-                left_out: self.n32(),
-            }),
+            4 => Report::Deadlocks(Deadlocks { reports: self.list(Rng::deadlock), left_out: self.n32() }),
             5 => Report::Status(Box::new(self.status())),
             6 => Report::Members(self.list(Rng::member_row)),
             _ => Report::Spaces(self.list(|r| (r.space(), r.space_spec()))),

@@ -298,9 +298,20 @@ fn row(held: Option<Claim>, wanted: Option<Claim>) -> LockRow {
     LockRow { lock: LOCK, held, wanted, token, holder, since: Some(Span::from_millis(250)) }
 }
 
-fn edge() -> WaitEdge {
+pub(super) fn edge() -> WaitEdge {
     let (waiter, blocker) = (row(None, Some(EX)), row(Some(PR), None));
     WaitEdge { space: SPACE, name: (*b"orders/7").into(), waiter, blocker, hard: true }
+}
+
+pub(super) fn deadlock() -> DeadlockReport {
+    DeadlockReport {
+        number: 1,
+        ago: Span::from_secs(60),
+        cycle: vec![edge()],
+        left_out: 1,
+        victim: LOCK,
+        why: VictimReason::Youngest,
+    }
 }
 
 fn reports() -> Vec<(&'static str, Report)> {
@@ -316,14 +327,7 @@ fn reports() -> Vec<(&'static str, Report)> {
         left_out: LeftOut { granted: 0, converting: 0, waiting: 7_312 },
         value: Some(block(false)),
     };
-    let deadlock = DeadlockReport {
-        number: 1,
-        ago: Span::from_secs(60),
-        cycle: vec![edge()],
-        left_out: 1,
-        victim: LOCK,
-        why: VictimReason::Youngest,
-    };
+    let deadlock = deadlock();
     let spaces = space_specs().into_iter().zip(1..).map(|(spec, n)| (SpaceId(n), spec)).collect();
     vec![
         ("report-resources", Report::Resources { rows: vec![resource], next: Some(8_192) }),

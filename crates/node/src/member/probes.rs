@@ -1,0 +1,160 @@
+//! The search for cycles over several masters: a probe goes along the waits, from master to master, until it comes to locks of the
+//! session it began with ([DEAD-14]).
+//!
+//! ```text
+//!   home of s: s has waited for long            master of a lock of s: who waits for it?        master of what s waits for
+//!      Stuck { s waits at M1 } ------------->   somebody does: Probe { s, at M1 } ----------->  edges there lead to t, which
+//!                                                                                               is stuck, too: Probe { s, at M3 }
+//!   ... until the edges at a master lead to s again: Cycle, to the master of one of its edges (`cycles.rs`)
+//! ```
+//!
+//! Every session of a cycle is stuck, so what comes last, of all that their homes say, finds all the others said already: a cycle is
+//! found whichever that is. Who holds nothing that others wait for sends no probe, be there ever so many that wait for one lock.
+
+use alloc::{
+    collections::{BTreeSet, VecDeque},
+    vec::Vec,
+};
+
+use lockstead_table::OwnerId;
+use lockstead_types::{
+    LockId, NodeId, SessionId, Span, Time,
+    chase::{EdgeId, PeerEdge, PeerWait, WaitId},
+    peer::{HomeGeneration, PeerMessage},
+};
+
+use super::{cycles::chief, stuck::AGAIN};
+use crate::{node::Node, owners::Whose};
+
+/// A cycle of more edges is not found.
+pub(crate) const PATH_MAX: usize = 1_024;
+/// Probes are known again for so long; by then they have arrived or are lost.
+const KNOWN: Span = Span::from_secs(1);
+/// So many are known again.
+const KNOWN_MAX: usize = 100_000;
+
+/// A guest that has waited for long, as its home said last.
+pub(crate) struct Stuck {
+    pub(crate) waits: Vec<PeerWait>,
+    pub(crate) locks: u32,
+    /// Then it holds no more, unless it was said again.
+    until: Time,
+}
+
+/// Probes that came by.
+#[derive(Default)]
+pub(crate) struct Probes {
+    /// The newest that began here.
+    newest: u64,
+    known: BTreeSet<Known>,
+    by_age: VecDeque<(Time, Known)>,
+}
+
+/// Of one probe one way to each wait is enough.
+type Known = (SessionId, NodeId, u64, LockId, u64);
+
+impl Probes {
+    /// Whether a probe comes to a wait for the first time.
+    fn is_new(&mut self, now: Time, known: Known) -> bool {
+        while self.by_age.front().is_some_and(|(at, _)| now.since(*at) > KNOWN || self.by_age.len() >= KNOWN_MAX) {
+            if let Some((_, old)) = self.by_age.pop_front() {
+                self.known.remove(&old);
+            }
+        }
+        let new = self.known.insert(known);
+        if new {
+            self.by_age.push_back((now, known));
+        }
+        new
+    }
+}
+
+impl Node {
+    /// A session has waited for long: does anybody wait for it here?
+    pub(crate) fn on_stuck(
+        &mut self,
+        now: Time,
+        (session, home): (SessionId, HomeGeneration),
+        waits: Vec<PeerWait>,
+        locks: u32,
+    ) {
+        let Some(at) = self.guest_of(session, home) else { return };
+        let Some(member) = &mut self.member else { return };
+        let Some(guest) = member.guests.get_mut(at) else { return };
+        // Twice as long as it takes to be said again, and some.
+        let until = now.after(AGAIN.scaled(5, 2));
+        let owner = guest.owner;
+        guest.stuck = Some(Stuck { waits: waits.clone(), locks, until });
+        if !self.table.is_waited_for(owner) {
+            return;
+        }
+        let Some(member) = &mut self.member else { return };
+        member.probes.newest += 1;
+        let (by, number) = (member.me, member.probes.newest);
+        // A cycle over several masters has sessions that hold at one and wait at another: with them it begins.
+        for PeerWait { node, wait } in waits.into_iter().filter(|wait| wait.node != by) {
+            self.send_probe(now, node, PeerMessage::Probe { origin: session, by, number, wait, path: Vec::new() });
+        }
+    }
+
+    fn send_probe(&mut self, now: Time, to: NodeId, probe: PeerMessage) {
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::ProbeLost) {
+            return;
+        }
+        self.counters.probes += 1;
+        self.send_peer(now, to, probe);
+    }
+
+    /// Goes on from a wait at this master.
+    pub(crate) fn on_probe(
+        &mut self,
+        now: Time,
+        (origin, by, number): (SessionId, NodeId, u64),
+        wait: WaitId,
+        path: Vec<PeerEdge>,
+    ) {
+        let Some(member) = &mut self.member else { return };
+        let me = member.me;
+        if !member.probes.is_new(now, (origin, by, number, wait.lock, wait.ticket)) {
+            return;
+        }
+        for (owner, edges) in self.table.chase(wait, &|owner| self.is_sought(now, owner, origin)) {
+            let here = |edge: &EdgeId| PeerEdge { node: me, edge: *edge };
+            let path: Vec<PeerEdge> = path.iter().copied().chain(edges.iter().map(here)).collect();
+            let Some(guest) = self.guest_owning(owner).filter(|_| path.len() <= PATH_MAX) else { continue };
+            if guest.session == origin {
+                self.found_cycle(now, path);
+                continue;
+            }
+            let waits = guest.stuck.as_ref().map(|stuck| stuck.waits.clone()).unwrap_or_default();
+            for PeerWait { node, wait } in waits.into_iter().filter(|wait| wait.node != me) {
+                self.send_probe(now, node, PeerMessage::Probe { origin, by, number, wait, path: path.clone() });
+            }
+        }
+    }
+
+    /// Whether an owner is the one a probe began with, or one through whom it may go on elsewhere.
+    fn is_sought(&self, now: Time, owner: OwnerId, origin: SessionId) -> bool {
+        self.guest_owning(owner)
+            .is_some_and(|guest| guest.session == origin || guest.stuck.as_ref().is_some_and(|stuck| now < stuck.until))
+    }
+
+    pub(crate) fn guest_owning(&self, owner: OwnerId) -> Option<&super::guests::Guest> {
+        match self.owners.get(owner) {
+            Whose::Guest(at) => self.member.as_ref()?.guests.get(at),
+            _ => None,
+        }
+    }
+
+    /// A cycle is found from several sides, and broken at one place.
+    fn found_cycle(&mut self, now: Time, edges: Vec<PeerEdge>) {
+        // One at this master alone was broken when it came to be.
+        if edges.windows(2).all(|two| matches!(two, [a, b] if a.node == b.node)) {
+            return;
+        }
+        if let Some(chief) = chief(&edges) {
+            self.send_peer(now, chief.node, PeerMessage::Cycle { edges });
+        }
+    }
+}
