@@ -25,6 +25,7 @@ use crate::{
         i10,
         i11::{self, Places},
         i12::Deadlocks,
+        i12_cluster::History,
         i13::Notices,
         i14::{Answers, Replies},
         i17, i18,
@@ -114,6 +115,9 @@ pub(crate) struct Judge {
     pub(crate) leases: Leases,
     pub(crate) notices: Notices,
     pub(crate) deadlocks: Deadlocks,
+    pub(crate) history: History,
+    /// Cycles over several masters that were broken.
+    pub(crate) far_deadlocks: u64,
     pub(crate) watchers: Watchers,
     answers: Answers,
     places: Places,
@@ -153,6 +157,8 @@ impl Judge {
             leases: Leases::default(),
             notices: Notices::default(),
             deadlocks: Deadlocks::default(),
+            history: History::default(),
+            far_deadlocks: 0,
             watchers: Watchers::default(),
             answers: Answers::default(),
             places: Places::default(),
@@ -209,6 +215,7 @@ impl Judge {
     pub(crate) fn on_node_death(&mut self, at: usize) {
         self.edits[at] = None;
         self.places.died(at);
+        self.history.step(self.now, at, &self.rows[at], &[]);
         for row in self.rows[at].drain(..) {
             let name = &mut self.truth.names[usize::from(row.name)];
             if self.alone {
@@ -376,7 +383,10 @@ impl World {
             let outcome = self.judge.settle_back(at, after, moved);
             self.judge.must(Code::I6, outcome);
         }
-        self.judge_deadlocks(at, &before, after);
+        if changed && rows != before {
+            self.judge.history.step(self.now, at, &before, &rows);
+        }
+        self.judge_deadlocks(at, &before, if changed { &rows } else { &before });
         if changed && rows != before {
             self.say_rows(at, &before, &rows);
             self.judge.places.step(at, &before, &rows);
@@ -631,6 +641,7 @@ impl World {
         self.judge_leases();
         self.judge_notices();
         self.judge_cycles();
+        self.judge_far_cycles();
         self.judge_watchers();
         for at in 0..self.nodes.len() {
             let Some(node) = &self.nodes[at].node else { continue };

@@ -52,6 +52,7 @@ struct Sum {
     grants: u64,
     applied: u64,
     refused: u64,
+    cycles: u64,
 }
 
 fn main() -> ExitCode {
@@ -199,16 +200,17 @@ impl Sum {
         self.grants += outcome.grants;
         self.applied += outcome.guarded.0;
         self.refused += outcome.guarded.1;
+        self.cycles += outcome.cycles;
     }
 
     fn text(&self, took: Duration) -> String {
-        let Sum { seeds, bad, events, seconds, faults, grants, applied, refused } = self;
+        let Sum { seeds, bad, events, seconds, faults, grants, applied, refused, cycles } = self;
         let hours = seconds / 3_600;
         let took = took.as_secs_f64();
         let each = *seeds as f64 / took;
         format!(
             "{seeds} seeds, {bad} with violations, in {took:.1} s, {each:.1} a second: {hours} simulated hours, {events} events, {faults} faults, \
-             {grants} grants, {applied} guarded operations applied, {refused} stale ones refused, 0 stale ones applied"
+             {grants} grants, {applied} guarded operations applied, {refused} stale ones refused, 0 stale ones applied, {cycles} cycles over several masters broken"
         )
         .replace("0 stale ones applied", if *bad == 0 { "0 stale ones applied" } else { "see above" })
     }

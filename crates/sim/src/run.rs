@@ -27,6 +27,8 @@ pub struct Outcome {
     pub faults: u64,
     /// Grants that were decided.
     pub grants: u64,
+    /// Cycles of waits over several masters that were broken.
+    pub cycles: u64,
     /// Guarded operations that were applied, and that were refused as stale.
     pub guarded: (u64, u64),
     /// What happened, where it was asked for.
@@ -68,6 +70,7 @@ pub fn run(options: &Options, with_text: bool) -> Outcome {
         events: world.events,
         faults: world.faults,
         grants: world.judge.truth.decided,
+        cycles: world.judge.far_deadlocks,
         guarded: (world.resources.applied, world.resources.refused),
         lines: world.trace.into_lines(),
     }

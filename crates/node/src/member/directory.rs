@@ -109,6 +109,7 @@ impl Node {
         // [CLUSTER-14] Its client said so itself: its locks are free at once, without waiting for the directory.
         if cause == Cause::Goodbye {
             self.part_from_masters(now, at, false);
+            self.forget_locks(at);
         }
         self.propose(now, Subject::Session(id), Command::EndSession { session: id, home, why });
     }
@@ -238,9 +239,25 @@ impl Node {
         self.on_session_reported(now, id);
     }
 
+    /// A session has nothing any more, here or at masters, and asks for nothing.
+    ///
+    /// Without this: s says goodbye, its master gives back what it was just granted; that grant, told before, arrives at its home; the
+    /// slot moves before the end of s is agreed on, and the home reports a lock that another has had since.
+    fn forget_locks(&mut self, at: u32) {
+        self.drop_manies(at);
+        let Some(member) = &mut self.member else { return };
+        for key in member.forwards.of_session(at) {
+            member.forwards.remove(key);
+        }
+        let copies: alloc::vec::Vec<u32> = member.copies.of_session(at).collect();
+        for copy in copies {
+            member.copies.remove(copy);
+        }
+    }
+
     /// A session is no longer this node's: nothing of it stays here.
     fn forget_session(&mut self, now: Time, at: u32) {
-        self.drop_manies(at);
+        self.forget_locks(at);
         self.drop_watches(at);
         self.forget_asks(at);
         if let Some(member) = &mut self.member {
@@ -248,13 +265,6 @@ impl Node {
                 if matches!(subject, Subject::Request(session, _) if session == at) {
                     member.proposals.settled(subject);
                 }
-            }
-            for key in member.forwards.of_session(at) {
-                member.forwards.remove(key);
-            }
-            let copies: alloc::vec::Vec<u32> = member.copies.of_session(at).collect();
-            for copy in copies {
-                member.copies.remove(copy);
             }
         }
         let Some(session) = self.sessions.remove(at) else { return };

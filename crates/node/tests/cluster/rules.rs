@@ -3,7 +3,7 @@
 use lockstead_cluster::{Command, EndWhy};
 use lockstead_node::Input;
 use lockstead_types::{
-    Flags, NodeId, SessionId, SpaceId, Span,
+    Flags, NodeId, SessionId, Slot, SpaceId, Span,
     message::{ClientMessage, ServerMessage},
     refusal::Refusal,
     reply::{Notice, Reply},
@@ -331,4 +331,23 @@ fn who_comes_while_its_session_ends_may_have_opened_it_anew() {
     cluster.catch_up(3);
     let told = cluster.told(a.conn);
     assert!(matches!(&told[..], [ServerMessage::Attached(attached), ..] if attached.reclaim), "{told:?}");
+}
+
+#[test]
+fn nothing_of_a_session_that_said_goodbye_is_reported() {
+    let mut cluster = Cluster::of(3);
+    let name = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(3, 2));
+    // The grant is on its way when a says goodbye, which is not agreed on for now.
+    cluster.cut.extend([(1, 2), (2, 1)]);
+    assert_eq!(cluster.lock(&mut a, &name, EX), []);
+    cluster.stall();
+    cluster.say(&a, ClientMessage::Goodbye);
+    cluster.join(1, 2);
+    let later = cluster.locked(&mut b, &name, EX);
+    cluster.release(&mut b, later.lock);
+    let slot = Slot::of(7, SpaceId(0), &name);
+    let entry = cluster.state.slots[usize::from(slot.0)];
+    cluster.apply(&Command::Move { slots: vec![(slot, entry.generation, NodeId(3))] });
+    assert!(granted(&cluster.lock(&mut b, &name, EX)).is_some(), "nobody else has it");
 }

@@ -15,6 +15,7 @@ pub(crate) mod i09;
 pub(crate) mod i10;
 pub(crate) mod i11;
 pub(crate) mod i12;
+pub(crate) mod i12_cluster;
 pub(crate) mod i13;
 pub(crate) mod i14;
 pub(crate) mod i15;

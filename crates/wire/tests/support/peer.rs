@@ -329,7 +329,7 @@ impl Rng {
                 op: self.peer_op(),
             },
             19 => PeerMessage::Obeyed { ask, reply: self.reply() },
-            20 => PeerMessage::Stuck { session, home, waits: self.list(Rng::peer_wait), locks: self.n32() },
+            27 => PeerMessage::Stuck { session, home, waits: self.list(Rng::peer_wait), locks: self.n32() },
             21 => PeerMessage::Probe {
                 origin: session,
                 by: NodeId(self.next() as u16),
