@@ -58,7 +58,7 @@ counters! {
     timeouts;
     /// Cycles found.
     deadlocks;
-    /// Messages sent to find cycles over several masters.
+    /// Messages sent to other nodes to find and break cycles over several masters.
     probes;
     notices_blocking;
     notices_revoked;

@@ -92,10 +92,10 @@ pub(crate) fn session(row: &SessionRow) -> Json {
 }
 
 /// A deadlock; `edges` are those of its cycle, made by [`edge`].
-pub(crate) fn deadlock(report: &DeadlockReport, edges: &[Json], why: &str) -> Json {
+pub(crate) fn deadlock(report: &DeadlockReport, edges: &[Json], why: &str, order: &[String]) -> Json {
     json!({
         "number": report.number, "ago_ms": report.ago.as_millis(), "victim": report.victim.0.to_string(), "why": why,
-        "cycle": edges, "left_out": report.left_out,
+        "cycle": edges, "left_out": report.left_out, "order": order,
     })
 }
 

@@ -127,8 +127,7 @@ impl Node {
         let of = |node| cycle.edges.iter().filter(|edge| edge.node == node).map(|edge| edge.edge).collect();
         let asked: Vec<(NodeId, Vec<EdgeId>)> = cycle.nodes().into_iter().map(|node| (node, of(node))).collect();
         for (node, edges) in asked {
-            self.counters.probes += 1;
-            self.send_peer(now, node, PeerMessage::Confirm { ask, edges });
+            self.send_search(now, node, PeerMessage::Confirm { ask, edges });
         }
     }
 
@@ -170,7 +169,7 @@ impl Node {
         let mut report = report;
         report.cycle.rotate_left(first);
         let others = nodes.into_iter().filter(|other| *other != node).collect();
-        self.send_peer(now, node, PeerMessage::Victim { ask, wait, report: Box::new(report) });
+        self.send_search(now, node, PeerMessage::Victim { ask, wait, report: Box::new(report) });
         self.resolve_at(now, ask, others);
     }
 
@@ -204,7 +203,7 @@ impl Node {
 
     fn resolve_at(&mut self, now: Time, ask: u64, nodes: Vec<NodeId>) {
         for node in nodes {
-            self.send_peer(now, node, PeerMessage::Resolved { ask });
+            self.send_search(now, node, PeerMessage::Resolved { ask });
         }
     }
 
@@ -228,7 +227,7 @@ impl Node {
             let until = now.after(PATIENCE);
             member.cycles.aside.extend(edges.iter().map(|edge| (edge.waiter, Aside { by, until })));
         }
-        self.send_peer(now, from, PeerMessage::Confirmed { ask, found });
+        self.send_search(now, from, PeerMessage::Confirmed { ask, found });
     }
 
     fn find_again(&self, now: Time, by: (NodeId, u64), edges: &[EdgeId]) -> Confirmation {

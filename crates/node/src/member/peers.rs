@@ -242,7 +242,7 @@ impl Node {
             PeerMessage::Obeyed { ask, reply } => self.on_obeyed(now, from, ask, reply),
             PeerMessage::Stuck { session, home, waits, locks } => self.on_stuck(now, (session, home), waits, locks),
             PeerMessage::Probe { origin, by, number, wait, path } => {
-                self.on_probe(now, (origin, by, number), wait, path);
+                self.on_probe(now, (origin, by, number), wait, &path);
             }
             PeerMessage::Cycle { edges } => self.on_cycle(now, edges),
             PeerMessage::Confirm { ask, edges } => self.on_confirm(now, from, ask, &edges),

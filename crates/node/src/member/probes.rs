@@ -85,6 +85,7 @@ impl Node {
         let until = now.after(AGAIN.scaled(5, 2));
         let owner = guest.owner;
         guest.stuck = Some(Stuck { waits: waits.clone(), locks, until });
+        // [DEAD-14] Who holds nothing here that others wait for closes no cycle through this master.
         if !self.table.is_waited_for(owner) {
             return;
         }
@@ -102,8 +103,13 @@ impl Node {
         if lockstead_types::planted::is(lockstead_types::planted::Bug::ProbeLost) {
             return;
         }
-        self.counters.probes += 1;
-        self.send_peer(now, to, probe);
+        self.send_search(now, to, probe);
+    }
+
+    /// Sends one of the messages by which cycles are found and broken.
+    pub(crate) fn send_search(&mut self, now: Time, to: NodeId, message: PeerMessage) {
+        self.counters.probes += u64::from(to != self.config.node);
+        self.send_peer(now, to, message);
     }
 
     /// Goes on from a wait at this master.
@@ -112,7 +118,7 @@ impl Node {
         now: Time,
         (origin, by, number): (SessionId, NodeId, u64),
         wait: WaitId,
-        path: Vec<PeerEdge>,
+        path: &[PeerEdge],
     ) {
         let Some(member) = &mut self.member else { return };
         let me = member.me;
@@ -154,7 +160,7 @@ impl Node {
             return;
         }
         if let Some(chief) = chief(&edges) {
-            self.send_peer(now, chief.node, PeerMessage::Cycle { edges });
+            self.send_search(now, chief.node, PeerMessage::Cycle { edges });
         }
     }
 }

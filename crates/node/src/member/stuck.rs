@@ -130,18 +130,18 @@ impl Node {
                 stall.told = true;
             }
             let nested = member.stalls.nested;
-            self.tell_stuck(now, at, waits);
+            self.tell_stuck(now, at, &waits);
             if nested {
                 self.outer_sessions(at).into_iter().for_each(|outer| {
                     let waits = self.waits_within(outer);
-                    self.tell_stuck(now, outer, waits);
+                    self.tell_stuck(now, outer, &waits);
                 });
             }
         }
     }
 
     /// Tells all masters that know a session what it waits for. One that all its locks are at finds its cycles by itself.
-    fn tell_stuck(&mut self, now: Time, at: u32, waits: Vec<PeerWait>) {
+    fn tell_stuck(&mut self, now: Time, at: u32, waits: &[PeerWait]) {
         let Some(member) = &self.member else { return };
         let Some(session) = self.sessions.get(at) else { return };
         let locks = u32::try_from(member.copies.count_of(at)).unwrap_or(u32::MAX);
@@ -151,8 +151,7 @@ impl Node {
         }
         let (session, home) = (session.id, session.home);
         for master in masters {
-            self.counters.probes += 1;
-            self.send_peer(now, master, PeerMessage::Stuck { session, home, waits: waits.clone(), locks });
+            self.send_search(now, master, PeerMessage::Stuck { session, home, waits: waits.to_vec(), locks });
         }
     }
 

@@ -17,9 +17,9 @@ use crate::{
 
 /// How long an end is remembered: longer than it takes to break a cycle that was found.
 const REMEMBERED: u64 = 5 * SEC;
-/// In a calm cluster a cycle is broken in that time: the longest delay twice, the ways of the messages, and one time that masters are
-/// told again, since a slot may have moved under the first.
-const WITHIN: u64 = 2 * SEC;
+/// In a calm cluster a cycle is broken in that time: the longest delay, the ways of the messages, and one time that masters are told
+/// again, since a slot may have moved under the first.
+const WITHIN: u64 = 1_300 * MS;
 /// In a calm cluster a cycle was there so short a time before its victim heard of it.
 const FRESH: u64 = 300 * MS;
 
