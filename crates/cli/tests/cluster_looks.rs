@@ -1,5 +1,5 @@
 //! What the looking commands say in a cluster: who masters what, where sessions are, and the present epoch, whichever node is
-//! asked; and that it is of before where no majority stands behind it. And the SCN, which never goes back.
+//! asked; and that it is of before where no majority stands behind it. The SCN, which never goes back; and a deadlock over two nodes.
 
 mod common;
 
@@ -7,6 +7,8 @@ use std::process::Stdio;
 
 use common::{LONG, Process, cluster::Cluster, lockstead, until};
 use serde_json::Value;
+
+const LOCKSTEAD: &str = env!("CARGO_BIN_EXE_lockstead");
 
 fn look(cluster: &Cluster, node: usize, args: &[&str]) -> Value {
     let mut command = lockstead();
@@ -179,4 +181,42 @@ fn the_scn_rises_over_all_nodes() {
             newest = scn;
         }
     }
+}
+
+#[test]
+fn of_two_nested_pairs_at_two_nodes_one_inner_exits_75() {
+    let cluster = Cluster::start();
+    cluster.until_whole();
+    for (node, name) in [("1", "left"), ("2", "right")] {
+        assert_eq!(order(&cluster, &["pin", node, name]).0, Some(0));
+        until("it is there", LONG, || {
+            let mut show = lockstead();
+            cluster.at(
+                show.args(["lock", name, "--", "sh", "-c", "\"$0\" show \"$LOCKSTEAD_NAME\" -o json", LOCKSTEAD]),
+                &[2],
+            );
+            let seen: Value = serde_json::from_slice(&show.output().ok()?.stdout).ok()?;
+            (seen["master"].to_string() == node).then_some(())
+        });
+    }
+    // Each holds one at its own node, by its socket, and goes for the other when both do.
+    let pair = |node: usize, outer: &str, inner: &str| {
+        let script = format!("echo in; until [ -e go ]; do sleep 0.01; done; exec \"$0\" lock {inner} -- echo both");
+        let mut command = lockstead();
+        cluster.at(command.args(["lock", outer, "--", "sh", "-c", &script, LOCKSTEAD]), &[node]);
+        command.env("LOCKSTEAD_ENDPOINTS", &cluster.nodes[node].client).stdout(Stdio::piped());
+        let mut process = Process::spawn(&mut command);
+        let mut lines = process.lines();
+        assert_eq!(lines.next().as_deref(), Some("in"));
+        (process, lines)
+    };
+    let pairs = [pair(0, "left", "right"), pair(1, "right", "left")];
+    std::fs::write(cluster.file("go"), "").expect("a file");
+    let mut ends: Vec<(Option<i32>, Vec<String>)> =
+        pairs.into_iter().map(|(mut process, lines)| (process.wait().code(), lines.collect())).collect();
+    ends.sort();
+    assert_eq!(ends, [(Some(0), vec!["both".to_owned()]), (Some(75), vec![])]);
+    let seen = look(&cluster, 2, &["deadlocks"]);
+    let found = seen["deadlocks"].as_array().expect("a list");
+    assert_eq!((found.len(), &found[0]["order"]), (1, &serde_json::json!(["left", "right"])), "{seen}");
 }
