@@ -482,15 +482,16 @@ impl World {
                 self.judge.back.push((at, *row));
                 restored = Ok(());
             }
-            let outcomes = [restored, i10::kept(&self.modes, grant, row)];
-            if self.options.persistent && mode != grant.mode {
-                grant.undone = Some(grant.mode);
+            let kept = if counts { i10::kept(&self.modes, grant, row) } else { Ok(()) };
+            if counts {
+                if self.options.persistent && mode != grant.mode {
+                    grant.undone = Some(grant.mode);
+                }
+                grant.mode = mode;
             }
-            grant.mode = mode;
             if other {
                 self.judge.fail(Code::I3, &format!("{row:?} has a token of another session"));
             }
-            let [restored, kept] = outcomes;
             self.judge.must(Code::I6, restored);
             self.judge.must(Code::I10, kept);
             return;

@@ -72,11 +72,15 @@ impl Member {
     }
 
     /// The former master did not make it: the lock is as it was before it was asked.
+    ///
+    /// Where an earlier master was asked before that one, and nobody knows whether it made it, the lock went on as lowered, and stays so.
+    /// Without this: M1 makes it and is not heard; M2 is told of the lock as lowered, and gives the slot up before it has answered; M3 would be told
+    /// of it as it was at first, which M1 or M2 may have granted others since.
     pub(crate) fn undo_unmade(&mut self, key: Key) {
         let (Some(_), Some(forward)) = (self.reports.awaited.remove(&key), self.forwards.map.get_mut(&key)) else {
             return;
         };
-        if let What::Convert { copy, before, .. } = &mut forward.what
+        if let What::Convert { copy, before, lowered: false, .. } = &mut forward.what
             && let (Some(copy), Some(before)) = (self.copies.get_mut(*copy), before.take())
         {
             copy.held = Some(before);

@@ -17,9 +17,10 @@ use crate::{
 
 /// How long an end is remembered: longer than it takes to break a cycle that was found.
 const REMEMBERED: u64 = 5 * SEC;
-/// In a calm cluster a cycle is broken in that time: the longest delay, the ways of the messages, and one time that masters are told
-/// again, since a slot may have moved under the first.
-const WITHIN: u64 = 1_300 * MS;
+/// In a calm cluster a cycle is broken in that time: the longest delay twice, and the ways of the messages.
+const WITHIN: u64 = 500 * MS;
+/// A slot that moved may have taken the first messages with it: masters are told again.
+const AGAIN: u64 = SEC;
 /// In a calm cluster a cycle was there so short a time before its victim heard of it.
 const FRESH: u64 = 300 * MS;
 
@@ -52,6 +53,8 @@ pub(crate) struct History {
     victims: BTreeSet<(SessionId, LockId, u64)>,
     /// Cycles seen, by their waits, and since when.
     cycles: BTreeMap<BTreeSet<Wait>, u64>,
+    /// The newest epoch, and since when.
+    epoch: (u32, u64),
 }
 
 fn thread(node: usize, row: &Row) -> Option<Thread> {
@@ -171,8 +174,14 @@ fn shortest(edges: &BTreeMap<Thread, Vec<(Thread, Wait)>>, start: Thread) -> Opt
 impl World {
     /// Cycles over several masters that last.
     pub(crate) fn judge_far_cycles(&mut self) {
-        let calm = self.calm_since();
-        if calm + WITHIN > self.now {
+        let (calm, epoch) = (self.calm_since(), self.group.state.epoch);
+        if self.judge.history.epoch.0 != epoch {
+            self.judge.history.epoch = (epoch, self.now);
+        }
+        let within = WITHIN + 20 * 1_000 * u64::from(self.options.delay);
+        let moved = self.judge.history.epoch.1 + AGAIN + within > self.now;
+        let within = within + if moved { AGAIN } else { 0 };
+        if calm + within > self.now {
             return self.judge.history.cycles.clear();
         }
         let ready = |at: &usize| self.nodes[*at].node.as_ref().is_some_and(lockstead_node::Node::is_ready);
@@ -182,7 +191,7 @@ impl World {
         let found = self.judge.history.cycles(&self.modes, &nodes).into_iter();
         let seen: BTreeMap<_, u64> =
             found.map(|cycle| (known.get(&cycle).copied().unwrap_or(now), cycle)).map(|(s, c)| (c, s)).collect();
-        if let Some((cycle, since)) = seen.iter().find(|(_, since)| now > **since + WITHIN) {
+        if let Some((cycle, since)) = seen.iter().find(|(_, since)| now > **since + within) {
             let ago = (now - since) / MS;
             let what = format!("{cycle:?} wait for each other since {ago} ms; {}", self.whose_rows());
             return self.judge.fail(Code::I12, &what);
