@@ -3,7 +3,11 @@
 
 use lockstead_types::planted::{Bug, Scope, plant};
 
-use crate::{invariants::Code, options::Options, run::run};
+use crate::{
+    invariants::Code,
+    options::{Fault, Options},
+    run::run,
+};
 
 /// Which bugs, and how long each is looked for.
 #[derive(Clone, Debug, Default)]
@@ -67,14 +71,23 @@ fn all_of(batch: &[Options]) -> Vec<Option<Code>> {
     })
 }
 
-/// Bugs of a node alone are sought there: what it takes to catch them does not depend on others.
+/// Bugs of a node alone are sought there: what it takes to catch them does not depend on others. What must happen in time is asked for
+/// only where nothing is disturbed.
 fn suited(bug: Bug, drawn: Options) -> Options {
     match bug.scope() {
         Scope::Alone => Options { alone: true, nodes: 1, witness: false, ..drawn },
         Scope::Cluster => drawn,
+        Scope::Calm => Options {
+            alone: false,
+            nodes: drawn.nodes.max(3),
+            depth: 8,
+            late: 0,
+            rates: [0; Fault::ALL.len()],
+            ..drawn
+        },
     }
 }
 
 fn fits(bug: Bug, options: &Options) -> bool {
-    bug.scope() == Scope::Alone || options.nodes > 1
+    bug.scope() != Scope::Cluster || options.nodes > 1
 }

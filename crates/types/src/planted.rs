@@ -13,6 +13,8 @@ pub enum Scope {
     Alone,
     /// Among members.
     Cluster,
+    /// Among members that nothing disturbs.
+    Calm,
 }
 
 macro_rules! bugs {
@@ -101,7 +103,7 @@ bugs! {
     TokenEpochStays Cluster 50 "a master's tokens stay in the epoch in which it started";
     CopyLoweredFirst Cluster 500 "the home forgets the old mode when a conversion is sent";
     NoticeNotRelayed Cluster 50 "a blocking notice for a session of another home is lost";
-    ProbeLost Cluster 300 "no probe goes to another master: cycles over several are not found";
+    ProbeLost Calm 200 "no probe goes to another master: cycles over several are not found";
     PhantomDeadlock Cluster 300 "a cycle is broken though one of its edges is gone";
     PlaceLost Cluster 300 "who waits and comes to another home is last";
     WaiterDropped Cluster 150 "who waits is left out of the report to a new master";

@@ -182,10 +182,14 @@ fn is_same(edge: &WaitEdge, next: &WaitEdge, before: &[Row], after: &[Row]) -> b
 }
 
 /// Whether an edge was there in one of the tables, as far as its ends are. One that came in this step, and went again as the
-/// victim, waits in neither.
+/// victim, waits in neither; nor does one that came, and was granted when the victim had gone.
 fn is_real(modes: &ModeTable, edge: &WaitEdge, victim: LockId, (before, after): (&[Row], &[Row])) -> bool {
     let waits = |lock| rows_of(lock, before, after).any(|row| row.wanted.is_some());
     if [edge.waiter.lock, edge.blocker.lock].contains(&victim) && !waits(victim) {
+        return true;
+    }
+    let came = |lock| !before.iter().any(|row| row.lock == lock) && !waits(lock);
+    if came(edge.waiter.lock) || came(edge.blocker.lock) {
         return true;
     }
     let waiters = || rows_of(edge.waiter.lock, before, after);

@@ -18,7 +18,7 @@ use crate::{
 /// How long an end is remembered: longer than it takes to break a cycle that was found.
 const REMEMBERED: u64 = 5 * SEC;
 /// In a calm cluster a cycle is broken in that time: the longest delay twice, and the ways of the messages.
-const WITHIN: u64 = 500 * MS;
+const WITHIN: u64 = 200 * MS;
 /// A slot that moved may have taken the first messages with it: masters are told again.
 const AGAIN: u64 = SEC;
 /// In a calm cluster a cycle was there so short a time before its victim heard of it.
