@@ -187,8 +187,8 @@ fn the_scn_rises_over_all_nodes() {
 fn of_two_nested_pairs_at_two_nodes_one_inner_exits_75() {
     let cluster = Cluster::start();
     cluster.until_whole();
-    for (node, name) in [("1", "left"), ("2", "right")] {
-        assert_eq!(order(&cluster, &["pin", node, name]).0, Some(0));
+    for (node, name) in [(1, "left"), (2, "right")] {
+        assert_eq!(order(&cluster, &["pin", &node.to_string(), name]).0, Some(0));
         until("it is there", LONG, || {
             let mut show = lockstead();
             cluster.at(
@@ -196,7 +196,7 @@ fn of_two_nested_pairs_at_two_nodes_one_inner_exits_75() {
                 &[2],
             );
             let seen: Value = serde_json::from_slice(&show.output().ok()?.stdout).ok()?;
-            (seen["master"].to_string() == node).then_some(())
+            (seen["master"] == node).then_some(())
         });
     }
     // Each holds one at its own node, by its socket, and goes for the other when both do.
