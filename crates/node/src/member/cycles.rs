@@ -112,20 +112,22 @@ impl Node {
         if known || edges.len() > PATH_MAX {
             return;
         }
+        self.confirm_cycle(now, edges, 1);
+    }
+
+    /// Each attempt has a number of its own: what a master found in an earlier one it has not set aside any more.
+    ///
+    /// Without this: one master is busy, and another, far away, has found its edges; the second attempt begins, and that answer arrives;
+    /// meanwhile another cycle through those edges was broken, and this one has a victim for nothing.
+    fn confirm_cycle(&mut self, now: Time, edges: Vec<PeerEdge>, attempts: u32) {
+        let Some(member) = &mut self.member else { return };
         member.cycles.newest += 1;
         let ask = member.cycles.newest;
         let (found, due) = (BTreeMap::new(), now.after(PATIENCE));
-        member.cycles.breaking.insert(ask, Breaking { edges, found, attempts: 0, due, pausing: false });
-        self.confirm_cycle(now, ask);
-    }
-
-    fn confirm_cycle(&mut self, now: Time, ask: u64) {
-        let Some(cycle) = self.member.as_mut().and_then(|m| m.cycles.breaking.get_mut(&ask)) else { return };
-        cycle.found.clear();
-        cycle.attempts += 1;
-        (cycle.due, cycle.pausing) = (now.after(PATIENCE), false);
+        let cycle = Breaking { edges, found, attempts, due, pausing: false };
         let of = |node| cycle.edges.iter().filter(|edge| edge.node == node).map(|edge| edge.edge).collect();
         let asked: Vec<(NodeId, Vec<EdgeId>)> = cycle.nodes().into_iter().map(|node| (node, of(node))).collect();
+        member.cycles.breaking.insert(ask, cycle);
         for (node, edges) in asked {
             self.send_search(now, node, PeerMessage::Confirm { ask, edges });
         }
@@ -213,7 +215,11 @@ impl Node {
         let due = member.cycles.breaking.iter().filter(|(_, cycle)| cycle.due <= now);
         let due: Vec<(u64, bool)> = due.map(|(ask, c)| (*ask, c.pausing && c.attempts < ATTEMPTS)).collect();
         for (ask, again) in due {
-            if again { self.confirm_cycle(now, ask) } else { self.let_go(now, ask) }
+            if !again {
+                self.let_go(now, ask);
+            } else if let Some(cycle) = self.member.as_mut().and_then(|m| m.cycles.breaking.remove(&ask)) {
+                self.confirm_cycle(now, cycle.edges, cycle.attempts + 1);
+            }
         }
     }
 
