@@ -18,6 +18,7 @@ pub mod name;
 pub mod time;
 pub mod token;
 
+pub mod age;
 pub mod chase;
 pub mod flags;
 pub mod message;
@@ -37,6 +38,7 @@ pub mod rows;
 pub mod seal;
 pub mod slot;
 
+pub use age::Age;
 pub use flags::Flags;
 pub use ids::{ConnId, GroupId, LockId, NodeId, RequestId, SessionId, SpaceId};
 pub use limits::{LimitName, Limits};
