@@ -499,6 +499,7 @@ fn row<'a>(
         alone: lock.alone,
         flags: lock.flags,
         value: None,
+        group: None,
     };
     (lock.whose, lock.wanted.as_ref().map_or(0, |w| w.origin), report)
 }
@@ -614,6 +615,7 @@ fn random_report(dice: &mut Dice) -> LockReport<'static> {
         alone: dice.one_in(2),
         flags: dice.flags(&[Flags::PERSISTENT, Flags::NOBAST]),
         value: dice.one_in(3).then(|| Value { bytes: [dice.below(9) as u8; 3].into(), invalid: dice.one_in(5) }),
+        group: None,
     }
 }
 

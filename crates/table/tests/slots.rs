@@ -158,6 +158,7 @@ fn report(name: &str) -> LockReport<'_> {
         alone: false,
         flags: Flags::NONE,
         value: None,
+        group: None,
     }
 }
 

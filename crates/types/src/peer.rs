@@ -367,16 +367,44 @@ pub struct PeerLock {
     pub wait: Wait,
     /// Flags.
     pub flags: Flags,
-    /// Whether it stands alone.
-    pub alone: bool,
+    /// Whose it is to be.
+    pub owner: PeerOwner,
     /// Its tag.
     pub tag: u32,
     /// Priority.
     pub priority: i8,
 }
 
+/// Whose a lock is, or is to be, at a master.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerOwner {
+    /// The session's.
+    Session,
+    /// The session's, and it stands alone.
+    Alone,
+    /// A group's that the session is attached to; nodes know a group by its name.
+    Group(Box<[u8]>),
+}
+
+impl PeerOwner {
+    /// Whether the lock stands alone.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        *self == PeerOwner::Alone
+    }
+
+    /// The name of the group whose it is.
+    #[must_use]
+    pub fn group(&self) -> Option<&[u8]> {
+        match self {
+            PeerOwner::Group(name) => Some(name),
+            PeerOwner::Session | PeerOwner::Alone => None,
+        }
+    }
+}
+
 impl PeerLock {
-    /// As a request to the table.
+    /// As a request to the table, where a group is an owner like any other.
     #[must_use]
     pub fn request(&self) -> LockRequest<'_> {
         LockRequest {
@@ -385,7 +413,7 @@ impl PeerLock {
             claim: self.claim,
             wait: self.wait,
             flags: self.flags,
-            owner: if self.alone { OwnerRef::Alone } else { OwnerRef::Session },
+            owner: if self.owner.is_alone() { OwnerRef::Alone } else { OwnerRef::Session },
             tag: self.tag,
             priority: self.priority,
         }
@@ -502,8 +530,8 @@ pub struct OwnedClaim {
     pub lock: LockId,
     /// Its tag.
     pub tag: u32,
-    /// Whether it stands alone.
-    pub alone: bool,
+    /// Whose it is.
+    pub owner: PeerOwner,
     /// PERSISTENT, NODLCKBLK, NOBAST.
     pub flags: Flags,
 }
@@ -519,8 +547,8 @@ impl OwnedClaim {
             token: self.token,
             lock: self.lock,
             tag: self.tag,
-            alone: self.alone,
-            group: None,
+            alone: self.owner.is_alone(),
+            group: self.owner.group(),
             flags: self.flags,
         }
     }

@@ -42,6 +42,17 @@ pub struct LockReport<'a> {
     pub flags: Flags,
     /// The value block as its holder knows it, where it has read or written it under what it holds.
     pub value: Option<Value>,
+    /// The group whose lock it is.
+    pub group: Option<GroupUse>,
+}
+
+/// A lock of a group, as the home of a session that uses it, or waits for it, knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupUse {
+    /// The name of the group.
+    pub name: Box<[u8]>,
+    /// How often the session was granted it and has not released it.
+    pub uses: u32,
 }
 
 /// Locks of a report, in their order, which the answer keeps.
@@ -74,6 +85,7 @@ struct Row {
 struct Rare {
     wanted: Option<WaitReport>,
     value: Option<Value>,
+    group: Option<GroupUse>,
 }
 
 impl LockRows {
@@ -96,13 +108,14 @@ impl LockRows {
             self.sessions.push((number, report.session));
         }
         self.names.extend_from_slice(report.name);
-        let LockReport { space, held, token, before, tag, alone, flags, orphan, wanted, value, .. } = report;
+        let LockReport { space, held, token, before, tag, alone, flags, orphan, wanted, value, group, .. } = report;
         let name_end = self.names.len() as u32;
         self.rows.push(Row { token, before, held, space, flags, tag, name_end, orphan, alone });
-        if wanted.is_some() || value.is_some() {
+        if wanted.is_some() || value.is_some() || group.is_some() {
             let written = wanted.as_ref().and_then(|w| w.value.as_ref()).map_or(0, |v| v.len());
-            self.rare_bytes += size_of::<Rare>() + written + value.as_ref().map_or(0, |v| v.bytes.len());
-            self.rare.push((number, Box::new(Rare { wanted, value })));
+            let named = group.as_ref().map_or(0, |g| g.name.len());
+            self.rare_bytes += size_of::<Rare>() + written + named + value.as_ref().map_or(0, |v| v.bytes.len());
+            self.rare.push((number, Box::new(Rare { wanted, value, group })));
         }
     }
 
@@ -135,11 +148,11 @@ impl LockRows {
             let name = self.names.get(start..row.name_end as usize).unwrap_or_default();
             start = row.name_end as usize;
             let Row { token, before, held, space, flags, tag, orphan, alone, .. } = *row;
-            let (wanted, value) = match rare.next_if(|(of, _)| *of == number) {
-                Some((_, more)) => (more.wanted.clone(), more.value.clone()),
-                None => (None, None),
+            let (wanted, value, group) = match rare.next_if(|(of, _)| *of == number) {
+                Some((_, more)) => (more.wanted.clone(), more.value.clone(), more.group.clone()),
+                None => (None, None, None),
             };
-            LockReport { session, orphan, space, name, held, token, before, wanted, tag, alone, flags, value }
+            LockReport { session, orphan, space, name, held, token, before, wanted, tag, alone, flags, value, group }
         })
     }
 }
@@ -172,6 +185,7 @@ mod tests {
             alone: false,
             flags: Flags::NONE,
             value: None,
+            group: None,
         };
         let wait = WaitReport {
             id: RequestId(7),
@@ -191,10 +205,11 @@ mod tests {
             LockReport { session: None, orphan: true, name: b"", ..plain.clone() },
             LockReport { before: Token::new(1, 3).unwrap_or(Token::NONE), ..plain.clone() },
             LockReport { value: Some(value), tag: 4, ..plain.clone() },
+            LockReport { group: Some(GroupUse { name: (*b"team").into(), uses: 2 }), ..plain.clone() },
             plain,
         ];
         let rows: LockRows = reports.iter().cloned().collect();
         assert_eq!(rows.iter().collect::<Vec<_>>(), reports);
-        assert!(rows.len() == 6 && rows.bytes() > 6 + 9);
+        assert!(rows.len() == 7 && rows.bytes() > 6 + 9);
     }
 }

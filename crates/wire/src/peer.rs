@@ -12,8 +12,8 @@ use lockstead_types::{
     Flags, LockId, NodeId, RequestId, Slot, SpaceId, Span, Token,
     chase::{Confirmation, CycleEdge, EdgeId, PeerEdge, PeerWait, WaitId},
     peer::{
-        Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerQuery,
-        SlotGeneration, ValueReport, WaitReport, Written,
+        Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerOwner,
+        PeerQuery, SlotGeneration, ValueReport, WaitReport, Written,
     },
     reply::{Reply, Value},
     report::WaitEdge,
@@ -143,6 +143,7 @@ const CONVERT: u8 = 1;
 const RELEASE: u8 = 2;
 const CANCEL: u8 = 3;
 const READ_VALUE: u8 = 4;
+const GROUP_LOCK: u8 = 5;
 
 /// One byte for the kind, then the record of a client's request.
 impl Field<'_> for PeerOp {
@@ -152,7 +153,13 @@ impl Field<'_> for PeerOp {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
             PeerOp::Lock(lock) => {
-                out.push(LOCK);
+                match &lock.owner {
+                    PeerOwner::Session | PeerOwner::Alone => out.push(LOCK),
+                    PeerOwner::Group(name) => {
+                        out.push(GROUP_LOCK);
+                        name.put(out)?;
+                    }
+                }
                 lock.request().put(out)
             }
             PeerOp::Convert { lock, mode, wait, flags, value } => {
@@ -181,6 +188,15 @@ impl Field<'_> for PeerOp {
         let at = r.at();
         Ok(match u8::get(r)? {
             LOCK => PeerOp::Lock(get_lock(r)?),
+            GROUP_LOCK => {
+                let (group, at) = (<Box<[u8]>>::get(r)?, r.at());
+                let lock = get_lock(r)?;
+                // [WIRE-5] A lock has one owner.
+                if lock.owner != PeerOwner::Session {
+                    return Err(DecodeError::Number { at, field: "owner" });
+                }
+                PeerOp::Lock(PeerLock { owner: PeerOwner::Group(group), ..lock })
+            }
             CONVERT => {
                 let ConvertRequest { lock, mode, wait, flags, value } = ConvertRequest::get(r)?;
                 PeerOp::Convert { lock, mode, wait, flags, value: value.map(Box::from) }
@@ -200,13 +216,13 @@ impl Field<'_> for PeerOp {
 fn get_lock(r: &mut Reader<'_>) -> Result<PeerLock, DecodeError> {
     let at = r.at();
     let LockRequest { space, name, claim, wait, flags, owner, tag, priority } = LockRequest::get(r)?;
-    let alone = match owner {
-        OwnerRef::Session => false,
-        OwnerRef::Alone => true,
-        // [WIRE-5] Groups are no owners at another node, so a record that names one has no meaning here.
+    let owner = match owner {
+        OwnerRef::Session => PeerOwner::Session,
+        OwnerRef::Alone => PeerOwner::Alone,
+        // [WIRE-5] A group's number is its home's own, so a record that has one has no meaning here.
         OwnerRef::Group(_) => return Err(DecodeError::Number { at, field: "owner" }),
     };
-    Ok(PeerLock { space, name: name.into(), claim, wait, flags, alone, tag, priority })
+    Ok(PeerLock { space, name: name.into(), claim, wait, flags, owner, tag, priority })
 }
 
 record!(WaitReport {
@@ -233,9 +249,10 @@ record!(OwnedClaim {
     token: Token,
     lock: LockId,
     tag: u32,
-    alone: bool,
+    owner: PeerOwner,
     flags: Flags,
 });
+choice!(PeerOwner, "owner at a master" { 0 = Session, 1 = Alone, 2 = Group(name) });
 
 choice!(Fates, "fate of a reported lock" {
     0 = Restored { first, count },

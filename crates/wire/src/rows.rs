@@ -3,19 +3,19 @@
 //! A file of its own because it is the one list between nodes that is long. After a death of a node a million rows are
 //! written and read, so a row is small and reading it allocates nothing.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_types::{
     Flags, SessionId, SpaceId, Token,
     peer::WaitReport,
     reply::Value,
     request::Claim,
-    rows::{LockReport, LockRows},
+    rows::{GroupUse, LockReport, LockRows},
 };
 
 use crate::{
     error::{DecodeError, EncodeError},
-    field::{Field, Reader},
+    field::{Field, Reader, record},
 };
 
 /// What a row has, in the order of its fields; those without a bit are always there.
@@ -31,6 +31,7 @@ const VALUE: u8 = 128;
 /// What the byte after it has, which is there where it is not 0: what few rows have.
 const ORPHAN: u8 = 1;
 const BEFORE: u8 = 2;
+const GROUP: u8 = 4;
 
 /// The fewest bytes of a row: what it has, lockspace, name, token.
 const ROW_MIN: usize = 1 + 4 + 2 + 8;
@@ -71,7 +72,7 @@ impl Field<'_> for LockRows {
                 || (has & FLAGS != 0 && row.flags == Flags::NONE)
                 || (has & MORE != 0 && more == 0)
                 || (more & BEFORE != 0 && row.before == Token::NONE);
-            if says != (has & SESSION != 0) || idle || more & !(ORPHAN | BEFORE) != 0 {
+            if says != (has & SESSION != 0) || idle || more & !(ORPHAN | BEFORE | GROUP) != 0 {
                 return Err(DecodeError::Number { at, field: "row" });
             }
             rows.push(row);
@@ -81,9 +82,9 @@ impl Field<'_> for LockRows {
 }
 
 fn put_row(row: &LockReport<'_>, says_session: bool, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let LockReport { session, orphan, space, name, held, token, before, wanted, tag, alone, flags, value } = row;
+    let LockReport { session, orphan, space, name, held, token, before, wanted, tag, alone, flags, value, group } = row;
     let bit = |has: bool, bit: u8| if has { bit } else { 0 };
-    let more = bit(*orphan, ORPHAN) | bit(*before != Token::NONE, BEFORE);
+    let more = bit(*orphan, ORPHAN) | bit(*before != Token::NONE, BEFORE) | bit(group.is_some(), GROUP);
     let has = bit(says_session, SESSION)
         | bit(more != 0, MORE)
         | bit(*alone, ALONE)
@@ -114,7 +115,8 @@ fn put_row(row: &LockReport<'_>, says_session: bool, out: &mut Vec<u8>) -> Resul
         flags.put(out)?;
     }
     wanted.as_ref().map_or(Ok(()), |wanted| wanted.put(out))?;
-    value.as_ref().map_or(Ok(()), |value| value.put(out))
+    value.as_ref().map_or(Ok(()), |value| value.put(out))?;
+    group.as_ref().map_or(Ok(()), |group| group.put(out))
 }
 
 fn get_row<'a>(
@@ -129,6 +131,14 @@ fn get_row<'a>(
     let flags = if has & FLAGS != 0 { Flags::get(r)? } else { Flags::NONE };
     let wanted = (has & WANTED != 0).then(|| WaitReport::get(r)).transpose()?;
     let value = (has & VALUE != 0).then(|| Value::get(r)).transpose()?;
+    let at = r.at();
+    let group = (more & GROUP != 0).then(|| GroupUse::get(r)).transpose()?;
     let (orphan, alone) = (more & ORPHAN != 0, has & ALONE != 0);
-    Ok(LockReport { session, orphan, space, name, held, token, before, wanted, tag, alone, flags, value })
+    // [WIRE-5] A lock has one owner.
+    if group.is_some() && (orphan || alone) {
+        return Err(DecodeError::Number { at, field: "group" });
+    }
+    Ok(LockReport { session, orphan, space, name, held, token, before, wanted, tag, alone, flags, value, group })
 }
+
+record!(GroupUse { name: Box<[u8]>, uses: u32 });

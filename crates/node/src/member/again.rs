@@ -225,7 +225,7 @@ impl Node {
     fn drop_remains(&mut self, now: Time, at: u32, asked: &PeerLock) {
         let Some(guest) = self.member.as_mut().and_then(|m| m.guests.get_mut(at)) else { return };
         let owner = guest.owner;
-        let found = self.table.find(owner, asked.space, &asked.name, asked.tag).filter(|_| !asked.alone);
+        let found = self.table.find(owner, asked.space, &asked.name, asked.tag).filter(|_| !asked.owner.is_alone());
         if let Some(found) = found.filter(|found| guest.unclaimed.remove(&found.lock)) {
             self.release_unclaimed(now, owner, found.lock);
         }

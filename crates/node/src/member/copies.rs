@@ -7,7 +7,9 @@ use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
 use core::hash::BuildHasher;
 
 use hashbrown::HashTable;
-use lockstead_types::{Flags, LockId, NodeId, RequestId, Slot, SlotSet, SpaceId, Token, reply::Value, request::Claim};
+use lockstead_types::{
+    Flags, LockId, NodeId, RequestId, Slot, SlotSet, SpaceId, Token, reply::Value, request::Claim, rows::GroupUse,
+};
 
 use crate::node::Hashing;
 
@@ -28,6 +30,8 @@ pub(crate) struct Copy {
     pub(crate) before: Token,
     pub(crate) tag: u32,
     pub(crate) alone: bool,
+    /// Of a lock of a group.
+    pub(crate) group: Option<Box<GroupUse>>,
     /// PERSISTENT, NODLCKBLK, NOBAST.
     pub(crate) flags: Flags,
     /// The value block, as read or written under what is held.

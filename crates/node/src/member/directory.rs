@@ -6,7 +6,7 @@ use lockstead_table::Ending;
 use lockstead_types::{
     ConnId, LockId, RequestId, Sealed, SessionId, Time,
     message::{Reclaim, Rejection, ServerMessage},
-    peer::{HomeGeneration, OwnedClaim, PeerMessage},
+    peer::{HomeGeneration, OwnedClaim, PeerMessage, PeerOwner},
     refusal::Refusal,
     reply::Reply,
     report::Meta,
@@ -375,7 +375,7 @@ impl Node {
                     token: claim.token,
                     lock: claim.lock,
                     tag: claim.tag,
-                    alone: claim.alone,
+                    owner: if claim.alone { PeerOwner::Alone } else { PeerOwner::Session },
                     flags: claim.flags,
                 };
                 return self.begin(now, (at, id), slot, For::Client, What::Claim(claim), None);

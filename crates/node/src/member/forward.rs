@@ -12,7 +12,7 @@ use alloc::{
 
 use lockstead_types::{
     Flags, LockId, Mode, RequestId, Slot, Span, Time,
-    peer::{OwnedClaim, PeerLock, PeerMessage, PeerOp, SlotGeneration},
+    peer::{OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOwner, SlotGeneration},
     refusal::Refusal,
     reply::Reply,
     request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Stood, Target, Wait},
@@ -279,9 +279,9 @@ impl Node {
         if self.table.space(request.space).is_none() {
             return Err(Refusal::NoLockspace);
         }
-        let alone = match request.owner {
-            OwnerRef::Session => false,
-            OwnerRef::Alone => true,
+        let owner = match request.owner {
+            OwnerRef::Session => PeerOwner::Session,
+            OwnerRef::Alone => PeerOwner::Alone,
             OwnerRef::Group(_) => return Err(Refusal::NotHeld),
         };
         let lock = PeerLock {
@@ -290,7 +290,7 @@ impl Node {
             claim: request.claim,
             wait: request.wait,
             flags: request.flags,
-            alone,
+            owner,
             tag: request.tag,
             priority: request.priority,
         };

@@ -53,6 +53,7 @@ impl Orphan {
             alone: self.alone,
             flags: self.flags,
             value: None,
+            group: None,
         }
     }
 }

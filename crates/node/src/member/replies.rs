@@ -1,12 +1,15 @@
 //! What masters answer and tell, and what it does to the home's copies.
 
+use alloc::boxed::Box;
+
 use lockstead_types::{
     Mode, ModeTable, NodeId, RequestId, SessionId, Time, Token,
     message::ServerMessage,
-    peer::{HomeGeneration, SlotGeneration},
+    peer::{HomeGeneration, PeerOwner, SlotGeneration},
     refusal::Refusal,
     reply::{Grant, Notice, Queued, Reply, Revoked, Value},
     request::Claim,
+    rows::GroupUse,
 };
 
 use super::{
@@ -423,7 +426,8 @@ impl Node {
                     // [SLOT-8] Its client has not heard of the other one: it claims by this one again, should it go on to the next home.
                     before: if grant.token == claim.token { Token::NONE } else { claim.token },
                     tag: claim.tag,
-                    alone: claim.alone,
+                    alone: claim.owner.is_alone(),
+                    group: in_group(&claim.owner),
                     flags: claim.flags,
                     value: None,
                     wait: None,
@@ -534,7 +538,8 @@ pub(crate) fn copy_of(session: u32, slot: lockstead_types::Slot, request: &locks
         token: Token::NONE,
         before: Token::NONE,
         tag: request.tag,
-        alone: request.alone,
+        alone: request.owner.is_alone(),
+        group: in_group(&request.owner),
         flags: request.flags,
         value: None,
         wait: None,
@@ -542,6 +547,12 @@ pub(crate) fn copy_of(session: u32, slot: lockstead_types::Slot, request: &locks
         blocking: None,
         reported: 0,
     }
+}
+
+/// How a copy of one use, or of none yet, says whose it is.
+fn in_group(owner: &PeerOwner) -> Option<Box<GroupUse>> {
+    let uses = 1;
+    owner.group().map(|name| Box::new(GroupUse { name: name.into(), uses }))
 }
 
 /// How a wait ended, as its master said.

@@ -248,6 +248,7 @@ impl Node {
             alone: copy.alone,
             flags: copy.flags,
             value: copy.value.clone(),
+            group: copy.group.as_deref().cloned(),
         };
         let before = manifest.bytes();
         manifest.rows.push(row);

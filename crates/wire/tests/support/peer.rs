@@ -4,13 +4,13 @@ use lockstead_types::{
     Flags, LimitName, LockId, Mode, NodeId, Refusal, RequestId, SessionId, Slot, SpaceId, Span, Token,
     chase::{Confirmation, CycleEdge, EdgeId, PeerEdge, PeerWait, WaitId},
     peer::{
-        Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerQuery,
-        SlotGeneration, ValueReport, WaitReport, Written,
+        Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerOwner,
+        PeerQuery, SlotGeneration, ValueReport, WaitReport, Written,
     },
     reply::{Grant, Notice, Queued, Reply, Revoked, Value},
     report::{Meta, Report},
     request::{Claim, Stood, Target, Wait},
-    rows::{LockReport, LockRows},
+    rows::{GroupUse, LockReport, LockRows},
     slot::SLOTS,
 };
 
@@ -107,13 +107,13 @@ fn to_master() -> Vec<(&'static str, PeerMessage)> {
         claim: EX,
         wait: Wait::Forever,
         flags: Flags::NONE,
-        alone: false,
+        owner: PeerOwner::Session,
         tag: 0,
         priority: 0,
     };
     let full = PeerLock {
         wait: Wait::For(Span::from_secs(2)),
-        alone: true,
+        owner: PeerOwner::Alone,
         tag: 77,
         priority: -3,
         space: SPACE,
@@ -123,15 +123,20 @@ fn to_master() -> Vec<(&'static str, PeerMessage)> {
     let value = Some((*b"state").into());
     vec![
         ("introduce", PeerMessage::Introduce { version: 41, session: SESSION, home: HOME, principal, meta }),
-        ("request: lock", request(PeerOp::Lock(lock))),
+        ("request: lock", request(PeerOp::Lock(lock.clone()))),
         ("request: lock with everything", request(PeerOp::Lock(full))),
         ("request: convert", request(PeerOp::Convert { lock: LOCK, mode: Mode(0), wait, flags, value: value.clone() })),
         ("request: release", request(PeerOp::Release { lock: LOCK, flags: Flags::NONE, value: None, one_way: true })),
         ("request: release with a value", request(PeerOp::Release { lock: LOCK, flags, value, one_way: false })),
         ("request: cancel", request(PeerOp::Cancel(Target::Request(RequestId(6))))),
         ("request: read-value", request(PeerOp::ReadValue(LOCK))),
+        ("request: lock of a group", request(PeerOp::Lock(PeerLock { owner: team(), ..lock }))),
         ("part", PeerMessage::Part { session: SESSION, home: HOME, lost: true }),
     ]
+}
+
+fn team() -> PeerOwner {
+    PeerOwner::Group((*b"team").into())
 }
 
 fn recovery() -> Vec<(&'static str, PeerMessage)> {
@@ -149,6 +154,7 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
         alone: true,
         flags: Flags::PERSISTENT,
         value: Some(value.clone()),
+        group: None,
     };
     let wanted = WaitReport {
         id: ID,
@@ -164,6 +170,10 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
     let converting = LockReport { wanted: Some(wanted), session: None, orphan: true, value: None, ..held.clone() };
     let plain = LockReport { tag: 0, alone: false, flags: Flags::NONE, value: None, ..held.clone() };
     let converted = LockReport { before: Token::new(1, 8).expect("in range"), ..plain.clone() };
+    let group = Some(GroupUse { name: (*b"team").into(), uses: 2 });
+    let shared = LockReport { group, alone: false, ..plain.clone() };
+    let shared =
+        PeerMessage::Report { epoch: 6, rows: [shared].into_iter().collect(), values: vec![], returning: vec![] };
     let rows = [plain.clone(), plain, held, converting, converted].into_iter().collect();
     let values = vec![ValueReport { space: SPACE, name: (*b"orders/7").into(), value, written: Written::Perhaps }];
     let claim = OwnedClaim {
@@ -173,10 +183,12 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
         token: token(),
         lock: LOCK,
         tag: 4,
-        alone: false,
+        owner: PeerOwner::Session,
         flags: Flags::NONE,
     };
-    let claim = PeerMessage::Claim { session: SESSION, home: HOME, id: ID, slot: SLOT, generation: GENERATION, claim };
+    let in_group = OwnedClaim { owner: team(), ..claim.clone() };
+    let claims =
+        |claim| PeerMessage::Claim { session: SESSION, home: HOME, id: ID, slot: SLOT, generation: GENERATION, claim };
     let again = PeerMessage::Again {
         session: SESSION,
         home: HOME,
@@ -188,8 +200,10 @@ fn recovery() -> Vec<(&'static str, PeerMessage)> {
     };
     vec![
         ("report", PeerMessage::Report { epoch: 6, rows, values, returning: vec![SESSION, OTHER] }),
+        ("report of a group", shared),
         ("report-done", PeerMessage::ReportDone { epoch: 6, unsettled: vec![Slot(9)] }),
-        ("claim", claim),
+        ("claim", claims(claim)),
+        ("claim of a group", claims(in_group)),
         ("claims-done", PeerMessage::ClaimsDone { session: SESSION, home: HOME }),
         ("again", again),
     ]
@@ -390,7 +404,7 @@ impl Rng {
                 claim: self.claim(),
                 wait: self.wait(),
                 flags,
-                alone: self.yes(),
+                owner: self.peer_owner(),
                 tag: self.n32(),
                 priority: self.next() as i8,
             }),
@@ -406,9 +420,10 @@ impl Rng {
         let mut rows = LockRows::new();
         for _ in 0..self.below(4) {
             let name = self.name();
+            let group = self.maybe(|r| GroupUse { name: r.name().into(), uses: r.n32() });
             rows.push(LockReport {
                 session: self.maybe(Rng::session),
-                orphan: self.yes(),
+                orphan: group.is_none() && self.yes(),
                 space: self.space(),
                 name,
                 held: self.maybe(Rng::claim),
@@ -416,9 +431,10 @@ impl Rng {
                 before: self.token(),
                 wanted: self.maybe(Rng::wait_report),
                 tag: self.n32(),
-                alone: self.yes(),
+                alone: group.is_none() && self.yes(),
                 flags: self.flags(),
                 value: self.maybe(Rng::block),
+                group,
             });
         }
         rows
@@ -455,8 +471,16 @@ impl Rng {
             token: self.token(),
             lock: self.lock_id(),
             tag: self.n32(),
-            alone: self.yes(),
+            owner: self.peer_owner(),
             flags: self.flags(),
+        }
+    }
+
+    fn peer_owner(&mut self) -> PeerOwner {
+        match self.below(3) {
+            0 => PeerOwner::Session,
+            1 => PeerOwner::Alone,
+            _ => PeerOwner::Group(self.name().into()),
         }
     }
 
