@@ -74,6 +74,7 @@ impl Node {
             Effect::Blocking { owner, lock, claim } => self.tell_blocking(now, owner, lock, claim),
             Effect::Revoked { owner, lock, why } => self.tell_revoked(now, owner, lock, why),
             Effect::Deadlock { report, owners } => self.keep_report(now, *report, &owners),
+            Effect::Wounded { .. } => {}
             Effect::Changed { owner, space, name, lock, event, claim, token } => {
                 let session = owner.and_then(|o| self.session_of(o));
                 let change = lockstead_types::reply::Change { space, name, lock, session, event, claim, token };

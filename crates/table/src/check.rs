@@ -50,6 +50,7 @@ impl Table {
             }
         }
         self.check_owners()?;
+        self.check_ages()?;
         self.check_cycles()?;
         let locks = seen.granted + seen.converting + seen.waiting;
         ensure!(u64::from(self.locks.used()) == locks, "{} places for {locks} locks", self.locks.used());

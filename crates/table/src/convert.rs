@@ -104,6 +104,10 @@ impl Table {
         if down {
             return Ok(());
         }
+        // [PREVENT-3] It is to end its transaction first.
+        if self.is_of_wounded(l) {
+            return Err(Refusal::Aborted);
+        }
         self.check_legal_beside_others(l, req.mode)?;
         self.check_orphans(req.flags, lock.traits.has(Traits::PERSISTENT))?;
         // [TOKEN-4] Nothing new can be granted any more in this epoch.
@@ -129,7 +133,8 @@ impl Table {
         if self.fits_now(l, req.mode, req.flags, ticket, Place::Arriving) {
             return Ok(Decided::Granted { mode: req.mode, demoted: false });
         }
-        let waits = !self.never_waits(self.resources[resource].space, req.wait, req.flags);
+        let age = self.age_of_lock(l);
+        let waits = !self.never_waits(self.resources[resource].space, age, req.wait, req.flags);
         // [SLOT-2] Nothing is concluded from who waits for whom.
         let rival = if waits && !self.is_frozen_at(resource) { self.in_conversion_deadlock(l) } else { None };
         if let Some(rival) = rival {

@@ -8,7 +8,7 @@ use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 
 use hashbrown::HashSet;
 use lockstead_types::{
-    Flags, Mode, Refusal, Span,
+    Flags, Mode, ModeTable, Refusal, Span,
     report::{DeadlockReport, Holder, VictimReason, WaitEdge},
     space::{DeadlockPolicy, VictimPolicy},
 };
@@ -17,6 +17,7 @@ use crate::{
     Effect, OwnerId, Table,
     lock::{State, Traits},
     owner::ORPHANS,
+    resource::Pool,
     slab::NIL,
     store::Ring,
     table::Call,
@@ -40,6 +41,15 @@ pub(crate) struct Edge {
     pub(crate) blocker: u32,
     /// Hard: the blocker holds. Soft: it only waits before.
     pub(crate) hard: bool,
+}
+
+/// What a lock waits for: a mode, or another one, or permits.
+pub(crate) struct Wish<'a> {
+    modes: &'a ModeTable,
+    want: Mode,
+    alternative: Option<Mode>,
+    take: u32,
+    pool: Option<Pool>,
 }
 
 /// One step from an actor to another.
@@ -87,6 +97,9 @@ impl Table {
     pub(crate) fn suspect(&self, call: &mut Call<'_>, l: u32) {
         let lock = &self.locks[l];
         let Some(actor) = self.actor_of(l) else { return };
+        if self.prevents_at(lock.resource) {
+            call.joints.push((l, lock.generation));
+        }
         let waits = match actor {
             Actor::Lock(_) => lock.is_pending(),
             Actor::Owner(owner) => self.owners.get(owner).pending > 0 || self.nest.has_inner(owner),
@@ -96,11 +109,17 @@ impl Table {
         }
     }
 
-    /// Breaks every cycle that the call may have closed.
+    /// Ends waits that may not be, and breaks every cycle that the call may have closed.
     #[inline]
     pub(crate) fn resolve(&mut self, call: &mut Call<'_>) {
-        if !call.suspects.is_empty() {
-            self.resolve_suspects(call);
+        // What the one ends may let others be granted, who are the other's matter.
+        while !call.joints.is_empty() || !call.suspects.is_empty() {
+            if !call.joints.is_empty() {
+                self.prevent(call);
+            }
+            if !call.suspects.is_empty() {
+                self.resolve_suspects(call);
+            }
         }
     }
 
@@ -153,7 +172,7 @@ impl Table {
         }
     }
 
-    fn keeps_nobody_waiting(&self, l: u32) -> bool {
+    pub(crate) fn keeps_nobody_waiting(&self, l: u32) -> bool {
         let lock = &self.locks[l];
         let Some(queue) = self.queue(lock.resource) else { return true };
         match lock.state {
@@ -180,12 +199,14 @@ impl Table {
     }
 
     pub(crate) fn is_edge(&self, l: u32) -> bool {
-        // [DEAD-5] NODLCKWT: this wait is no edge. [DEAD-9] Nor is any in a lockspace that does not detect.
+        // [DEAD-5] NODLCKWT: this wait is no edge.
         let counts = self.wait(l).is_some_and(|w| !w.flags.has(Flags::NODLCKWT));
+        // [DEAD-9] Nor is any in a lockspace that neither detects nor [PREVENT-6] prevents.
+        let deadlock = self.space_of(self.locks[l].resource).space.deadlock;
         // [SLOT-2] Nor is one that only a freeze may be the reason of; the thaw looks at it again.
         counts
+            && (deadlock == DeadlockPolicy::Detect || deadlock.prevents())
             && !self.is_frozen_at(self.locks[l].resource)
-            && self.space_of(self.locks[l].resource).space.deadlock == DeadlockPolicy::Detect
     }
 
     /// Everything a lock that waits waits for. Soft edges go to the nearest before it whose own wait is an edge too, and
@@ -196,28 +217,44 @@ impl Table {
     }
 
     fn hard_edges(&self, w: u32, all: &mut Vec<Edge>) {
-        let Some(wait) = self.wait(w) else { return };
+        let Some(wish) = self.wish(w) else { return };
         let resource = self.locks[w].resource;
-        let modes = self.modes_of(resource);
-        let alternative = self.alternative(resource, wait.want, wait.flags);
-        let (take, pool) = (self.take(w), self.pool(resource));
         for ring in [Ring::Granted, Ring::Converting] {
             for h in self.ring(resource, ring).filter(|h| *h != w) {
-                let held = &self.locks[h];
-                let blocks = match pool {
-                    None => {
-                        let blocks = |want: Mode| modes.conflicts_of(want).contains(held.mode);
-                        blocks(wait.want) && alternative.is_none_or(blocks)
-                    }
-                    // [DEAD-7] Permits may come from several: one holder is an edge only if all others' are too few.
-                    Some(pool) => pool.of.saturating_sub(self.taken_by(resource, h)) < take,
-                };
-                // [DEAD-6] NODLCKBLK: this lock, held, is no edge.
-                if blocks && !held.traits.has(Traits::NODLCKBLK) {
+                if self.hinders(&wish, h) {
                     all.push(Edge { waiter: w, blocker: h, hard: true });
                 }
             }
         }
+    }
+
+    /// What one that waits would have.
+    pub(crate) fn wish(&self, w: u32) -> Option<Wish<'_>> {
+        let (wait, resource) = (self.wait(w)?, self.locks[w].resource);
+        let alternative = self.alternative(resource, wait.want, wait.flags);
+        Some(Wish {
+            modes: self.modes_of(resource),
+            want: wait.want,
+            alternative,
+            take: self.take(w),
+            pool: self.pool(resource),
+        })
+    }
+
+    /// Whether another lock, which holds, keeps it from that.
+    #[inline]
+    pub(crate) fn hinders(&self, wish: &Wish<'_>, h: u32) -> bool {
+        let held = &self.locks[h];
+        let blocks = match wish.pool {
+            None => {
+                let blocks = |want: Mode| wish.modes.conflicts_of(want).contains(held.mode);
+                blocks(wish.want) && wish.alternative.is_none_or(blocks)
+            }
+            // [DEAD-7] Permits may come from several: one holder is an edge only if all others' are too few.
+            Some(pool) => pool.of.saturating_sub(self.taken_by(held.resource, h)) < wish.take,
+        };
+        // [DEAD-6] NODLCKBLK: this lock, held, is no edge.
+        blocks && !held.traits.has(Traits::NODLCKBLK)
     }
 
     /// The permits of a resource held by whoever `holder` acts for.
@@ -227,7 +264,7 @@ impl Table {
         own.fold(0, |sum, l| sum.saturating_add(self.take(l)))
     }
 
-    fn soft_edges(&self, w: u32, all: &mut Vec<Edge>) {
+    pub(crate) fn soft_edges(&self, w: u32, all: &mut Vec<Edge>) {
         let (resource, ticket) = match self.wait(w) {
             Some(wait) => (self.locks[w].resource, wait.ticket),
             None => return,

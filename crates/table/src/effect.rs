@@ -131,6 +131,11 @@ pub enum Effect {
         /// The owners of waiter and blocker of each edge of the report.
         owners: Vec<(OwnerId, OwnerId)>,
     },
+    /// An older transaction waits for what this owner has: it is to end its own ([PREVENT-3]). What it waited for ends beside it.
+    Wounded {
+        /// Whose.
+        owner: OwnerId,
+    },
     /// Only while watching: every change of every lock.
     Changed {
         /// Whose, `None` for an orphan.

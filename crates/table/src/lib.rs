@@ -33,7 +33,7 @@
 //! `request` checks what was asked (`[FLAG-n]`, `[LIMIT-n]`), finds or makes the resource and asks `grant` whether the
 //! claim may be granted now: that question is answered there and nowhere else. If so, the lock joins GRANTED with a
 //! new token. If not, it is refused or joins a queue; `block` tells the holders in the way, and `deadlock` looks for a
-//! cycle of waits, which it derives from the queues. Whatever frees something (`release`, a conversion, a cancel, an
+//! cycle of waits, which it derives from the queues; `prevent` says by the ages of transactions who may wait for whom. Whatever frees something (`release`, a conversion, a cancel, an
 //! ended owner, a deadline) ends in `promote`, which serves CONVERTING from its head, then WAITING.
 //!
 //! # Slots
@@ -51,7 +51,7 @@
 //! # Reading order
 //!
 //! `docs/semantics.md` for the rules; then `effect`, `lock`, `resource`, `grant`, `request`, `convert`, `release`,
-//! `promote`, `block`, `deadlock`; the rest as needed.
+//! `promote`, `block`, `deadlock`, `prevent`; the rest as needed.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -78,6 +78,7 @@ mod fair;
 mod nest;
 mod orphan;
 mod owner;
+mod prevent;
 mod since;
 mod value;
 

@@ -8,6 +8,7 @@ use lockstead_types::SessionId;
 use crate::{
     OwnerId,
     lock::Lock,
+    prevent::Txn,
     slab::{NIL, Slab},
 };
 
@@ -19,6 +20,7 @@ pub(crate) const ORPHANS: u32 = 0;
 pub(crate) struct Owner {
     pub(crate) live: bool,
     pub(crate) label: Option<SessionId>,
+    pub(crate) txn: Txn,
     pub(crate) first: u32,
     pub(crate) locks: u32,
     pub(crate) pending: u32,
@@ -33,12 +35,12 @@ pub(crate) struct Owners {
 
 impl Owners {
     pub(crate) fn new() -> Owners {
-        let orphans = Owner { live: true, label: None, first: NIL, locks: 0, pending: 0 };
+        let orphans = Owner { live: true, label: None, txn: Txn::Outside, first: NIL, locks: 0, pending: 0 };
         Owners { all: alloc::vec![orphans], free: Vec::new() }
     }
 
     pub(crate) fn add(&mut self) -> u32 {
-        let owner = Owner { live: true, label: None, first: NIL, locks: 0, pending: 0 };
+        let owner = Owner { live: true, label: None, txn: Txn::Outside, first: NIL, locks: 0, pending: 0 };
         if let Some(index) = self.free.pop() {
             self.all[index as usize] = owner;
             return index;

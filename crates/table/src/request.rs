@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use lockstead_types::{
-    Flags, LimitName, Mode, Refusal, Time,
+    Age, Flags, LimitName, Mode, Refusal, Time,
     flags::FlagUse,
     request::{Claim, LockRequest, OwnerRef, Wait},
     space::DeadlockPolicy,
@@ -39,6 +39,11 @@ impl Table {
         let space = self.spaces.find(req.space).ok_or(Refusal::NoLockspace)?;
         self.owners.find(owner).ok_or(Refusal::Lost)?;
         self.check_request(space, req)?;
+        let alone = req.owner == OwnerRef::Alone;
+        // [PREVENT-3] It is to end its transaction first.
+        if !alone && self.is_wounded(owner) {
+            return Err(Refusal::Aborted);
+        }
         let mut call = Call::new(now, fx);
         let (resource, hash) = self.find_resource(space, req.name);
         if let Some(resource) = resource {
@@ -53,7 +58,8 @@ impl Table {
         }
         self.check_room(owner, resource, req.flags)?;
         let decided = self.decide_new(resource, space, req);
-        if decided.is_none() && self.never_waits(space, req.wait, req.flags) {
+        let age = || self.age_of(owner).filter(|_| !alone);
+        if decided.is_none() && self.never_waits(space, age(), req.wait, req.flags) {
             if let Some(resource) = resource.filter(|_| req.flags.has(Flags::NOQUEUEBAST)) {
                 self.notify_refused(&mut call, resource, req.claim);
             }
@@ -211,10 +217,16 @@ impl Table {
         Ok(())
     }
 
-    /// Whether a request that cannot be granted now is refused: it said so, or [DEAD-9] its lockspace does.
-    pub(crate) fn never_waits(&self, space: u16, wait: Wait, flags: Flags) -> bool {
-        let no_wait = self.spaces.get(space).is_some_and(|e| e.space.deadlock == DeadlockPolicy::NoWait);
-        no_wait || wait == Wait::Never || flags.has(Flags::NOQUEUE)
+    /// Whether a request that cannot be granted now is refused: it said so, or [DEAD-9] its lockspace does. `age`: that of the
+    /// transaction it is for.
+    pub(crate) fn never_waits(&self, space: u16, age: Option<Age>, wait: Wait, flags: Flags) -> bool {
+        let by_policy = match self.spaces.get(space).map(|e| e.space.deadlock) {
+            Some(DeadlockPolicy::NoWait) => true,
+            // [PREVENT-4] Without an age it cannot be said for whom it may wait. [DEAD-5] NODLCKWT: nobody asks.
+            Some(DeadlockPolicy::WaitDie | DeadlockPolicy::WoundWait) => age.is_none() && !flags.has(Flags::NODLCKWT),
+            Some(DeadlockPolicy::Detect | DeadlockPolicy::Timeout) | None => false,
+        };
+        by_policy || wait == Wait::Never || flags.has(Flags::NOQUEUE)
     }
 
     /// The mode to grant at once, and whether it is the alternative one.

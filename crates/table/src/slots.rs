@@ -144,7 +144,13 @@ impl Table {
         self.end_conversion_deadlocks(call, resource, came);
         for ring in [Ring::Converting, Ring::Waiting] {
             let waiting: Vec<u32> = self.ring(resource, ring).collect();
-            waiting.into_iter().for_each(|l| self.suspect(call, l));
+            for l in waiting {
+                self.suspect(call, l);
+                // [PREVENT-3] Under the other policies too.
+                if self.is_of_wounded(l) {
+                    call.joints.push((l, self.locks[l].generation));
+                }
+            }
         }
     }
 

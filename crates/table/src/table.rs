@@ -97,11 +97,13 @@ pub(crate) struct Call<'a> {
     pub(crate) answer: Option<Result<Outcome, Refusal>>,
     /// Locks through which a new cycle of waits may run, with their generation.
     pub(crate) suspects: Vec<(u32, u32)>,
+    /// Locks of lockspaces that prevent cycles, from or to which new edges may lead, with their generation.
+    pub(crate) joints: Vec<(u32, u32)>,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn new(now: Time, fx: &'a mut Vec<Effect>) -> Call<'a> {
-        Call { now, fx, caller: NIL, answer: None, suspects: Vec::new() }
+        Call { now, fx, caller: NIL, answer: None, suspects: Vec::new(), joints: Vec::new() }
     }
 }
 

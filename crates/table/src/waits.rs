@@ -77,6 +77,10 @@ impl Table {
         });
         self.enter(l, if converting { State::Converting } else { State::Waiting }, at);
         self.changed(call, l, ChangeEvent::Waiting);
+        // [PREVENT-1] Before holders are told that somebody waits.
+        if self.dies_at_once(l) {
+            return self.end_wait(call, l, End::Refused(Refusal::Aborted));
+        }
         self.suspect(call, l);
     }
 

@@ -142,7 +142,9 @@ impl Place {
                 },
                 Effect::Revoked { owner, .. } => Came::Revoked { owner: self.who(*owner) },
                 // Who was told before a move is told again after it, and reports have ids and times in them.
-                Effect::Blocking { .. } | Effect::Deadlock { .. } | Effect::Changed { .. } => continue,
+                Effect::Blocking { .. } | Effect::Deadlock { .. } | Effect::Wounded { .. } | Effect::Changed { .. } => {
+                    continue;
+                }
             });
         }
         all.sort();

@@ -1,14 +1,18 @@
 //! A million seeded random commands over few names, owners and lockspaces. After each one the table proves its own state,
 //! and a model that knows nothing but answers and effects proves that what is held together is compatible, that tokens
-//! rise, and that in `fair` lockspaces nobody is passed more often than the bound says.
+//! rise, that in `fair` lockspaces nobody is passed more often than the bound says, and that in those that prevent deadlocks
+//! nobody waits for whom it may not wait for.
 //!
 //! `LOCKSTEAD_SEED=n` runs the one world of that seed again.
+
+#[path = "random/ages.rs"]
+mod ages;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use lockstead_table::{Effect, Ending, Outcome, OwnerId, Space, Table};
 use lockstead_types::{
-    Flags, Limits, LockId, Mode, ModeTable, SessionId, Slot, SpaceId, Span, Time, Token,
+    Age, Flags, Limits, LockId, Mode, ModeTable, Refusal, SessionId, Slot, SpaceId, Span, Time, Token,
     message::Reclaim,
     reply::Grant,
     report::Holder,
@@ -56,6 +60,9 @@ struct Known {
     /// It waits with CONVDEADLK, which may have let go of the held mode: the end of the wait says.
     unsure: bool,
     persistent: bool,
+    alone: bool,
+    /// NODLCKBLK.
+    no_edge: bool,
     token: Token,
     wait: Option<Waiting>,
 }
@@ -65,6 +72,8 @@ struct Waiting {
     came: u64,
     want: Claim,
     alternative: bool,
+    /// NODLCKWT.
+    no_edge: bool,
     passed: u16,
 }
 
@@ -73,9 +82,12 @@ struct World {
     dice: Dice,
     now: Time,
     spaces: Vec<(SpaceId, Arc<ModeTable>, bool)>,
+    policies: Vec<DeadlockPolicy>,
     owners: Vec<OwnerId>,
     /// Who runs within whom, by the inner one.
     outer: BTreeMap<OwnerId, OwnerId>,
+    /// The ages of transactions, and whether they are wounded.
+    ages: BTreeMap<OwnerId, (Age, bool)>,
     locks: BTreeMap<LockId, Known>,
     came: u64,
     newest: Token,
@@ -85,6 +97,8 @@ struct World {
     /// Of those, cycles that run from an owner to one within it.
     nested: u64,
     waited: u64,
+    aborted: u64,
+    wounded: u64,
 }
 
 const NAMES: [&[u8]; 3] = [b"a", b"a name that is too long to be kept inline", b"c"];
@@ -101,7 +115,7 @@ impl World {
             ..Limits::default()
         };
         let mut table = Table::new(limits, 2, seed);
-        let mut spaces = Vec::new();
+        let (mut spaces, mut policies) = (Vec::new(), Vec::new());
         for n in 0..2 {
             let name =
                 if dice.one_in(2) { "vms" } else { dice.pick(&["vms", "granular", "sqlserver", "postgres", "rw"]) };
@@ -109,11 +123,8 @@ impl World {
             let fair = dice.one_in(2);
             let ageing = Span::from_millis(5);
             let policy = if fair { QueuePolicy::Fair { overtakes: BOUND, ageing } } else { QueuePolicy::Vms };
-            let deadlock = match dice.below(8) {
-                0 => DeadlockPolicy::Timeout,
-                1 => DeadlockPolicy::NoWait,
-                _ => DeadlockPolicy::Detect,
-            };
+            let deadlock = ages::draw_policy(&mut dice);
+            policies.push(deadlock);
             let victims = [
                 VictimPolicy::Requester,
                 VictimPolicy::Youngest,
@@ -138,8 +149,10 @@ impl World {
             dice,
             now: Time::from_nanos(1_000_000_000),
             spaces,
+            policies,
             owners: Vec::new(),
             outer: BTreeMap::new(),
+            ages: BTreeMap::new(),
             locks: BTreeMap::new(),
             came: 0,
             newest: Token::NONE,
@@ -148,6 +161,8 @@ impl World {
             deadlocks: 0,
             nested: 0,
             waited: 0,
+            aborted: 0,
+            wounded: 0,
         };
         for _ in 0..4 {
             world.add_owner();
@@ -163,6 +178,7 @@ impl World {
         self.table.set_owner_label(owner, SessionId(self.next_session));
         self.next_session += 1;
         self.owners.push(owner);
+        self.set_age(owner, &mut Vec::new());
     }
 
     // --------------------------------------------------------------- commands
@@ -175,7 +191,8 @@ impl World {
             0..40 => self.lock(&mut fx),
             40..60 => self.convert(&mut fx),
             60..80 => self.release(&mut fx),
-            80..86 => self.cancel(&mut fx),
+            80..84 => self.cancel(&mut fx),
+            84..86 => self.begin_or_end(&mut fx),
             86..92 => {
                 self.table.expire(self.now, &mut fx);
                 self.learn(&fx);
@@ -250,6 +267,8 @@ impl World {
         };
         self.came += 1;
         let answer = self.table.lock(self.now, owner, self.came, &req, fx);
+        assert!(answer.is_err() || kind == OwnerRef::Alone || !self.is_wounded(owner), "one that is wounded has more");
+        self.aborted += u64::from(answer == Err(Refusal::Aborted));
         let known = Known {
             owner: Some(owner),
             space,
@@ -257,6 +276,8 @@ impl World {
             held: None,
             unsure: false,
             persistent: flags.has(Flags::PERSISTENT),
+            alone: kind == OwnerRef::Alone,
+            no_edge: flags.has(Flags::NODLCKBLK),
             token: Token::NONE,
             wait: None,
         };
@@ -266,6 +287,7 @@ impl World {
                 came: self.came,
                 want: claim,
                 alternative: flags.has(Flags::ALTPR) || flags.has(Flags::ALTCW),
+                no_edge: flags.has(Flags::NODLCKWT),
                 passed: 0,
             };
             // What it caused for others may be about itself too: a later deadlock of the same call, say.
@@ -307,15 +329,18 @@ impl World {
         let req = ConvertRequest { lock: id, mode: self.mode(&modes), wait: self.wait(), flags, value };
         self.came += 1;
         let answer = self.table.convert(self.now, owner, self.came, &req, fx);
+        self.aborted += u64::from(answer == Err(Refusal::Aborted));
         if let Ok(Outcome::Queued(_)) = &answer {
             self.waited += 1;
             let lock = self.locks.get_mut(&id).expect("known");
             lock.persistent = flags.has(Flags::PERSISTENT);
+            lock.no_edge = flags.has(Flags::NODLCKBLK);
             lock.unsure |= flags.has(Flags::CONVDEADLK);
             lock.wait = Some(Waiting {
                 came: self.came,
                 want: Claim::Mode(req.mode),
                 alternative: flags.has(Flags::ALTPR) || flags.has(Flags::ALTCW),
+                no_edge: flags.has(Flags::NODLCKWT),
                 passed: 0,
             });
         }
@@ -328,7 +353,9 @@ impl World {
         }
         self.learn(fx);
         if let Ok(Outcome::Granted(grant)) = &answer {
-            self.locks.get_mut(&id).expect("known").persistent = flags.has(Flags::PERSISTENT);
+            let lock = self.locks.get_mut(&id).expect("known");
+            lock.persistent = flags.has(Flags::PERSISTENT);
+            lock.no_edge = flags.has(Flags::NODLCKBLK);
             self.learn_grant(grant, self.came, false);
         }
     }
@@ -362,6 +389,7 @@ impl World {
         let at = self.dice.below(self.owners.len() as u64) as usize;
         let owner = self.owners.remove(at);
         self.outer.retain(|inner, outer| *inner != owner && *outer != owner);
+        self.ages.remove(&owner);
         let ending = if self.dice.one_in(2) { Ending::Crash } else { Ending::Goodbye };
         self.table.end_owner(self.now, owner, ending, fx);
         let ended = |f: &Effect| matches!(f, Effect::Refused { owner: o, .. } if *o == owner);
@@ -459,6 +487,8 @@ impl World {
                     held: Some(grant.claim),
                     unsure: self.locks.get(&grant.lock).is_some_and(|l| l.unsure),
                     persistent: self.locks.get(&grant.lock).is_some_and(|l| l.persistent),
+                    alone: self.locks.get(&grant.lock).map_or(claim.alone, |l| l.alone),
+                    no_edge: self.locks.get(&grant.lock).is_some_and(|l| l.no_edge),
                     token: grant.token,
                     wait: self.locks.get(&grant.lock).and_then(|l| l.wait.clone()),
                 },
@@ -527,12 +557,15 @@ impl World {
                     self.deadlocks += 1;
                     assert_eq!(report.cycle.len(), owners.len());
                     let steps = |i: usize| owners[i].1 != owners[(i + 1) % owners.len()].0;
-                    self.nested += u64::from((0..owners.len()).any(steps));
+                    let nested = (0..owners.len()).any(steps);
+                    self.nested += u64::from(nested);
+                    assert!(nested || !self.was_preventable(report, owners), "{report:?}");
                     for i in 0..owners.len() {
                         let (blocker, next) = (owners[i].1, owners[(i + 1) % owners.len()].0);
                         assert!(self.outwards(next).any(|o| o == blocker), "a cycle that does not close");
                     }
                 }
+                Effect::Wounded { owner } => self.learn_wound(*owner),
                 Effect::Changed { .. } => {}
             }
         }
@@ -589,6 +622,7 @@ impl World {
         if let Err(broken) = self.table.check() {
             panic!("{broken}");
         }
+        self.prove_ages();
         let (mut held, mut waiting) = (0, 0);
         let mut by_name: BTreeMap<(SpaceId, &[u8]), Vec<&Known>> = BTreeMap::new();
         for known in self.locks.values() {
@@ -630,24 +664,29 @@ fn a_million_random_commands_break_nothing() {
     let chosen: Option<u64> = std::env::var("LOCKSTEAD_SEED").ok().and_then(|s| s.parse().ok());
     let seeds = chosen.map_or(0..WORLDS, |seed| seed..seed + 1);
     let (mut granted, mut deadlocks, mut nested, mut waited) = (0, 0, 0, 0);
+    let (mut aborted, mut wounded) = (0, 0);
     for seed in seeds {
         let run = std::panic::catch_unwind(|| {
             let mut world = World::new(seed);
             for _ in 0..COMMANDS {
                 world.step();
             }
-            (world.granted, world.deadlocks, world.nested, world.waited)
+            (world.granted, world.deadlocks, world.nested, world.waited, world.aborted, world.wounded)
         });
         let Ok(counts) = run else { panic!("LOCKSTEAD_SEED={seed}") };
         granted += counts.0;
         deadlocks += counts.1;
         nested += counts.2;
         waited += counts.3;
+        aborted += counts.4;
+        wounded += counts.5;
     }
     // The commands reach what they are to reach.
     assert!(
         chosen.is_some() || (granted > 100_000 && deadlocks > 1_000 && nested > 1_000 && waited > 50_000),
         "{granted} {deadlocks} {nested} {waited}"
     );
+    assert!(chosen.is_some() || (aborted > 5_000 && wounded > 500), "{aborted} {wounded}");
     println!("{granted} grants, {waited} waits, {deadlocks} deadlocks, {nested} of them nested");
+    println!("{aborted} refused aborted, {wounded} wounded");
 }

@@ -190,6 +190,8 @@ fn space(args: &[&str]) -> Result<SpaceSpec, String> {
             ("deadlock", "detect") => spec.deadlock = DeadlockPolicy::Detect,
             ("deadlock", "timeout") => spec.deadlock = DeadlockPolicy::Timeout,
             ("deadlock", "no-wait") => spec.deadlock = DeadlockPolicy::NoWait,
+            ("deadlock", "wait-die") => spec.deadlock = DeadlockPolicy::WaitDie,
+            ("deadlock", "wound-wait") => spec.deadlock = DeadlockPolicy::WoundWait,
             ("victim", "requester") => spec.victim = VictimPolicy::Requester,
             ("victim", "youngest") => spec.victim = VictimPolicy::Youngest,
             ("victim", "fewest-locks") => spec.victim = VictimPolicy::FewestLocks,

@@ -107,6 +107,18 @@ pub enum DeadlockPolicy {
     Timeout,
     /// A request that would wait is refused.
     NoWait,
+    /// A transaction waits for younger ones only, and is aborted where it would wait for an older one ([PREVENT-1]).
+    WaitDie,
+    /// A transaction waits for older ones only, and aborts the younger ones it would wait for ([PREVENT-2]).
+    WoundWait,
+}
+
+impl DeadlockPolicy {
+    /// Whether the ages of transactions say who may wait for whom, so that no cycle comes to be.
+    #[must_use]
+    pub const fn prevents(self) -> bool {
+        matches!(self, DeadlockPolicy::WaitDie | DeadlockPolicy::WoundWait)
+    }
 }
 
 /// Which request of a cycle is refused.

@@ -189,7 +189,7 @@ record!(SpaceSpec {
 });
 choice!(ModeChoice, "choice of modes" { 0 = BuiltIn(name), 1 = Custom(spec) });
 choice!(QueuePolicy, "queue policy" { 0 = Vms, 1 = Fair { overtakes, ageing } });
-choice!(DeadlockPolicy, "deadlock policy" { 0 = Detect, 1 = Timeout, 2 = NoWait });
+choice!(DeadlockPolicy, "deadlock policy" { 0 = Detect, 1 = Timeout, 2 = NoWait, 3 = WaitDie, 4 = WoundWait });
 choice!(Mastering, "mastering" { 0 = Spread, 1 = Affinity });
 choice!(VictimPolicy, "victim policy" { 0 = Requester, 1 = Youngest, 2 = FewestLocks, 3 = LowestPriority });
 

@@ -102,6 +102,10 @@ enum DeadlockArg {
     Timeout,
     /// What would wait is refused
     NoWait,
+    /// A transaction waits for younger ones only; where it would wait for an older one it is aborted
+    WaitDie,
+    /// A transaction waits for older ones only; younger ones in its way are aborted
+    WoundWait,
 }
 
 #[derive(Copy, Clone, Debug, ValueEnum)]
@@ -257,6 +261,8 @@ impl CreateArgs {
                 DeadlockArg::Detect => DeadlockPolicy::Detect,
                 DeadlockArg::Timeout => DeadlockPolicy::Timeout,
                 DeadlockArg::NoWait => DeadlockPolicy::NoWait,
+                DeadlockArg::WaitDie => DeadlockPolicy::WaitDie,
+                DeadlockArg::WoundWait => DeadlockPolicy::WoundWait,
             },
             victim: match self.victim {
                 VictimArg::Requester => VictimPolicy::Requester,

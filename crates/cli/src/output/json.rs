@@ -182,6 +182,8 @@ pub(crate) fn deadlock_policy(policy: DeadlockPolicy) -> &'static str {
         DeadlockPolicy::Detect => "detect",
         DeadlockPolicy::Timeout => "timeout",
         DeadlockPolicy::NoWait => "no-wait",
+        DeadlockPolicy::WaitDie => "wait-die",
+        DeadlockPolicy::WoundWait => "wound-wait",
     }
 }
 

@@ -118,7 +118,7 @@ record!(State {
 choice!(MemberState { 0 Down {} 1 Up {} 2 Draining {} });
 choice!(PlaceWhy { 0 Pinned {} 1 Used {} });
 choice!(EndWhy { 0 Goodbye {} 1 Expired {} 2 Forced {} });
-choice!(DeadlockPolicy { 0 Detect {} 1 Timeout {} 2 NoWait {} });
+choice!(DeadlockPolicy { 0 Detect {} 1 Timeout {} 2 NoWait {} 3 WaitDie {} 4 WoundWait {} });
 choice!(Mastering { 0 Spread {} 1 Affinity {} });
 choice!(VictimPolicy { 0 Requester {} 1 Youngest {} 2 FewestLocks {} 3 LowestPriority {} });
 choice!(QueuePolicy { 0 Vms {} 1 Fair { overtakes, ageing } });

@@ -65,7 +65,7 @@ pub struct LockspaceConfig {
     pub overtakes: Option<u16>,
     /// For `fair`: how much waiting one step of priority is worth; 1s where absent.
     pub ageing: Option<String>,
-    /// `detect` (where absent), `timeout` or `no-wait`.
+    /// `detect` (where absent), `timeout`, `no-wait`, `wait-die` or `wound-wait`.
     pub deadlock: Option<String>,
     /// `requester` (where absent), `youngest`, `fewest-locks` or `lowest-priority`.
     pub victim: Option<String>,
@@ -84,8 +84,13 @@ pub const LEVELS_MAX: u8 = 16;
 
 const MASTERING: [(&str, Mastering); 2] = [("spread", Mastering::Spread), ("affinity", Mastering::Affinity)];
 
-const DEADLOCK: [(&str, DeadlockPolicy); 3] =
-    [("detect", DeadlockPolicy::Detect), ("timeout", DeadlockPolicy::Timeout), ("no-wait", DeadlockPolicy::NoWait)];
+const DEADLOCK: [(&str, DeadlockPolicy); 5] = [
+    ("detect", DeadlockPolicy::Detect),
+    ("timeout", DeadlockPolicy::Timeout),
+    ("no-wait", DeadlockPolicy::NoWait),
+    ("wait-die", DeadlockPolicy::WaitDie),
+    ("wound-wait", DeadlockPolicy::WoundWait),
+];
 
 const VICTIM: [(&str, VictimPolicy); 4] = [
     ("requester", VictimPolicy::Requester),

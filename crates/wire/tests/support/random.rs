@@ -329,7 +329,13 @@ impl Rng {
             } else {
                 QueuePolicy::Fair { overtakes: self.next() as u16, ageing: self.span() }
             },
-            deadlock: self.pick(&[DeadlockPolicy::Detect, DeadlockPolicy::Timeout, DeadlockPolicy::NoWait]),
+            deadlock: self.pick(&[
+                DeadlockPolicy::Detect,
+                DeadlockPolicy::Timeout,
+                DeadlockPolicy::NoWait,
+                DeadlockPolicy::WaitDie,
+                DeadlockPolicy::WoundWait,
+            ]),
             victim: self.pick(&[
                 VictimPolicy::Requester,
                 VictimPolicy::Youngest,

@@ -76,6 +76,10 @@ fn space_specs() -> [SpaceSpec; 2] {
     [SpaceSpec::named("plain"), custom]
 }
 
+fn preventing(deadlock: DeadlockPolicy) -> SpaceSpec {
+    SpaceSpec { deadlock, ..SpaceSpec::named("ordered") }
+}
+
 /// Every message of a client, by name; the name starts with its kind.
 pub(crate) fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
     let mut samples = vec![
@@ -128,6 +132,8 @@ fn requests() -> Vec<(&'static str, Op<'static>)> {
         ("space-open", Op::SpaceOpen { name: "pages" }),
         ("space-create", Op::SpaceCreate(plain.into())),
         ("space-create with modes of its own", Op::SpaceCreate(custom.into())),
+        ("space-create: wait-die", Op::SpaceCreate(preventing(DeadlockPolicy::WaitDie).into())),
+        ("space-create: wound-wait", Op::SpaceCreate(preventing(DeadlockPolicy::WoundWait).into())),
         ("space-drop", Op::SpaceDrop { name: "pages", force: true }),
         ("purge", Op::Purge { space: SPACE, session: None }),
         ("purge of a session", Op::Purge { space: SPACE, session: Some(SESSION) }),
