@@ -39,7 +39,8 @@
 //! # Slots
 //!
 //! Every resource belongs to a slot, the unit of mastership. `slots` freezes and thaws them and gives them up, `export` says
-//! what is in them, `restore` takes over what another master had, `reclaim` what clients claim.
+//! what is in them, `restore` takes over what another master had, `reclaim` what clients claim, `merge` what the
+//! other members of a group say of the same lock.
 //!
 //! # Time, memory, cancellation
 //!
@@ -84,6 +85,7 @@ mod value;
 
 mod again;
 mod export;
+mod merge;
 mod reclaim;
 mod restore;
 mod slots;

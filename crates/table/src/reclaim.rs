@@ -219,10 +219,15 @@ impl Table {
 
     /// Lets a lock of before hold what it held, and those it drives out give way.
     pub(crate) fn hold_again(&mut self, call: &mut Call<'_>, l: u32, held: Held, rivals: Vec<u32>) {
-        let resource = self.locks[l].resource;
         self.enter(l, State::Granted, NIL);
         self.add_held(l, mode_of(held.claim));
         self.set_token(l, held.token);
+        self.drive_out(call, l, rivals);
+    }
+
+    /// What a lock holds was given by another table, and those it drives out give way.
+    pub(crate) fn drive_out(&mut self, call: &mut Call<'_>, l: u32, rivals: Vec<u32>) {
+        let resource = self.locks[l].resource;
         self.locks[l].traits = self.locks[l].traits.with(Traits::FOREIGN);
         for rival in rivals {
             if !self.falls_back(rival) {

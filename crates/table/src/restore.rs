@@ -149,7 +149,7 @@ impl Table {
     }
 
     /// Refuses a report that makes no sense.
-    fn check_report(&self, space: u16, report: &LockReport<'_>, orphan: bool) -> Result<(), Refusal> {
+    pub(crate) fn check_report(&self, space: u16, report: &LockReport<'_>, orphan: bool) -> Result<(), Refusal> {
         for claim in [report.held, report.wanted.as_ref().map(|w| w.claim)].into_iter().flatten() {
             self.check_claim(space, report.name, claim)?;
         }
@@ -232,7 +232,7 @@ impl Table {
     }
 
     /// Lets a lock wait for what it waited for. It gets its place at the thaw.
-    fn wait_again(&mut self, now: Time, l: u32, report: &WaitReport, origin: u64, demoted: bool) {
+    pub(crate) fn wait_again(&mut self, now: Time, l: u32, report: &WaitReport, origin: u64, demoted: bool) {
         let resource = self.locks[l].resource;
         let converting = self.locks[l].state == State::Granted;
         let (want, since) = (mode_of(report.claim), now.before(report.waited));
@@ -319,7 +319,7 @@ impl Table {
     }
 
     /// [SLOT-7] What a holder knows of the value block is good only if nobody can have written beside it.
-    fn learn_from_holder(&mut self, resource: u32, held: Held, value: &Value) {
+    pub(crate) fn learn_from_holder(&mut self, resource: u32, held: Held, value: &Value) {
         let sure = match held.claim {
             Claim::Mode(mode) => Table::keeps_writers_out(self.modes_of(resource), mode),
             Claim::Permits { .. } => false,

@@ -105,6 +105,12 @@ impl Desk {
         answer
     }
 
+    fn merge(&mut self, owner: OwnerId, report: &LockReport<'_>, origin: u64) -> Result<LockId, Refusal> {
+        let answer = self.table.merge(NOW, owner, report, origin, &mut self.fx);
+        self.table.check().expect("sound");
+        answer
+    }
+
     fn claim(&mut self, owner: OwnerId, mode: Mode, token: Token) -> Result<Grant, Refusal> {
         let claim = Reclaim {
             space: HERE,
@@ -553,4 +559,60 @@ fn tokens_rise_over_nodes_and_epochs() {
     desk.table.set_epoch(EPOCH + 1);
     let third = desk.grant(a, "c", EX).token;
     assert_eq!((third.epoch(), third.sequence()), (EPOCH + 2, 1_002));
+}
+
+/// Members of a group are one owner, and each says of its lock what it knows.
+#[test]
+fn members_say_each_what_they_know_of_one_lock() {
+    let mut desk = Desk::new();
+    let [group, other] = desk.owners();
+    desk.freeze(&["a"]);
+    let lock = desk.restore(group, &held("a", PR, 3), 0).expect("restored");
+    let beside = desk.restore(other, &held("a", PR, 4), 0).expect("compatible");
+    // One of them heard that it had been converted since.
+    assert_eq!(desk.merge(group, &held("a", EX, 9), 0), Ok(lock));
+    assert!(matches!(desk.fx[..], [Effect::Revoked { lock, .. }] if lock == beside));
+    assert_eq!(desk.table.token_of(lock), Some(old(9)));
+    // And one that is behind changes nothing.
+    assert_eq!(desk.merge(group, &held("a", PR, 3), 0), Ok(lock));
+    assert_eq!(desk.merge(group, &held("a", EX, 9), 0), Ok(lock));
+    assert_eq!(desk.table.token_of(lock), Some(old(9)));
+    assert_eq!(desk.merge(other, &held("a", EX, 10), 0), Err(Refusal::Lost), "it has no lock there any more");
+    desk.thaw(&["a"]);
+    assert_eq!(desk.merge(group, &held("a", EX, 9), 0), Err(Refusal::Lost), "too late");
+}
+
+#[test]
+fn who_yields_says_so_of_the_whole_group() {
+    let mut desk = Desk::new();
+    let [group, other] = desk.owners();
+    desk.freeze(&["a"]);
+    desk.restore(group, &held("a", PR, 3), 0).expect("restored");
+    desk.restore(other, &held("a", PR, 8), 0).expect("compatible");
+    assert_eq!(desk.merge(group, &held("a", EX, 3), 0), Err(Refusal::Lost), "a newer grant conflicts");
+    assert_eq!(desk.merge(group, &held("a", CR, 9), 0).map(|lock| desk.table.token_of(lock)), Ok(Some(old(9))));
+}
+
+#[test]
+fn members_wait_for_the_strongest_that_one_of_them_wants() {
+    let mut desk = Desk::new();
+    let [group, other, third] = desk.owners();
+    desk.freeze(&["a"]);
+    let lock = desk.restore(group, &waiting("a", PR, 40), 0).expect("it waits");
+    desk.restore(other, &held("a", PR, 8), 0).expect("held");
+    desk.restore(third, &waiting("a", EX, 30), 5).expect("it waits");
+    assert_eq!(desk.merge(group, &waiting("a", EX, 20), 0), Ok(lock));
+    assert_eq!(desk.merge(group, &waiting("a", CR, 40), 0), Ok(lock));
+    assert_eq!(desk.table.ticket_of(lock), Some(20));
+    assert_eq!(desk.table.find(group, HERE, b"a", 0).and_then(|f| f.wanted), Some(Claim::Mode(EX)));
+    // Another member heard that it was granted.
+    assert_eq!(desk.merge(group, &held("a", PR, 9), 0), Ok(lock));
+    let found = desk.table.find(group, HERE, b"a", 0).expect("it is there");
+    assert_eq!((found.held, found.wanted, found.token), (Some(Claim::Mode(PR)), None, old(9)));
+    // And one of them asked to convert it.
+    let converting = LockReport { wanted: Some(wait(EX, 50, Flags::NONE)), ..held("a", PR, 9) };
+    assert_eq!(desk.merge(group, &converting, 7), Ok(lock));
+    assert_eq!(desk.table.find(group, HERE, b"a", 0).and_then(|f| f.wanted), Some(Claim::Mode(EX)));
+    desk.thaw(&["a"]);
+    assert_eq!(desk.granted(), []);
 }
