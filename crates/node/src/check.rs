@@ -1,6 +1,8 @@
 //! What must hold between the parts of a node after every step.
 
-use crate::{conn::ConnState, ledger::Pend, node::Node, owners::Whose, session::Stage};
+use lockstead_types::LockId;
+
+use crate::{conn::ConnState, groups::Waiter, ledger::Pend, node::Node, owners::Whose, session::Stage};
 
 impl Node {
     pub(crate) fn check_all(&self) -> Result<(), &'static str> {
@@ -71,13 +73,12 @@ impl Node {
             if group.members.is_empty() {
                 return Err("a group without members");
             }
-            for (at, uses) in &group.members {
-                let extra = self.sessions.get(*at).and_then(|s| s.extra());
-                if extra.is_none_or(|e| !e.groups.contains(number)) {
+            for (at, member) in &group.members {
+                if !self.groups_of(*at).is_some_and(|groups| groups.contains(number)) {
                     return Err("a member does not know its group");
                 }
                 let known = |lock| group.locks.get(lock).is_some_and(|l| l.users.contains(at));
-                if !uses.iter().all(|(lock, count)| *count > 0 && known(lock)) {
+                if !member.uses.iter().all(|(lock, count)| *count > 0 && known(lock)) {
                     return Err("a member uses a lock the group has not");
                 }
             }
@@ -92,7 +93,7 @@ impl Node {
                 if shared.held.is_none() && shared.waiters.is_empty() {
                     return Err("a group waits for a lock that no member waits for");
                 }
-                let uses = |at| group.members.get(at).is_some_and(|uses| uses.contains_key(lock));
+                let uses = |at| group.members.get(at).is_some_and(|member| member.uses.contains_key(lock));
                 if !shared.users.iter().all(uses) {
                     return Err("a user of a group's lock is no member");
                 }
@@ -101,29 +102,46 @@ impl Node {
         if locks != self.groups.locks.len() {
             return Err("a lock of a group that is gone");
         }
-        let known: usize = self.sessions.iter().filter_map(|(_, s)| s.extra()).map(|e| e.groups.len()).sum();
+        let of_guests = self.member.iter().flat_map(|m| m.guests.iter()).map(|(_, guest)| guest.groups.len());
+        let extras = self.sessions.iter().filter_map(|(_, s)| s.extra()).filter(|_| !self.is_member());
+        let known: usize = of_guests.chain(extras.map(|e| e.groups.len())).sum();
         let members: usize = self.groups.map.values().map(|g| g.members.len()).sum();
         if known != members { Err("a session knows a group that does not know it") } else { Ok(()) }
     }
 
+    /// The groups a session, or a guest, knows itself to be a member of.
+    fn groups_of(&self, at: u32) -> Option<&alloc::collections::BTreeSet<u32>> {
+        match &self.member {
+            Some(member) => member.guests.get(at).map(|guest| &guest.groups),
+            None => self.sessions.get(at).and_then(|s| s.extra()).map(|extra| &extra.groups),
+        }
+    }
+
     fn check_group_waits(&self) -> Result<(), &'static str> {
-        let mut timed = 0;
-        let mut waiters = 0;
+        let (mut timed, mut waiters, mut noted) = (0, 0, 0);
         for (number, group) in &self.groups.map {
             for (lock, shared) in &group.locks {
-                for waiter in &shared.waiters {
+                for waiter in shared.waiters.iter().chain(&shared.joiners) {
                     waiters += 1;
-                    let pend = self.sessions.get(waiter.session).and_then(|s| s.ledger.waiting(waiter.id));
-                    if pend.map(|w| w.pend) != Some(Pend::Group { group: *number, lock: *lock }) {
+                    let of = (*number, *lock);
+                    if !self.waits_for(of, waiter) {
                         return Err("a group's waiter does not wait");
+                    }
+                    let waits = group.members.get(&waiter.at).is_some_and(|m| m.waits.contains(&(*lock, waiter.id)));
+                    if !waits {
+                        return Err("a group's waiter is no member");
                     }
                     let Some(until) = waiter.until else { continue };
                     timed += 1;
-                    if !self.groups.timers.contains(&(until, waiter.session, waiter.id)) {
+                    if self.groups.timers.get(&(until, waiter.at, waiter.id)) != Some(lock) {
                         return Err("a group's waiter has no timer");
                     }
                 }
+                if !shared.joiners.is_empty() && !self.groups.joined.contains(lock) {
+                    return Err("nobody will look at who joins in");
+                }
             }
+            noted += group.members.values().map(|member| member.waits.len()).sum::<usize>();
         }
         if timed != self.groups.timers.len() {
             return Err("a timer of no waiter");
@@ -131,6 +149,20 @@ impl Node {
         let of_group = |pend: Pend| matches!(pend, Pend::Group { .. });
         let waits: usize =
             self.sessions.iter().map(|(_, s)| s.ledger.waits().filter(|w| of_group(w.pend)).count()).sum();
-        if waits != waiters { Err("a session waits for a group that does not know it") } else { Ok(()) }
+        let same = noted == waiters && (waits == waiters || self.is_member());
+        if same { Ok(()) } else { Err("a session waits for a group that does not know it") }
+    }
+
+    fn waits_for(&self, (group, lock): (u32, LockId), waiter: &Waiter) -> bool {
+        match &self.member {
+            Some(member) => member.guests.get(waiter.at).is_some_and(|guest| {
+                let left = guest.left.values().any(|wait| *wait == (waiter.id, lock));
+                left || guest.waits.get(&waiter.id).is_some_and(|wait| wait.lock == lock)
+            }),
+            None => {
+                let pend = self.sessions.get(waiter.at).and_then(|s| s.ledger.waiting(waiter.id)).map(|w| w.pend);
+                pend == Some(Pend::Group { group, lock })
+            }
+        }
     }
 }

@@ -128,7 +128,7 @@ impl Node {
                     self.notify_blocking(at, lock, claim);
                 }
             }
-            Whose::Group(group) => self.tell_group_blocking(group, lock, claim),
+            Whose::Group(group) => self.tell_group_blocking(now, group, lock, claim),
             Whose::Guest(at) => self.notify_guest(now, at, Notice::Blocking { lock, claim }),
             Whose::Ended(_) | Whose::Nobody => {}
         }

@@ -336,7 +336,8 @@ impl Node {
         self.repeat_copies_blocking(at);
         self.table.repeat_blocking(owner, &mut self.fx);
         self.tell_effects(now);
-        for group in groups {
+        // A home's numbers of groups are not a master's, and its copies have told already.
+        for group in groups.into_iter().filter(|_| alone) {
             self.repeat_group_blocking(group, at, conn);
         }
     }

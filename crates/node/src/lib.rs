@@ -28,6 +28,7 @@ mod request;
 
 mod cluster_ops;
 mod force;
+mod group_members;
 mod group_requests;
 mod groups;
 mod many;

@@ -181,7 +181,7 @@ impl Node {
             uptime: now.since(self.started),
             frozen_for: self.frozen_for(now),
             sessions: short(self.sessions.len()),
-            groups: short(self.groups.len()),
+            groups: short(self.member.as_ref().map_or(self.groups.len(), |m| m.attached.len())),
             spaces: short(self.spaces.len()),
             resources: counts.resources,
             granted: counts.granted,

@@ -99,6 +99,7 @@ impl Node {
         if self.restart.missing == 0 && self.table.is_frozen() {
             self.table.thaw(now, &mut self.fx);
             self.tell_effects(now);
+            self.admit_joiners(now);
         }
     }
 

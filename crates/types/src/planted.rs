@@ -114,6 +114,7 @@ bugs! {
     OlderHomeHeard Cluster 300 "what an earlier home of a session says counts";
     OldHomeStays Cluster 500 "the home a session has left goes on for it";
     SealUnread Cluster 100 "a claim needs no seal";
+    GroupLockGoes Cluster 200 "a lock of a group goes with the first of its users that lets go";
     ChangeNotRelayed Cluster 50 "a watcher at another node is not told of changes";
 }
 

@@ -2,6 +2,8 @@
 //! client's word for it and keeps a copy from then on as of any other wait; and at the master, which has the wait still, or has told
 //! nobody alive what became of it, or never heard of it, being a new one.
 
+use alloc::vec::Vec;
+
 use lockstead_types::{
     LockId, RequestId, Slot, Span, Time,
     peer::{PeerLock, PeerOp, SlotGeneration},
@@ -25,10 +27,16 @@ use crate::{
 const UNHEARD: usize = 64;
 
 impl Guest {
-    /// Its session has come to another home, which knows of none of its waits yet.
-    pub(crate) fn leave_waits(&mut self) {
-        let waits = core::mem::take(&mut self.waits);
-        self.left.extend(waits.into_iter().map(|(id, wait)| ((wait.slot, wait.ticket), (id, wait.lock))));
+    /// Its session has come to another home, which knows of none of its waits yet. Of several for one lock of a group it cannot be told
+    /// later which is which: those but one, with their locks.
+    pub(crate) fn leave_waits(&mut self) -> Vec<(RequestId, LockId)> {
+        let mut untold = Vec::new();
+        for (id, wait) in core::mem::take(&mut self.waits) {
+            if let Some(other) = self.left.insert((wait.slot, wait.ticket), (id, wait.lock)) {
+                untold.push(other);
+            }
+        }
+        untold
     }
 
     /// A wait has ended. Its slot, `None` where nobody is to be told.
@@ -49,12 +57,12 @@ impl Guest {
     }
 
     /// The wait of before that a request means.
-    fn take_left(&mut self, place: Place, op: &PeerOp) -> Option<LockId> {
+    pub(super) fn take_left(&mut self, place: Place, op: &PeerOp) -> Option<(RequestId, LockId)> {
         let place = match op {
             PeerOp::Convert { lock, .. } => *self.left.iter().find(|(_, (_, left))| left == lock)?.0,
             _ => place,
         };
-        self.left.remove(&place).map(|(_, lock)| lock)
+        self.left.remove(&place)
     }
 }
 
@@ -173,7 +181,10 @@ impl Node {
         if lockstead_types::planted::is(lockstead_types::planted::Bug::PlaceLost) {
             guest.left.clear();
         }
-        if let Some(lock) = guest.take_left((slot, stood.ticket), op) {
+        if let Some((old, lock)) = guest.take_left((slot, stood.ticket), op) {
+            if let Some(group) = self.groups.having(at, lock) {
+                return self.goes_on_in_group(now, (at, group), (old, id), (lock, stood, place), op);
+            }
             let ticket = match op {
                 PeerOp::Lock(asked) => self.table.lock_goes_on(owner, lock, id.0, &asked.request()),
                 PeerOp::Convert { lock, mode, wait, flags, value } => {
@@ -193,6 +204,9 @@ impl Node {
             }
         }
         let PeerOp::Lock(asked) = op else { return false };
+        if asked.owner.group().is_some() {
+            return self.tell_unheard_in_group(now, (at, id), (stood, place));
+        }
         if let Some(grant) = self.take_unheard(at, (slot, stood.ticket), asked) {
             self.reply_guest(now, at, id, place, Reply::Granted(grant));
             return true;
@@ -201,7 +215,7 @@ impl Node {
         false
     }
 
-    fn go_on_as(&mut self, at: u32, id: RequestId, wait: GuestWait) {
+    pub(super) fn go_on_as(&mut self, at: u32, id: RequestId, wait: GuestWait) {
         let Some(guest) = self.member.as_mut().and_then(|m| m.guests.get_mut(at)) else { return };
         guest.unclaimed.remove(&wait.lock);
         guest.waits.insert(id, wait);

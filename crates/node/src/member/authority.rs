@@ -55,6 +55,7 @@ impl Node {
         self.table.thaw_slots(now, &settled, &mut self.fx);
         self.keep_thawed(now);
         self.tell_effects(now);
+        self.admit_joiners(now);
         self.send_unsent(now);
     }
 

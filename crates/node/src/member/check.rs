@@ -11,6 +11,11 @@ impl Node {
             entry.map(|entry| entry.master)
         };
         member.copies.check(master_of)?;
+        let members_of = |group: u32| {
+            let extras = self.sessions.iter().filter_map(|(_, s)| s.extra());
+            extras.filter(|extra| extra.groups.contains(&group)).count()
+        };
+        member.attached.check(members_of)?;
         if member.acting && !member.loopback.is_empty() && !member.pausing {
             return Err("a message of this node to itself was not handled");
         }

@@ -31,7 +31,7 @@ pub(crate) struct Copy {
     pub(crate) tag: u32,
     pub(crate) alone: bool,
     /// Of a lock of a group.
-    pub(crate) group: Option<Box<GroupUse>>,
+    pub(crate) group: Option<Box<InGroup>>,
     /// PERSISTENT, NODLCKBLK, NOBAST.
     pub(crate) flags: Flags,
     /// The value block, as read or written under what is held.
@@ -44,6 +44,60 @@ pub(crate) struct Copy {
     pub(crate) blocking: Option<Claim>,
     /// The epoch in which it was last reported to a new master; answers to earlier reports are void.
     pub(crate) reported: u32,
+}
+
+/// What a session has of a lock of a group.
+pub(crate) struct InGroup {
+    pub(crate) name: Box<[u8]>,
+    /// How often it was granted it, and has not been told that it is released.
+    uses: u32,
+    /// How many of these it has asked to release.
+    leaving: u32,
+}
+
+impl InGroup {
+    pub(crate) fn new(name: &[u8]) -> InGroup {
+        InGroup { name: name.into(), uses: 1, leaving: 0 }
+    }
+
+    pub(crate) fn as_report(&self) -> GroupUse {
+        GroupUse { name: self.name.clone(), uses: self.uses }
+    }
+}
+
+impl Copy {
+    /// It was granted once more.
+    pub(crate) fn add_use(&mut self) {
+        if let Some(group) = &mut self.group {
+            group.uses = group.uses.saturating_add(1);
+            self.releasing = group.leaving >= group.uses;
+        }
+    }
+
+    /// Its release is asked for: of a lock of a group, once.
+    pub(crate) fn begin_leaving(&mut self) {
+        if let Some(group) = &mut self.group {
+            group.leaving = group.leaving.saturating_add(1);
+            self.releasing = group.leaving >= group.uses;
+        }
+    }
+
+    /// A release was refused.
+    pub(crate) fn stay(&mut self) {
+        self.releasing = false;
+        if let Some(group) = &mut self.group {
+            group.leaving = group.leaving.saturating_sub(1);
+        }
+    }
+
+    /// A release was made. Whether its session uses it no more.
+    pub(crate) fn leave(&mut self) -> bool {
+        let Some(group) = self.group.as_mut().filter(|group| group.uses > 1) else { return true };
+        group.uses -= 1;
+        group.leaving = group.leaving.saturating_sub(1);
+        self.releasing = group.leaving >= group.uses;
+        false
+    }
 }
 
 /// All copies.
@@ -223,12 +277,26 @@ impl Copies {
         }
     }
 
-    /// The copy of a lock as its master numbers it.
-    pub(crate) fn at_master(&self, master: NodeId, lock: LockId) -> Option<u32> {
+    /// The copy a session has of a lock as its master numbers it: of one of a group, of which it may have others that wait, the one it
+    /// uses.
+    pub(crate) fn at_master(&self, session: u32, (master, lock): (NodeId, LockId)) -> Option<u32> {
         let wide = widen(self.hash(lock));
         let here = Some((master, lock));
-        let same = |entry: &(u32, u32)| self.get(entry.0).is_some_and(|copy| copy.place == here);
-        self.by_master.get(&master)?.part(wide)?.find(wide, same).map(|entry| entry.0)
+        let part = self.by_master.get(&master)?.part(wide)?;
+        let mine = |held: bool| {
+            move |entry: &(u32, u32)| {
+                let its = |copy: &Copy| copy.place == here && copy.session == session && copy.held.is_some() == held;
+                self.get(entry.0).is_some_and(its)
+            }
+        };
+        part.find(wide, mine(true)).or_else(|| part.find(wide, mine(false))).map(|entry| entry.0)
+    }
+
+    /// Whether a copy is found by where its lock is.
+    fn is_placed(&self, at: u32, (master, lock): (NodeId, LockId)) -> bool {
+        let wide = widen(self.hash(lock));
+        let part = self.by_master.get(&master).and_then(|index| index.part(wide));
+        part.is_some_and(|part| part.find(wide, |entry| entry.0 == at).is_some())
     }
 
     fn hash(&self, lock: LockId) -> u32 {
@@ -312,11 +380,11 @@ impl Copies {
                 return Err("a copy is not found by its slot");
             }
             if let (Some((place, lock)), Some(master)) = (copy.place, master_of(copy.slot))
-                && (place != master || self.at_master(master, lock) != Some(at))
+                && (place != master || !self.is_placed(at, (master, lock)))
             {
                 return Err("a copy is not found by its master's id");
             }
-            found += usize::from(copy.place.is_some_and(|(master, lock)| self.at_master(master, lock) == Some(at)));
+            found += usize::from(copy.place.is_some_and(|place| self.is_placed(at, place)));
             if copy.held.is_none() && copy.wait.is_none() {
                 return Err("a copy that neither holds nor waits");
             }

@@ -258,6 +258,7 @@ impl Node {
     /// A session is no longer this node's: nothing of it stays here.
     fn forget_session(&mut self, now: Time, at: u32) {
         self.forget_locks(at);
+        self.detach_all(at);
         self.drop_watches(at);
         self.forget_asks(at);
         if let Some(member) = &mut self.member {
@@ -359,7 +360,7 @@ impl Node {
         let earlier = session.extra().and_then(|e| e.claimed.get(&claim.lock)).cloned();
         let reply = match (earlier, session.stage) {
             (Some(grant), _) => Reply::Granted(grant),
-            (None, Stage::Returning) if claim.group.is_none() => {
+            (None, Stage::Returning) => {
                 let Some(slot) = self.slot_of(claim.space, claim.name) else { return };
                 // The same claim again while the first is on its way: one answer is enough, and one copy.
                 if self.is_claiming(at, claim.lock) {
@@ -368,6 +369,11 @@ impl Node {
                 if let Err(why) = self.check_proof(at, claim, sealed) {
                     return self.send(conn, ServerMessage::Reply { id, reply: Reply::Refused(why) });
                 }
+                let owner = match (claim.group, claim.alone) {
+                    (Some(group), _) => PeerOwner::Group(group.into()),
+                    (None, true) => PeerOwner::Alone,
+                    (None, false) => PeerOwner::Session,
+                };
                 let claim = OwnedClaim {
                     space: claim.space,
                     name: claim.name.into(),
@@ -375,7 +381,7 @@ impl Node {
                     token: claim.token,
                     lock: claim.lock,
                     tag: claim.tag,
-                    owner: if claim.alone { PeerOwner::Alone } else { PeerOwner::Session },
+                    owner,
                     flags: claim.flags,
                 };
                 return self.begin(now, (at, id), slot, For::Client, What::Claim(claim), None);

@@ -12,10 +12,10 @@ use alloc::{
 
 use lockstead_types::{
     Flags, LockId, Mode, RequestId, Slot, Span, Time,
-    peer::{OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOwner, SlotGeneration},
+    peer::{OwnedClaim, PeerLock, PeerMessage, PeerOp, SlotGeneration},
     refusal::Refusal,
     reply::Reply,
-    request::{Claim, ConvertRequest, LockRequest, OwnerRef, ReleaseRequest, Stood, Target, Wait},
+    request::{Claim, ConvertRequest, LockRequest, ReleaseRequest, Stood, Target, Wait},
 };
 
 use super::master_up;
@@ -279,11 +279,7 @@ impl Node {
         if self.table.space(request.space).is_none() {
             return Err(Refusal::NoLockspace);
         }
-        let owner = match request.owner {
-            OwnerRef::Session => PeerOwner::Session,
-            OwnerRef::Alone => PeerOwner::Alone,
-            OwnerRef::Group(_) => return Err(Refusal::NotHeld),
-        };
+        let owner = self.plan_owner(at, request)?;
         let lock = PeerLock {
             space: request.space,
             name: request.name.into(),
@@ -303,6 +299,10 @@ impl Node {
             Ok(copy) => copy,
             Err(why) => return self.refuse(at, id, why),
         };
+        // [GROUP-8] As of new locks.
+        if request.flags.has(Flags::PERSISTENT) && self.is_in_group(copy) {
+            return self.refuse(at, id, Refusal::Invalid);
+        }
         let what = What::convert(copy, request, None);
         self.begin_on_copy(now, at, id, copy, what, deadline(now, request.wait));
     }
@@ -338,6 +338,14 @@ impl Node {
             Target::Request(request) => Some(What::CancelRequest(request)),
         };
         match found {
+            // Of a lock of a group one member waits beside others: its own request is meant.
+            Some(What::CancelCopy(copy)) if self.is_in_group(copy) => {
+                let wait = self.member.as_ref().and_then(|m| m.copies.get(copy)?.wait);
+                match wait {
+                    Some(request) => self.cancel_forward(now, at, id, request),
+                    None => self.refuse(at, id, Refusal::NotHeld),
+                }
+            }
             Some(What::CancelCopy(copy)) => self.begin_on_copy(now, at, id, copy, What::CancelCopy(copy), None),
             Some(What::CancelRequest(request)) => self.cancel_forward(now, at, id, request),
             _ => self.refuse(at, id, Refusal::NotHeld),
@@ -391,6 +399,11 @@ impl Node {
     pub(crate) fn begin(&mut self, now: Time, key: Key, slot: Slot, whose: For, what: What, until: Option<Time>) {
         let Some(member) = &mut self.member else { return };
         let tells = !matches!(what, What::Claim(_) | What::Release { one_way: true, .. });
+        if let What::Release { copy, .. } = &what
+            && let Some(copy) = member.copies.get_mut(*copy)
+        {
+            copy.begin_leaving();
+        }
         member.forwards.add(key, slot, whose, what, until);
         if whose == For::Client && tells {
             let (at, id) = key;
@@ -434,7 +447,7 @@ impl Node {
                 self.lower(copy, mode, flags);
             }
             What::Release { copy, .. } => {
-                if let Some(copy) = member.copies.get_mut(*copy) {
+                if let Some(copy) = member.copies.get_mut(*copy).filter(|copy| copy.group.is_none()) {
                     copy.releasing = true;
                 }
             }
@@ -549,6 +562,10 @@ impl Node {
         if usable { Ok(copy) } else { Err(Refusal::NotHeld) }
     }
 
+    fn is_in_group(&self, copy: u32) -> bool {
+        self.member.as_ref().and_then(|m| m.copies.get(copy)).is_some_and(|copy| copy.group.is_some())
+    }
+
     pub(crate) fn check_forward(&self, at: u32, name_bytes: usize) -> Result<(), Refusal> {
         let member = self.member.as_ref().ok_or(Refusal::Invalid)?;
         let limits = &self.config.limits;
@@ -611,7 +628,8 @@ impl What {
 fn forward_is_alone(member: &super::Member, key: Key) -> bool {
     let copy = member.forwards.map.get(&key).and_then(|f| f.what.copy());
     copy.is_some_and(|c| {
-        member.forwards.count_about(c) <= 1 && member.copies.get(c).is_some_and(|copy| copy.wait.is_none())
+        member.forwards.count_about(c) <= 1
+            && member.copies.get(c).is_some_and(|copy| copy.wait.is_none() && copy.group.is_none())
     })
 }
 

@@ -109,6 +109,11 @@ impl Node {
             }
         }
         self.table.drop_slots(slots);
+        let of_group = |(owner, lock): &(OwnerId, LockId)| match self.owners.get(*owner) {
+            Whose::Group(group) => Some((group, *lock)),
+            _ => None,
+        };
+        let shared: Vec<(u32, LockId)> = gone.iter().filter_map(of_group).collect();
         if let Some(member) = &mut self.member {
             for (owner, lock) in gone {
                 if let Whose::Guest(at) = self.owners.get(owner) {
@@ -116,6 +121,9 @@ impl Node {
                 }
             }
             member.guests.forget_waits(slots);
+        }
+        for (group, lock) in shared {
+            self.give_up_shared(now, group, lock);
         }
         GivenUp { given, unsettled: unsettled.iter().collect() }
     }
@@ -129,17 +137,28 @@ impl Node {
     fn homes_of_writers(&self, resource: &ExportedResource<'_>) -> Option<BTreeSet<NodeId>> {
         let Some(space) = self.table.space(resource.space) else { return Some(BTreeSet::new()) };
         let writes = |held: Option<Claim>| matches!(held, Some(Claim::Mode(mode)) if space.modes.writes(mode));
-        let home = |whose: Claimant, lock: LockId| match whose {
-            Claimant::Owner(owner) => self.told_by(owner, lock),
-            Claimant::Orphan(_) => self.member.as_ref().map(|member| member.me),
-        };
-        resource.locks.iter().filter(|lock| writes(lock.held)).map(|lock| home(lock.whose, lock.lock)).collect()
+        let mut homes = BTreeSet::new();
+        for lock in resource.locks.iter().filter(|lock| writes(lock.held)) {
+            match lock.whose {
+                Claimant::Owner(owner) => homes.extend(self.told_by(owner, lock.lock)?),
+                Claimant::Orphan(_) => homes.extend(self.member.as_ref().map(|member| member.me)),
+            }
+        }
+        Some(homes)
+    }
+
+    /// The homes that tell of a lock.
+    fn told_by(&self, owner: OwnerId, lock: LockId) -> Option<Vec<NodeId>> {
+        match self.owners.get(owner) {
+            Whose::Guest(at) => self.home_telling(at, lock).map(|home| alloc::vec![home]),
+            Whose::Group(group) => self.homes_of_users(group, lock),
+            Whose::Session(_) | Whose::Ended(_) | Whose::Nobody => self.member.as_ref().map(|m| alloc::vec![m.me]),
+        }
     }
 
     /// The home that tells of a guest's lock.
-    fn told_by(&self, owner: OwnerId, lock: LockId) -> Option<NodeId> {
+    pub(crate) fn home_telling(&self, at: u32, lock: LockId) -> Option<NodeId> {
         let member = self.member.as_ref()?;
-        let Whose::Guest(at) = self.owners.get(owner) else { return Some(member.me) };
         let guest = member.guests.get(at)?;
         // One that is not in the directory yet has its first home.
         let Some(entry) = member.state.sessions.get(&guest.session) else { return Some(guest.home) };

@@ -15,7 +15,7 @@ use lockstead_types::{
     message::Reclaim,
     peer::{HomeGeneration, OwnedClaim, PeerMessage, PeerOp, SlotGeneration},
     refusal::Refusal,
-    reply::{Grant, Notice, Queued, Reply},
+    reply::{Grant, Notice, Queued, Reply, Value},
     report::Meta,
     request::{ConvertRequest, ReleaseRequest, Stood, Target},
     rows::LockReport,
@@ -61,6 +61,8 @@ pub(crate) struct Guest {
     earlier: BTreeMap<LockId, Vec<Token>>,
     /// What it has waited for for long, as its home said last.
     pub(crate) stuck: Option<Stuck>,
+    /// The groups of which it uses locks here, or waits for some.
+    pub(crate) groups: BTreeSet<u32>,
 }
 
 /// A wait of a guest.
@@ -150,11 +152,14 @@ impl Node {
             // [CLUSTER-9] Only a newer home takes over; what it does not claim is given back when it has claimed all.
             if guest.generation < home {
                 guest.unclaimed = self.table.owner_lock_ids(guest.owner).collect();
-                guest.leave_waits();
+                let memberships = guest.groups.iter().filter_map(|group| self.groups.map.get(group)?.members.get(&at));
+                guest.unclaimed.extend(memberships.flat_map(crate::groups::Membership::locks));
+                let untold = guest.leave_waits();
                 guest.stuck = None;
                 guest.claimed = false;
                 (guest.home, guest.generation, guest.meta) = (from, home, meta);
                 self.drop_guest_watches(at);
+                self.end_untold(now, at, untold);
             }
             return;
         }
@@ -184,6 +189,7 @@ impl Node {
             claimed: false,
             earlier: BTreeMap::new(),
             stuck: None,
+            groups: BTreeSet::new(),
         };
         let Some(at) = member.guests.slab.insert(guest) else { return };
         member.guests.by_id.insert(session, at);
@@ -227,21 +233,32 @@ impl Node {
         match &op {
             PeerOp::Lock(lock) => {
                 let Some(owner) = self.guest_owner(at) else { return };
-                let outcome = self.table.lock(now, owner, id.0, &lock.request(), &mut self.fx);
+                let outcome = match lock.owner.group() {
+                    Some(group) => self.lock_in_group(now, (at, id), group, lock),
+                    None => self.table.lock(now, owner, id.0, &lock.request(), &mut self.fx),
+                };
                 self.on_guest_outcome(now, (at, id), (slot, generation), outcome, stood);
             }
             PeerOp::Convert { lock, mode, wait, flags, value } => {
                 let Some(owner) = self.guest_owner(at) else { return };
                 let request =
                     ConvertRequest { lock: *lock, mode: *mode, wait: *wait, flags: *flags, value: value.as_deref() };
-                self.note_earlier(at, *lock);
-                let outcome = self.table.convert(now, owner, id.0, &request, &mut self.fx);
+                let outcome = if let Some(group) = self.groups.having(at, *lock) {
+                    self.try_group_convert(now, (at, id), group, &request)
+                } else {
+                    self.note_earlier(at, *lock);
+                    self.table.convert(now, owner, id.0, &request, &mut self.fx)
+                };
                 self.on_guest_outcome(now, (at, id), (slot, generation), outcome, stood);
             }
             PeerOp::Release { lock, flags, value, one_way } => {
                 let Some(owner) = self.guest_owner(at) else { return };
                 let release = ReleaseRequest { lock: *lock, flags: *flags, value: value.as_deref() };
-                let reply = match self.table.release(now, owner, &release, &mut self.fx) {
+                let released = match self.groups.having(at, *lock) {
+                    Some(group) => self.release_group_use(now, at, group, &release),
+                    None => self.table.release(now, owner, &release, &mut self.fx),
+                };
+                let reply = match released {
                     Ok(()) => {
                         if let Some(guest) = self.member.as_mut().and_then(|m| m.guests.get_mut(at)) {
                             guest.earlier.remove(lock);
@@ -263,7 +280,7 @@ impl Node {
             }
             PeerOp::ReadValue(lock) => {
                 let Some(owner) = self.guest_owner(at) else { return };
-                let reply = self.table.read_value(owner, *lock).map_or_else(Reply::Refused, Reply::Value);
+                let reply = self.read_for_guest(at, owner, *lock).map_or_else(Reply::Refused, Reply::Value);
                 self.reply_guest(now, at, id, (slot, generation), reply);
             }
         }
@@ -282,7 +299,9 @@ impl Node {
             Ok(Outcome::Granted(grant)) => Reply::Granted(grant),
             Ok(Outcome::Queued(lock)) => {
                 let again = stood.and_then(|stood| self.table.stand_again(now, lock, stood));
-                let ticket = again.or_else(|| self.table.ticket_of(lock)).unwrap_or_default();
+                // One that joins in what its group has waits in no queue.
+                let known = again.or_else(|| self.table.ticket_of(lock)).or(stood.map(|stood| stood.ticket));
+                let ticket = known.unwrap_or_default();
                 if let Some(guest) = self.member.as_mut().and_then(|m| m.guests.get_mut(at)) {
                     guest.waits.insert(id, GuestWait { lock, slot, ticket });
                 }
@@ -294,6 +313,13 @@ impl Node {
         self.reply_guest(now, at, id, (slot, generation), reply);
     }
 
+    fn read_for_guest(&self, at: u32, owner: OwnerId, lock: LockId) -> Result<Value, Refusal> {
+        match self.groups.having(at, lock) {
+            Some(group) => self.read_group_value(at, group, lock),
+            None => self.table.read_value(owner, lock),
+        }
+    }
+
     fn cancel_guest(&mut self, now: Time, at: u32, target: Target) -> Result<(), Refusal> {
         let guest = self.member.as_ref().and_then(|m| m.guests.get(at)).ok_or(Refusal::Lost)?;
         let lock = match target {
@@ -301,7 +327,11 @@ impl Node {
             Target::Request(request) => guest.waits.get(&request).ok_or(Refusal::NotHeld)?.lock,
         };
         let owner = guest.owner;
-        self.table.cancel(now, owner, lock, &mut self.fx)
+        match (self.groups.having(at, lock), target) {
+            (Some(group), Target::Request(id)) => self.cancel_group_wait(now, at, group, lock, id),
+            (Some(group), Target::Lock(_)) => self.cancel_group_waits(now, at, group, lock),
+            (None, _) => self.table.cancel(now, owner, lock, &mut self.fx),
+        }
     }
 
     /// A wait of a guest has ended.
@@ -354,6 +384,9 @@ impl Node {
         let Some(guest) = member.guests.slab.remove(at) else { return };
         self.drop_guest_watches(at);
         self.owners.set(guest.owner, Whose::Ended(session));
+        for group in guest.groups {
+            self.leave_group(now, at, group, ending);
+        }
         self.table.end_owner(now, guest.owner, ending, &mut self.fx);
         self.tell_effects(now);
         self.owners.set(guest.owner, Whose::Nobody);
@@ -373,7 +406,10 @@ impl Node {
             let Some(owner) = self.guest_owner(at) else { return };
             let token = self.newest_token(at, claim);
             let claim = Reclaim { token, ..claim.as_reclaim() };
-            let claimed = self.table.claim_in(now, owner, &claim, &mut self.fx);
+            let claimed = match claim.group {
+                Some(group) => self.reclaim_for_group(now, at, group, &claim),
+                None => self.table.claim_in(now, owner, &claim, &mut self.fx),
+            };
             if let (Ok(grant), Some(guest)) = (&claimed, self.member.as_mut().and_then(|m| m.guests.get_mut(at))) {
                 guest.unclaimed.remove(&grant.lock);
             }
@@ -431,12 +467,23 @@ impl Node {
             let (owner, rest) = (guest.owner, core::mem::take(&mut guest.unclaimed));
             let left = core::mem::take(&mut guest.left);
             // Conversions of locks that were claimed, nobody's any more.
-            for (_, lock) in left.into_values().filter(|(_, lock)| !rest.contains(lock)) {
-                let _over_already = self.table.cancel(now, owner, lock, &mut self.fx);
+            for (id, lock) in left.into_values() {
+                match self.groups.having(at, lock) {
+                    Some(group) => self.end_member_wait(now, at, group, lock, id, WaitEnd::Cancelled),
+                    None if rest.contains(&lock) => {}
+                    None => {
+                        let _over_already = self.table.cancel(now, owner, lock, &mut self.fx);
+                    }
+                }
             }
             for lock in rest {
-                self.release_unclaimed(now, owner, lock);
+                match self.groups.having(at, lock) {
+                    // Even beside others who use it: this one may have given it back with a value that reached nobody.
+                    Some(group) => self.drop_uses(now, at, group, lock, Flags::FORCEUNLOCK.with(Flags::IVVALBLK)),
+                    None => self.release_unclaimed(now, owner, lock),
+                }
             }
+            self.tidy_guest(now, at);
             self.tell_effects(now);
             self.repeat_guest_blocking(now, at);
         }
@@ -491,5 +538,11 @@ impl Node {
         self.table.repeat_blocking(owner, &mut fx);
         self.fx.append(&mut fx);
         self.tell_effects(now);
+        let groups = self.member.as_ref().and_then(|m| m.guests.get(at)).map(|guest| guest.groups.clone());
+        for group in groups.unwrap_or_default() {
+            for notice in self.group_blocking(group, at) {
+                self.notify_guest(now, at, notice);
+            }
+        }
     }
 }

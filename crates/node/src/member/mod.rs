@@ -15,6 +15,7 @@
 mod affinity;
 mod again;
 mod asks;
+mod attached;
 mod authority;
 mod check;
 mod copies;
@@ -36,6 +37,7 @@ mod replies;
 mod report;
 mod requests;
 mod seal;
+mod shared;
 mod stuck;
 mod watchers;
 
@@ -52,8 +54,8 @@ use lockstead_types::{
 };
 
 use self::{
-    affinity::Uses, asks::Asks, cycles::Cycles, forward::Forwards, guests::Guests, keep::Keeping, link::Link,
-    peers::Peer, probes::Probes, proposals::Proposals, recovery::Recoveries, report::Reports, seal::Sealer,
+    affinity::Uses, asks::Asks, attached::Attached, cycles::Cycles, forward::Forwards, guests::Guests, keep::Keeping,
+    link::Link, peers::Peer, probes::Probes, proposals::Proposals, recovery::Recoveries, report::Reports, seal::Sealer,
     stuck::Stalls, watchers::Watchers,
 };
 pub(crate) use self::{copies::Copies, directory::Arrival, forward::For};
@@ -108,6 +110,7 @@ pub(crate) struct Member {
     /// Sessions on their way to this node.
     pub(crate) arrivals: BTreeMap<SessionId, Arrival>,
     pub(crate) asks: Asks,
+    pub(crate) attached: Attached,
     pub(crate) watchers: Watchers,
     pub(crate) sealer: Sealer,
     pub(crate) uses: Uses,
@@ -143,6 +146,7 @@ impl Member {
             proposals: Proposals::new(),
             arrivals: BTreeMap::new(),
             asks: Asks::default(),
+            attached: Attached::default(),
             watchers: Watchers::default(),
             uses: Uses::default(),
             keeping: Keeping::default(),

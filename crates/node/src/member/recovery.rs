@@ -238,6 +238,9 @@ impl Node {
             return None;
         };
         let owner = guest.owner;
+        if let Some(group) = &row.group {
+            return Some(self.restore_shared(now, (at, slot), group, row));
+        }
         let origin = row.wanted.as_ref().map_or(0, |wanted| wanted.id.0);
         let restored = self.table.restore(now, Claimant::Owner(owner), row, origin, &mut self.fx);
         if let (Ok(lock), Some(wanted)) = (&restored, &row.wanted) {
@@ -364,6 +367,7 @@ impl Node {
                 self.table.thaw_slots(now, &recovery.slots, &mut self.fx);
                 self.keep_thawed(now);
                 self.tell_effects(now);
+                self.admit_joiners(now);
             }
         }
     }

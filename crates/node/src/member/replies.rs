@@ -9,11 +9,11 @@ use lockstead_types::{
     refusal::Refusal,
     reply::{Grant, Notice, Queued, Reply, Revoked, Value},
     request::Claim,
-    rows::GroupUse,
 };
 
 use super::{
-    copies::Copy,
+    Member,
+    copies::{Copy, InGroup},
     forward::{For, Forward, Key, What},
     master_up,
 };
@@ -107,7 +107,19 @@ impl Node {
         let (at, _) = key;
         let Some(member) = &mut self.member else { return };
         let Some(forward) = member.forwards.map.get(&key) else { return };
+        let used = match &forward.what {
+            What::Lock(request) if request.owner.group().is_some() => {
+                let known = member.copies.at_master(at, (from, grant.lock));
+                known.filter(|copy| member.copies.get(*copy).is_some_and(|c| c.held.is_some()))
+            }
+            _ => None,
+        };
+        if let Some(copy) = used {
+            member.use_again(key, copy);
+        }
+        let Some(forward) = member.forwards.map.get(&key) else { return };
         let copy = match (&forward.what, forward.copy) {
+            (What::Lock(_), _) if let Some(copy) = used => copy,
             (What::Lock(_), Some(copy)) => {
                 if member.copies.get(copy).is_some_and(|c| c.place.is_none()) {
                     member.copies.set_place(copy, from, grant.lock);
@@ -223,9 +235,9 @@ impl Node {
         let refused = matches!(reply, Reply::Refused(_));
         if refused {
             if let Some(copy) = member.copies.get_mut(copy) {
-                copy.releasing = false;
+                copy.stay();
             }
-        } else {
+        } else if member.copies.get_mut(copy).is_none_or(Copy::leave) {
             self.end_wait_of(now, copy);
             self.drop_copy(Some(copy));
         }
@@ -315,7 +327,7 @@ impl Node {
         let Some(member) = &self.member else { return };
         // [CLUSTER-6] Nothing about what it has given up.
         let stale = |at: &u32| member.copies.get(*at).is_some_and(|copy| member.is_unreported(copy));
-        let copy = |lock| member.copies.at_master(from, lock).filter(|at| !stale(at));
+        let copy = |lock| member.copies.at_master(at, (from, lock)).filter(|at| !stale(at));
         match notice {
             Notice::Blocking { lock, claim } => {
                 let Some(copy) = copy(lock) else { return };
@@ -411,8 +423,8 @@ impl Node {
         }
         let Some(Forward { what: What::Claim(claim), slot, .. }) = member.forwards.remove(key) else { return };
         let reply = match reply {
-            Reply::Granted(grant) if member.copies.at_master(from, grant.lock).is_some() => {
-                self.claimed_twice(from, &grant)
+            Reply::Granted(grant) if member.copies.at_master(at, (from, grant.lock)).is_some() => {
+                self.claimed_twice(at, from, &grant)
             }
             Reply::Granted(mut grant) => {
                 let copy = member.copies.add(Copy {
@@ -455,10 +467,10 @@ impl Node {
     }
 
     /// [CLUSTER-18] The lock is this session's already, claimed under another number: one seal is good for one lock.
-    fn claimed_twice(&mut self, from: NodeId, grant: &Grant) -> Reply {
+    fn claimed_twice(&mut self, at: u32, from: NodeId, grant: &Grant) -> Reply {
         self.counters.reclaims_refused += 1;
         let copies = self.member.as_mut().map(|m| &mut m.copies);
-        let copy = copies.and_then(|c| c.at_master(from, grant.lock).and_then(|at| c.get_mut(at)));
+        let copy = copies.and_then(|c| c.at_master(at, (from, grant.lock)).and_then(|at| c.get_mut(at)));
         // The second claim may have been of less, and that is what its master has now ([CLUSTER-5]).
         if let Some(copy) = copy {
             copy.held = Some(grant.claim);
@@ -486,12 +498,25 @@ impl Node {
     }
 
     /// Nobody waits for it any more: the master is told.
-    fn abandon(&mut self, now: Time, key: Key) {
+    pub(crate) fn abandon(&mut self, now: Time, key: Key) {
         let (at, id) = key;
         let Some(member) = &mut self.member else { return };
         let Some(slot) = member.forwards.map.get(&key).map(|f| f.slot) else { return };
         let silent = member.forwards.silent_id();
         self.begin(now, (at, silent), slot, For::Nobody, What::CancelRequest(id), None);
+    }
+}
+
+impl Member {
+    /// A session is granted a lock of its group that it uses already: it has one copy of it, and uses it once more.
+    fn use_again(&mut self, key: Key, copy: u32) {
+        let waiting = self.forwards.map.get_mut(&key).and_then(|forward| forward.copy.take());
+        if let Some(waiting) = waiting.filter(|waiting| *waiting != copy) {
+            self.copies.remove(waiting);
+        }
+        if let Some(copy) = self.copies.get_mut(copy) {
+            copy.add_use();
+        }
     }
 }
 
@@ -550,9 +575,8 @@ pub(crate) fn copy_of(session: u32, slot: lockstead_types::Slot, request: &locks
 }
 
 /// How a copy of one use, or of none yet, says whose it is.
-fn in_group(owner: &PeerOwner) -> Option<Box<GroupUse>> {
-    let uses = 1;
-    owner.group().map(|name| Box::new(GroupUse { name: name.into(), uses }))
+fn in_group(owner: &PeerOwner) -> Option<Box<InGroup>> {
+    owner.group().map(|name| Box::new(InGroup::new(name)))
 }
 
 /// How a wait ended, as its master said.

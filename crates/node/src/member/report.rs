@@ -22,7 +22,7 @@ use lockstead_types::{
 
 use super::{
     Member,
-    copies::Copy,
+    copies::{Copy, InGroup},
     fates::Awaited,
     forward::{For, Forward, Forwards, Key, What},
     giving::{Given, GivenUp},
@@ -235,6 +235,9 @@ impl Node {
             self.drop_copy(Some(at));
             return 1;
         }
+        // [GROUP-11] Another member may have written it since.
+        let doubtful = copy.group.is_some();
+        let value = copy.value.clone().map(|value| Value { invalid: value.invalid || doubtful, ..value });
         let row = LockReport {
             session: Some(whose.id),
             orphan: false,
@@ -247,8 +250,8 @@ impl Node {
             tag: copy.tag,
             alone: copy.alone,
             flags: copy.flags,
-            value: copy.value.clone(),
-            group: copy.group.as_deref().cloned(),
+            value,
+            group: copy.group.as_deref().map(InGroup::as_report),
         };
         let before = manifest.bytes();
         manifest.rows.push(row);

@@ -28,8 +28,8 @@ impl Node {
             Op::Cancel(target) => self.forward_cancel(now, at, id, *target),
             Op::ReadValue(lock) => self.forward_read(now, at, id, *lock),
             Op::Sync => self.ask_all(now, (at, id), Purpose::Sync, &PeerQuery::Sync),
-            // [CLUSTER-16] Groups whose members are on several nodes do not exist yet, and members must not find out by not sharing.
-            Op::GroupAttach { .. } | Op::GroupDetach(_) => self.refuse(at, id, Refusal::Invalid),
+            Op::GroupAttach { name } => self.attach_here(at, id, name),
+            Op::GroupDetach(group) => self.detach_here(now, at, id, *group),
             Op::SpaceCreate(spec) => self.propose_space(now, at, id, spec),
             Op::SpaceDrop { name, force } => self.propose_space_drop(now, at, id, name, *force),
             Op::Purge { space, session } => {

@@ -27,6 +27,7 @@ pub(crate) struct Granted<'a> {
     token: Token,
     tag: u32,
     alone: bool,
+    group: Option<&'a [u8]>,
     flags: Flags,
 }
 
@@ -49,6 +50,10 @@ impl Sealer {
     pub(crate) fn seal(&self, granted: &Granted<'_>) -> Seal {
         let mut hasher = self.keyed;
         hasher.write(&granted.head());
+        if let Some(group) = granted.group {
+            hasher.write(&(group.len() as u64).to_le_bytes());
+            hasher.write(group);
+        }
         // Last, since it alone has no fixed length.
         hasher.write(granted.name);
         Seal(bytes_of(hasher.finish128()))
@@ -65,6 +70,7 @@ impl<'a> Granted<'a> {
             token: grant.token,
             tag: copy.tag,
             alone: copy.alone,
+            group: copy.group.as_ref().map(|group| &*group.name),
             flags: copy.flags,
         }
     }
@@ -78,6 +84,7 @@ impl<'a> Granted<'a> {
             token: claim.token,
             tag: claim.tag,
             alone: claim.alone,
+            group: claim.group,
             flags: claim.flags,
         }
     }
@@ -89,7 +96,7 @@ impl<'a> Granted<'a> {
             Claim::Permits { take, of } => (1, take, of),
         };
         let two = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let traits = u32::from_le_bytes([FORM, u8::from(self.alone), kind, 0]);
+        let traits = u32::from_le_bytes([FORM, u8::from(self.alone), kind, u8::from(self.group.is_some())]);
         let words = [
             self.session.0 as u64,
             (self.session.0 >> 64) as u64,
@@ -169,6 +176,7 @@ mod tests {
             token: Token::new(1, 9).unwrap_or(Token::NONE),
             tag: 4,
             alone: true,
+            group: None,
             flags: Flags::PERSISTENT,
         }
     }
@@ -197,6 +205,9 @@ mod tests {
             Granted { tag: 5, ..granted() },
             Granted { alone: false, ..granted() },
             Granted { flags: Flags::NONE, ..granted() },
+            Granted { group: Some(b"team"), ..granted() },
+            Granted { group: Some(b"teamorders"), name: b"/7", ..granted() },
+            Granted { group: Some(b""), ..granted() },
         ];
         let seals: alloc::collections::BTreeSet<_> = others.iter().map(|g| sealer.seal(g).0).collect();
         assert_eq!(seals.len(), others.len());

@@ -98,7 +98,8 @@ impl Member {
             What::Convert { copy, .. } => Some(*copy),
             _ => None,
         };
-        let copy = self.copies.get(copy?).filter(|copy| !copy.alone)?;
+        // [GROUP-12] A group is another thread of control, at each master for itself.
+        let copy = self.copies.get(copy?).filter(|copy| !copy.alone && copy.group.is_none())?;
         let (node, lock) = copy.place?;
         Some(PeerWait { node, wait: WaitId { lock, ticket } })
     }

@@ -3,6 +3,7 @@
 
 mod cycles;
 mod doubts;
+mod groups;
 mod locks;
 mod moves;
 mod persist;

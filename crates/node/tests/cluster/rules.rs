@@ -198,13 +198,6 @@ fn a_wait_whose_master_is_silent_ends_at_its_home() {
 }
 
 #[test]
-fn groups_over_nodes_are_refused() {
-    let mut cluster = Cluster::of(2);
-    let mut a = cluster.open(1, 1);
-    assert_eq!(refusal(&cluster.ask(&mut a, Op::GroupAttach { name: b"team" })), Some(Refusal::Invalid));
-}
-
-#[test]
 fn watchers_hear_of_all_masters_and_look_again_when_these_change() {
     let mut cluster = Cluster::of(3);
     let name = cluster.name_at(3);
