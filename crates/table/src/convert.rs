@@ -139,6 +139,9 @@ impl Table {
         let rival = if waits && !self.is_frozen_at(resource) { self.in_conversion_deadlock(l) } else { None };
         if let Some(rival) = rival {
             self.check_queue(resource)?;
+            if self.is_settled_by_age(l, rival, req.flags) {
+                return Ok(Decided::Queued { demoted: false });
+            }
             return self.settle_conversion_deadlock(call, l, rival, req, ticket);
         }
         let alternative = self.alternative(resource, req.mode, req.flags);
@@ -180,7 +183,7 @@ impl Table {
         if req.flags.has(Flags::NODLCKWT) {
             return Ok(Decided::Queued { demoted: false });
         }
-        // [DEAD-1] Otherwise the newcomer is refused, at once and under every policy.
+        // [DEAD-1] Otherwise the newcomer is refused, at once.
         self.report_conversion_deadlock(call, l, rival, req.mode, VictimReason::Conversion);
         Err(Refusal::Deadlock)
     }

@@ -6,7 +6,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use lockstead_types::{Age, Refusal, Time, space::DeadlockPolicy};
+use lockstead_types::{Age, Flags, Refusal, Time, space::DeadlockPolicy};
 
 use crate::{
     Effect, OwnerId, Table,
@@ -92,6 +92,20 @@ impl Table {
         self.space_of(resource).space.deadlock.prevents()
     }
 
+    /// Of two conversions that would wait for each other: whether their ages say who gives way, once the later one waits too.
+    ///
+    /// [PREVENT-2] Under wound-wait that is the younger one, whichever came first. Without this: a younger one converts and waits for an
+    /// older one, as it may. The older one converts, is refused `deadlock`, releases, and begins again; so does the younger one, and
+    /// the oldest of all never commits.
+    pub(crate) fn is_settled_by_age(&self, l: u32, rival: u32, flags: Flags) -> bool {
+        self.prevents_at(self.locks[l].resource)
+            && self.age_of_lock(l).is_some()
+            && !flags.has(Flags::NODLCKWT)
+            && !flags.has(Flags::CONVDEADLK)
+            && self.is_edge(rival)
+            && self.waits_for(rival, l)
+    }
+
     fn txn_of(&self, actor: Option<Actor>) -> Txn {
         match actor {
             Some(Actor::Owner(owner)) => self.owners.get(owner).txn,
@@ -140,6 +154,10 @@ impl Table {
         }
         if !self.prevents_at(self.locks[l].resource) || !self.is_edge(l) {
             return;
+        }
+        // [PREVENT-4] Also where no single holder is what it waits for, as may be with permits.
+        if self.age_of_lock(l).is_none() {
+            return self.refuse_wait(call, l, Refusal::WouldWait);
         }
         let mut blockers = Vec::new();
         self.judged_edges(l, &mut blockers);
@@ -299,6 +317,9 @@ impl Table {
     }
 
     fn check_edges(&self, l: u32) -> Result<(), String> {
+        if self.age_of_lock(l).is_none() {
+            return Err(format!("lock {l} waits for no transaction"));
+        }
         let mut blockers = Vec::new();
         self.judged_edges(l, &mut blockers);
         match blockers.into_iter().find(|b| !matches!(self.verdict(l, *b), Verdict::Stands)) {

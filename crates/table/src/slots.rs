@@ -161,11 +161,15 @@ impl Table {
         let mut ended = false;
         for l in came {
             let Some(wait) = self.wait(l) else { continue };
-            let (want, stays) = (wait.want, wait.flags.has(Flags::NODLCKWT));
+            let (want, flags) = (wait.want, wait.flags);
+            let stays = flags.has(Flags::NODLCKWT);
             let wanted = self.queue(resource).map_or(Default::default(), |q| q.wanted_set);
             // Most hold what is in nobody's way: no need to look at all the others.
             let harmless = self.modes_of(resource).blocked_by(self.locks[l].mode).is_disjoint(wanted);
             let Some(rival) = (!stays && !harmless).then(|| self.in_conversion_deadlock(l)).flatten() else { continue };
+            if self.is_settled_by_age(l, rival, flags) {
+                continue;
+            }
             self.report_conversion_deadlock(call, l, rival, want, VictimReason::Conversion);
             self.end_wait(call, l, End::Refused(Refusal::Deadlock));
             ended = true;
