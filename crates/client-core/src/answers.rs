@@ -31,7 +31,7 @@ impl Session {
         if let Reply::Queued(queued) = reply {
             self.on_queued(now, id, queued);
         } else if let Some(request) = self.requests.remove(id) {
-            let regroup = matches!(request.whose, For::Regroup(_));
+            let regroup = matches!(request.whose, For::Regroup(_) | For::Resume);
             self.settle(request, reply);
             if regroup {
                 self.on_regrouped(now);
@@ -83,10 +83,15 @@ impl Session {
                 Reply::GrantedMany(granted.collect())
             }
             (Owned::Convert { lock, .. }, Reply::Granted(grant)) => {
+                let part = self.part_of_lock(lock);
                 if let Some(held) = self.locks.get_mut(lock).and_then(Lock::held_mut) {
+                    let weaker = held.is_weakened_by(&grant);
                     held.claim = grant.claim;
                     held.take_grant(&grant);
                     held.weakened = false;
+                    if weaker {
+                        self.note_release(part);
+                    }
                 }
                 Reply::Granted(Grant { lock, ..grant })
             }
@@ -101,6 +106,9 @@ impl Session {
             (Owned::Convert { lock, .. }, Reply::Refused(why)) => self.without_conversion(lock, Some(why)),
             (Owned::Convert { lock, .. }, Reply::Cancelled) => self.without_conversion(lock, None),
             (Owned::Release { lock, .. }, reply) => {
+                if reply == Reply::Released {
+                    self.note_release(self.part_of_lock(lock));
+                }
                 self.on_release_answered(lock, &reply);
                 reply
             }
@@ -119,6 +127,18 @@ impl Session {
                 }
                 _ => Reply::Group(self.groups.add(wire, &name)),
             },
+            (Rare::Begin { .. }, Reply::Begun(age)) => {
+                self.on_begun(age);
+                Reply::Begun(age)
+            }
+            (Rare::Resume(_), reply) => {
+                self.on_resumed(&reply);
+                reply
+            }
+            (Rare::End { end, locks }, reply) => {
+                self.on_end_answered(end, locks, &reply);
+                reply
+            }
             (Rare::Unclaimed(lock), reply) => {
                 self.on_release_answered(lock, &Reply::Released);
                 if reply == Reply::Done { Reply::Released } else { reply }
@@ -159,6 +179,7 @@ impl Session {
             }
             return Grant { lock: same, ..grant };
         }
+        let part = self.part_of(&asked);
         let held = Lock::Held(Held {
             space: asked.space,
             name: asked.name,
@@ -167,6 +188,7 @@ impl Session {
             sealed: sealed_by(&grant),
             tag: asked.tag,
             owner: asked.owner,
+            part,
             flags: Held::kept_flags(asked.flags),
             uses: 1,
             uncounted: 0,
@@ -232,6 +254,7 @@ impl Session {
                     self.lose_lock(lock, why);
                 }
             }
+            Notice::Aborted => self.on_aborted(),
             other => self.events.push_back(Event::Notice(other)),
         }
     }

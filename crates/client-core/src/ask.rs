@@ -12,6 +12,7 @@ use crate::{
     op::{Owned, Wiring},
     requests::{For, Requests, Turn},
     session::{Event, Phase, Session},
+    txn::end_of,
 };
 
 /// One-way releases that may be unconfirmed before the node is asked to confirm them.
@@ -38,6 +39,10 @@ impl Session {
             self.settle(recalled, Reply::Cancelled);
             self.answer(For::App { key }, id, Reply::Cancelled);
             return Ok(id);
+        }
+        // What ends a transaction gets through however much is open.
+        if let Some(end) = end_of(op) {
+            return Ok(self.request_end(end, key));
         }
         match op {
             Op::Release { release, one_way: true } if release.value.is_none() => {

@@ -52,6 +52,7 @@ mod locks;
 mod op;
 mod requests;
 mod restart;
+mod txn;
 
 pub use lease::Lease;
 pub use session::{Config, Ending, Input, Output, Session};

@@ -12,6 +12,7 @@ use lockstead_types::{
     message::Reclaim,
     reply::Grant,
     request::{Claim, OwnerRef},
+    transaction::Part,
 };
 
 /// A lock of the session.
@@ -67,6 +68,8 @@ pub(crate) struct Held {
     pub(crate) sealed: Option<Sealed>,
     /// With the application's number of the group.
     pub(crate) owner: OwnerRef,
+    /// Which lock of the transaction it is.
+    pub(crate) part: Option<Part>,
     pub(crate) flags: Flags,
     /// Grants that gave this same lock: a group's member may be given one twice.
     pub(crate) uses: u32,
@@ -238,6 +241,7 @@ impl Held {
             tag: self.tag,
             alone: self.owner == OwnerRef::Alone,
             group,
+            part: self.part,
             flags: self.flags,
         }
     }

@@ -4,9 +4,10 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 
 use lockstead_types::{
-    Flags, GroupId, LockId, Mode, SessionId, SpaceId, Token,
+    Age, Flags, GroupId, LockId, Mode, SessionId, SpaceId, Token,
     request::{Claim, ClusterOrder, ConvertRequest, LockRequest, Op, OwnerRef, Query, ReleaseRequest, Target, Wait},
     space::SpaceSpec,
+    transaction::{Resume, Savepoint},
 };
 
 /// An owned request. The frequent ones stand for themselves, the others behind a box, to keep the type small.
@@ -51,18 +52,57 @@ pub(crate) struct NewLock {
 pub(crate) enum Rare {
     Sync,
     Unclaimed(LockId),
-    GroupAttach { name: Box<[u8]> },
+    GroupAttach {
+        name: Box<[u8]>,
+    },
     GroupDetach(GroupId),
-    SpaceOpen { name: String },
+    SpaceOpen {
+        name: String,
+    },
     SpaceCreate(Box<SpaceSpec>),
-    SpaceDrop { name: String, force: bool },
-    Purge { space: SpaceId, session: Option<SessionId> },
-    ForceRelease { space: SpaceId, name: Box<[u8]>, token: Token, reason: String },
-    EndSession { session: SessionId, reason: String },
+    SpaceDrop {
+        name: String,
+        force: bool,
+    },
+    Purge {
+        space: SpaceId,
+        session: Option<SessionId>,
+    },
+    ForceRelease {
+        space: SpaceId,
+        name: Box<[u8]>,
+        token: Token,
+        reason: String,
+    },
+    EndSession {
+        session: SessionId,
+        reason: String,
+    },
     Query(OwnedQuery),
-    Watch { space: SpaceId, prefix: Box<[u8]> },
+    Watch {
+        space: SpaceId,
+        prefix: Box<[u8]>,
+    },
     Unwatch,
     Cluster(Box<ClusterOrder>),
+    Begin {
+        age: Option<Age>,
+    },
+    Resume(Resume),
+    Savepoint,
+    /// With the locks that it is to release, as far as they were held when it was asked.
+    End {
+        end: End,
+        locks: Vec<LockId>,
+    },
+}
+
+/// The end of the transaction, or of a part of it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    Commit,
+    Rollback { to: Option<Savepoint> },
+    Statement,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +158,12 @@ impl Owned {
             Op::Watch { space, prefix } => Rare::Watch { space: *space, prefix: (*prefix).into() },
             Op::Unwatch => Rare::Unwatch,
             Op::Cluster(order) => Rare::Cluster(order.clone()),
+            Op::Begin { age } => Rare::Begin { age: *age },
+            Op::Resume(resume) => Rare::Resume(*resume),
+            Op::Savepoint => Rare::Savepoint,
+            Op::Commit => Rare::End { end: End::Commit, locks: Vec::new() },
+            Op::Rollback { to } => Rare::End { end: End::Rollback { to: *to }, locks: Vec::new() },
+            Op::EndStatement => Rare::End { end: End::Statement, locks: Vec::new() },
         };
         Owned::Rare(Box::new(rare))
     }
@@ -127,6 +173,8 @@ impl Owned {
             Owned::Lock(_) | Owned::Many(_) => Class::NewLock,
             Owned::Convert { .. } => Class::Conversion,
             Owned::Rare(rare) if matches!(**rare, Rare::Sync) => Class::Sync,
+            // What was asked in the transaction is part of it.
+            Owned::Rare(rare) if matches!(**rare, Rare::End { end: End::Commit | End::Statement, .. }) => Class::Sync,
             _ => Class::AtOnce,
         }
     }
@@ -218,6 +266,12 @@ impl Rare {
             Rare::Watch { space, prefix } => Op::Watch { space: *space, prefix },
             Rare::Unwatch => Op::Unwatch,
             Rare::Cluster(order) => Op::Cluster(order.clone()),
+            Rare::Begin { age } => Op::Begin { age: *age },
+            Rare::Resume(resume) => Op::Resume(*resume),
+            Rare::Savepoint => Op::Savepoint,
+            Rare::End { end: End::Commit, .. } => Op::Commit,
+            Rare::End { end: End::Rollback { to }, .. } => Op::Rollback { to: *to },
+            Rare::End { end: End::Statement, .. } => Op::EndStatement,
         })
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum For {
     App { key: u64 },
     /// The session itself: joining a group again after a restart.
     Regroup(GroupNumber),
+    /// The session itself: going on with its transaction after a restart.
+    Resume,
     /// The session itself: watching again after a restart, or undoing what a claim gave too late.
     Nobody,
 }
@@ -175,6 +177,12 @@ impl Requests {
         self.may_wait += u32::from(request.op.may_wait());
         self.open.insert(id, request);
         self.turns.push_back(Turn::Request(id));
+    }
+
+    /// What was not sent, by the numbers the application knows.
+    pub(crate) fn unsent_where(&self, wanted: impl Fn(&Owned) -> bool) -> Vec<RequestId> {
+        let unsent = self.later_conversions.iter().chain(&self.later);
+        unsent.filter(|(_, request)| wanted(&request.op)).map(|(id, _)| *id).collect()
     }
 
     /// Takes back a request that was not sent, by the number the application knows.

@@ -26,7 +26,7 @@ pub(crate) struct Claims {
     ttl: Span,
     /// When the attach was sent: counts as a renewal once every claim is answered.
     sent: Time,
-    /// Groups not joined yet.
+    /// Groups not joined yet, and a transaction that its new home does not know.
     groups: u32,
     /// Locks not claimed yet.
     left: VecDeque<LockId>,
@@ -48,7 +48,7 @@ impl Session {
         if entry == Entry::New {
             self.requests.forget_one_way();
         }
-        let mut groups = 0;
+        let mut groups = self.push_resume();
         for (number, name) in self.groups.forget_wires() {
             let op = Owned::Rare(Rare::GroupAttach { name }.into());
             let id = self.requests.push(For::Regroup(number), op);
@@ -64,12 +64,17 @@ impl Session {
 
     /// The connection broke before all was claimed: the next one starts again.
     pub(crate) fn forget_returning(&mut self) {
-        for id in self.requests.ids_where(|r| matches!(r.whose, For::Regroup(_))) {
+        for id in self.requests.ids_where(|r| matches!(r.whose, For::Regroup(_) | For::Resume)) {
             self.requests.remove(id);
         }
     }
 
     pub(crate) fn regroup_message(&mut self, id: RequestId) -> ClientMessage<'_> {
+        if let Some(Owned::Rare(rare)) = self.requests.get_mut(id).map(|r| &r.op)
+            && let Rare::Resume(resume) = **rare
+        {
+            return ClientMessage::Request { id, op: lockstead_types::request::Op::Resume(resume) };
+        }
         let name: &[u8] = match self.requests.get_mut(id).map(|r| &r.op) {
             Some(Owned::Rare(rare)) => match &**rare {
                 Rare::GroupAttach { name } => name,
@@ -137,7 +142,7 @@ impl Session {
         let held = self.locks.get(lock)?.held()?;
         let group = match held.owner {
             OwnerRef::Group(group) => self.groups.name_of(group),
-            OwnerRef::Session | OwnerRef::Alone => None,
+            OwnerRef::Session | OwnerRef::Alone | OwnerRef::Transaction | OwnerRef::Statement => None,
         };
         // An id of a lock never has the bit.
         let id = RequestId(CLAIM_BIT | lock.0);

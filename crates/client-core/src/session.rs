@@ -18,6 +18,7 @@ use crate::{
     locks::Locks,
     requests::{For, Requests, Turn},
     restart::Claims,
+    txn::Txn,
 };
 
 /// What a session starts with.
@@ -119,6 +120,7 @@ pub struct Session {
     pub(crate) requests: Requests,
     pub(crate) locks: Locks,
     pub(crate) groups: Groups,
+    pub(crate) txn: Option<Txn>,
     pub(crate) watches: Vec<(SpaceId, Box<[u8]>)>,
     pub(crate) spaces: KnownSpaces,
     /// Answers received, and how many of them were acknowledged.
@@ -212,6 +214,7 @@ impl Session {
             requests: Requests::new(),
             locks: Locks::new(),
             groups: Groups::default(),
+            txn: None,
             watches: Vec::new(),
             spaces: KnownSpaces::default(),
             answers: 0,
@@ -648,6 +651,7 @@ impl Session {
             }
         }
         self.locks.clear();
+        self.txn = None;
         self.tell_lease(now);
         self.events.push_back(Event::Over(ending));
     }

@@ -133,6 +133,8 @@ pub(crate) struct Desk {
     watches: Vec<Arc<WatchQueue>>,
     lost: Option<Lost>,
     lost_wakers: Vec<Waker>,
+    /// A request of the session was the victim of a deadlock, or its transaction was aborted, since the transaction began.
+    pub(crate) must_retry: bool,
 }
 
 impl Desk {
@@ -145,6 +147,7 @@ impl Desk {
             watches: Vec::new(),
             lost: None,
             lost_wakers: Vec::new(),
+            must_retry: false,
         }
     }
 
@@ -261,6 +264,7 @@ impl Desk {
                 news.lost.get_or_insert(Lost::Revoked(*why));
                 wakers.append(&mut news.wakers);
             }
+            Notice::Aborted => self.must_retry = true,
             Notice::Changed(change) => self.changed(change, wakers),
             Notice::Resync => {
                 for watch in &self.watches {

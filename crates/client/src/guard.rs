@@ -36,6 +36,8 @@ pub struct Guard {
     /// what is held whatever the service has done.
     between: Option<Claim>,
     released: bool,
+    /// It is a transaction's: dropping the guard does not release it.
+    kept: bool,
 }
 
 impl Guard {
@@ -52,6 +54,7 @@ impl Guard {
             alternative: grant.alternative,
             between: None,
             released: false,
+            kept: ask.owner.is_in_transaction(),
         }
     }
 
@@ -266,7 +269,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.link.drop_lock(self.lock, !self.released);
+        self.link.drop_lock(self.lock, !self.released && !self.kept);
     }
 }
 

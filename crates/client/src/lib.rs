@@ -83,6 +83,7 @@ mod lock;
 mod meta;
 mod remote;
 mod space;
+mod transaction;
 mod watch;
 
 pub use client::{Client, ClientBuilder};
@@ -95,12 +96,13 @@ pub use lock::{Acquire, LockBuilder, ManyBuilder};
 pub use lockstead_client_core::Lease;
 pub use lockstead_types as types;
 pub use lockstead_types::{
-    Flags, LockId, Mode, ModeTable, Refusal, SessionId, SpaceId, Token,
+    Age, Flags, LockId, Mode, ModeTable, Refusal, SessionId, SpaceId, Token,
     reply::Value,
     request::{Claim, Query},
     space::SpaceSpec,
 };
 pub use space::Space;
+pub use transaction::Transaction;
 pub use watch::{Watch, WatchEvent};
 
 /// The examples of the project's front page, as tests.

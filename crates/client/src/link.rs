@@ -82,6 +82,9 @@ impl Link {
 
     /// `refused lost` says less than the session knows.
     pub(crate) fn explain(&self, why: Refusal) -> crate::Error {
+        if matches!(why, Refusal::Deadlock | Refusal::Aborted) {
+            self.with_desk(|desk| desk.must_retry = true);
+        }
         match (why, self.check()) {
             (Refusal::Lost, Err(lost)) => crate::Error::Lost(lost),
             (Refusal::Lost, Ok(())) => crate::Error::Lost(Lost::Ended),

@@ -295,6 +295,11 @@ impl<'a> ManyBuilder<'a> {
         ManyBuilder { link, names, shortcut: None, ask: Ask::default() }
     }
 
+    pub(crate) fn owned_by(mut self, owner: OwnerRef) -> Self {
+        self.ask.owner = owner;
+        self
+    }
+
     ask_setters!();
 
     /// Asks without waiting; `None` where one of them would have to wait.

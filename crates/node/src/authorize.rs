@@ -24,7 +24,13 @@ pub(crate) fn decide(principal: &Principal, op: &Op<'_>) -> Decision {
         | Op::ReadValue(_)
         | Op::Sync
         | Op::GroupAttach { .. }
-        | Op::GroupDetach(_) => Decision::Allow,
+        | Op::GroupDetach(_)
+        | Op::Begin { .. }
+        | Op::Resume(_)
+        | Op::Commit
+        | Op::Rollback { .. }
+        | Op::Savepoint
+        | Op::EndStatement => Decision::Allow,
         Op::SpaceOpen { .. } | Op::SpaceCreate(_) | Op::SpaceDrop { .. } => Decision::Allow,
         Op::Purge { .. } | Op::ForceRelease { .. } | Op::EndSession { .. } => Decision::Allow,
         // As long as principals have no rights of their own; a peer without authentication is refused by the listener's rules.

@@ -47,6 +47,7 @@ counters! {
     requests_force;
     requests_query;
     requests_watch;
+    requests_transaction;
     /// Requests that came again and were ignored.
     requests_repeated;
     /// Locks and conversions granted, at once or after a wait.
@@ -77,6 +78,10 @@ counters! {
     /// Came from another home.
     sessions_arrived;
     waits_again;
+    transactions_begun;
+    transactions_committed;
+    transactions_rolled_back;
+    transactions_aborted;
     /// Times this node took over slots.
     recoveries;
     /// Slots this node offered to the members that use them.
@@ -108,6 +113,9 @@ impl Counters {
             }
             Op::Query(_) => &mut self.requests_query,
             Op::Watch { .. } | Op::Unwatch => &mut self.requests_watch,
+            Op::Begin { .. } | Op::Resume(_) | Op::Commit | Op::Rollback { .. } | Op::Savepoint | Op::EndStatement => {
+                &mut self.requests_transaction
+            }
         };
         *count += 1;
     }

@@ -74,7 +74,7 @@ impl Node {
             Effect::Blocking { owner, lock, claim } => self.tell_blocking(now, owner, lock, claim),
             Effect::Revoked { owner, lock, why } => self.tell_revoked(now, owner, lock, why),
             Effect::Deadlock { report, owners } => self.keep_report(now, *report, &owners),
-            Effect::Wounded { .. } => {}
+            Effect::Wounded { owner } => self.tell_wounded(now, owner),
             Effect::Changed { owner, space, name, lock, event, claim, token } => {
                 let session = owner.and_then(|o| self.session_of(o));
                 let change = lockstead_types::reply::Change { space, name, lock, session, event, claim, token };
@@ -168,6 +168,7 @@ impl Node {
             self.end_session_wait(now, at, id, WaitEnd::Refused(Refusal::Lost));
         }
         self.notify_revoked(at, lock, why);
+        self.on_lock_lost(now, at, lock);
     }
 
     /// Tells that a lock was taken away, and keeps it until the client must have heard: such a notice may not get lost with a

@@ -333,6 +333,7 @@ impl Node {
         if watches {
             self.send(conn, ServerMessage::Notice(Notice::Resync));
         }
+        self.repeat_abort(at);
         self.repeat_copies_blocking(at);
         self.table.repeat_blocking(owner, &mut self.fx);
         self.tell_effects(now);

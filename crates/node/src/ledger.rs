@@ -193,6 +193,8 @@ fn heap_bytes(reply: &Reply) -> u64 {
         | Reply::Cancelled
         | Reply::Done
         | Reply::Group(_)
+        | Reply::Begun(_)
+        | Reply::Savepoint(_)
         | Reply::Purged(_)
         | Reply::Refused(_)
         | Reply::Demoted { .. } => 0,

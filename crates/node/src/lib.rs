@@ -35,6 +35,7 @@ mod many;
 mod member;
 mod restart;
 mod spaces;
+mod txn;
 mod watch;
 
 mod check;

@@ -28,6 +28,7 @@ use crate::{
     restart::Restart,
     session::{Sessions, Stage},
     spaces::Spaces,
+    txn::Txns,
     watch::Watches,
 };
 
@@ -53,6 +54,7 @@ pub struct Node {
     pub(crate) owners: Owners,
     pub(crate) groups: Groups,
     pub(crate) manies: Manies,
+    pub(crate) txns: Txns,
     pub(crate) spaces: Spaces,
     /// What it has as a member of a cluster; `None` for a node alone.
     pub(crate) member: Option<Box<Member>>,
@@ -102,6 +104,7 @@ impl Node {
             groups: Groups::new(hashing),
             member,
             manies: Manies::new(),
+            txns: Txns::default(),
             spaces: Spaces::new(config.epoch),
             watches: Watches::new(),
             reports: Reports::new(),
@@ -138,7 +141,7 @@ impl Node {
             Input::PeerMessage { conn, envelope } => self.on_peer_message(now, conn, envelope),
             Input::PeerDisconnected { conn } => self.on_peer_disconnected(conn),
         }
-        self.settle(now);
+        self.settle_all(now);
     }
 
     /// The same as [`Input::Message`] with a request, for a shell that has it in hand: nothing is moved.
@@ -147,7 +150,7 @@ impl Node {
         match self.conns.get(conn).map(|known| known.state) {
             Some(ConnState::Open(at)) if self.sessions.get(at).is_some_and(|s| s.stage != Stage::Opening) => {
                 self.on_request(now, conn, at, id, op, None);
-                self.settle(now);
+                self.settle_all(now);
             }
             _ => self.on_message(now, conn, ClientMessage::Request { id, op: op.clone() }),
         }
@@ -207,6 +210,16 @@ impl Node {
     pub fn check(&self) -> Result<(), String> {
         self.check_all().map_err(|what| what.to_string())?;
         self.table.check()
+    }
+
+    /// What a step has left to do: messages to this node itself, and rollbacks that these let go on.
+    fn settle_all(&mut self, now: Time) {
+        self.settle(now);
+        while self.has_rollbacks_to_finish() || !self.fx.is_empty() {
+            self.finish_rollbacks(now);
+            self.tell_effects(now);
+            self.settle(now);
+        }
     }
 
     fn on_tick(&mut self, now: Time) {

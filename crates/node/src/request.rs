@@ -100,9 +100,10 @@ impl Node {
         let decision = authorize::decide(&session.principal, op);
         self.counters.on_request(op);
         match decision {
-            Decision::Allow => match stood {
-                Some(stood) if self.is_member() => self.forward_again(now, at, id, op, stood),
-                _ => self.apply(now, at, id, op),
+            Decision::Allow => match (self.admit_to_txn(at, id, op), stood) {
+                (Err(why), _) => self.refuse(at, id, why),
+                (Ok(()), Some(stood)) if self.is_member() => self.forward_again(now, at, id, op, stood),
+                (Ok(()), _) => self.apply(now, at, id, op),
             },
             Decision::Deny => self.refuse(at, id, Refusal::Denied),
         }
@@ -123,6 +124,12 @@ impl Node {
             Op::Sync => self.answer(at, id, Reply::Done),
             Op::GroupAttach { name } => self.on_group_attach(at, id, name),
             Op::GroupDetach(group) => self.on_group_detach(now, at, id, *group),
+            Op::Begin { age } => self.on_begin(now, at, id, *age),
+            Op::Resume(resume) => self.on_resume(now, at, id, resume),
+            Op::Commit => self.on_commit(now, at, id),
+            Op::Rollback { to } => self.on_rollback(now, at, id, *to),
+            Op::Savepoint => self.on_savepoint(at, id),
+            Op::EndStatement => self.on_end_statement(now, at, id),
             Op::SpaceOpen { name } => self.on_space_open(at, id, name),
             Op::SpaceCreate(spec) => self.on_space_create(at, id, spec),
             Op::SpaceDrop { name, force } => self.on_space_drop(now, at, id, name, *force),
@@ -214,7 +221,7 @@ impl Node {
         }
     }
 
-    fn cancel_request(&mut self, now: Time, at: u32, request: RequestId) -> Result<(), Refusal> {
+    pub(crate) fn cancel_request(&mut self, now: Time, at: u32, request: RequestId) -> Result<(), Refusal> {
         let session = self.sessions.get(at).ok_or(Refusal::Lost)?;
         let owner = session.owner;
         let waiting = *session.ledger.waiting(request).ok_or(Refusal::NotHeld)?;
@@ -280,6 +287,7 @@ impl Node {
     /// Answers a request: now, where the session is connected, and again after the next attach until it is acknowledged,
     /// which a session in this process never does.
     pub(crate) fn answer(&mut self, at: u32, id: RequestId, reply: Reply) {
+        let reply = self.through_txn(at, id, reply);
         let Some(session) = self.sessions.get_mut(at) else { return };
         // [SESS-11] In the node's own process no answer is lost on its way: none is kept.
         if session.is_embedded() {

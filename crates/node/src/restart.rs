@@ -113,6 +113,7 @@ impl Node {
     }
 
     pub(crate) fn on_reclaim(&mut self, now: Time, at: u32, conn: ConnId, id: RequestId, claim: &Reclaim<'_>) {
+        self.note_claim(at, id, claim.part);
         let reply = match self.try_reclaim(now, at, claim) {
             Ok(grant) => {
                 self.counters.reclaims_granted += 1;
@@ -123,6 +124,7 @@ impl Node {
                 Reply::Refused(why)
             }
         };
+        self.settle_claim(now, at, id, &reply);
         // Not counted among the answers: the same claim gets the same answer for as long as the client may ask.
         self.send(conn, ServerMessage::Reply { id, reply });
         self.tell_effects(now);

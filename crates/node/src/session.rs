@@ -18,7 +18,7 @@ use lockstead_types::{
     report::Meta,
 };
 
-use crate::{ending::Cause, ledger::Ledger, node::Hashing, principal::Principal, slab::Slab};
+use crate::{ending::Cause, ledger::Ledger, node::Hashing, principal::Principal, slab::Slab, txn::Txn};
 
 pub(crate) struct Session {
     pub(crate) id: SessionId,
@@ -64,6 +64,8 @@ pub(crate) struct Extra {
     pub(crate) watches: u32,
     /// Locks taken away of which the client may not know yet.
     pub(crate) revoked: Vec<Revocation>,
+    /// Its transaction.
+    pub(crate) txn: Option<Box<Txn>>,
     /// What was granted for locks of before a restart, by the id they had.
     pub(crate) claimed: HashMap<LockId, Grant, Hashing>,
     /// A claim of it came without its proof, and the audit log says so.
@@ -149,7 +151,8 @@ impl Session {
     fn shrink(&mut self) {
         self.ledger.shrink();
         let bare = |e: &Extra| {
-            e.groups.is_empty() && e.manies.is_empty() && e.watches == 0 && e.revoked.is_empty() && e.claimed.is_empty()
+            let idle = e.groups.is_empty() && e.manies.is_empty() && e.watches == 0 && e.txn.is_none();
+            idle && e.revoked.is_empty() && e.claimed.is_empty()
         };
         self.extra.take_if(|e| bare(e));
     }

@@ -54,6 +54,15 @@ impl Spaces {
         self.by_id.iter().map(|(id, spec)| (*id, spec.clone())).collect()
     }
 
+    pub(crate) fn get(&self, id: SpaceId) -> Option<&SpaceSpec> {
+        self.by_id.get(&id)
+    }
+
+    /// Whether ages of transactions matter in any of them.
+    pub(crate) fn prevents(&self) -> bool {
+        self.by_id.values().any(|spec| spec.deadlock.prevents())
+    }
+
     fn add(&mut self, id: SpaceId, spec: SpaceSpec) {
         self.by_name.insert(spec.name.clone(), id);
         self.by_id.insert(id, spec);

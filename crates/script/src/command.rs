@@ -67,7 +67,7 @@ pub enum Verb {
     Detach(Vec<u8>),
     /// `purge`: drop the orphans of the lockspace in use.
     Purge,
-    /// `begin`, `commit`, `rollback`.
+    /// `begin`, `commit`, `rollback` and what else is about a transaction.
     Transaction(TransactionVerb),
     /// `on HOST:PORT`: connect this session to that node; one that is open goes there with all it holds.
     On(String),
@@ -122,9 +122,13 @@ pub struct LockOptions {
 /// Who is to own a lock.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum OwnerWord {
-    /// The session.
+    /// Nobody said: the session, for its transaction where one is open.
     #[default]
+    Unsaid,
+    /// `session`: the session itself, also while a transaction is open.
     Session,
+    /// `statement`: the session, for a statement of its transaction.
+    Statement,
     /// `alone`: the session, but the lock stands for itself in deadlock search and beside others of its name.
     Alone,
     /// `group=NAME`.
@@ -142,25 +146,33 @@ pub struct LockName {
     pub group: Option<Vec<u8>>,
 }
 
-/// The verbs of transactions. They are part of the language; a node without transactions refuses them.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+/// The verbs of transactions.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TransactionVerb {
     /// `begin`.
     Begin,
+    /// `begin again`: with the age of the newest one of the session.
+    BeginAgain,
     /// `commit`.
     Commit,
-    /// `rollback`.
-    Rollback,
+    /// `rollback`, `rollback to SAVEPOINT`.
+    Rollback(Option<String>),
+    /// `savepoint NAME`.
+    Savepoint(String),
+    /// `end-statement`.
+    EndStatement,
 }
 
 impl TransactionVerb {
     /// The word.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub const fn word(&self) -> &'static str {
         match self {
-            TransactionVerb::Begin => "begin",
+            TransactionVerb::Begin | TransactionVerb::BeginAgain => "begin",
             TransactionVerb::Commit => "commit",
-            TransactionVerb::Rollback => "rollback",
+            TransactionVerb::Rollback(_) => "rollback",
+            TransactionVerb::Savepoint(_) => "savepoint",
+            TransactionVerb::EndStatement => "end-statement",
         }
     }
 }

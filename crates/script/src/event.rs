@@ -37,10 +37,45 @@ pub enum Event {
     },
     /// So many orphans were dropped.
     Purged(u32),
+    /// The session's transaction.
+    Transaction(TransactionEvent),
     /// The queues of a resource.
     Shown(Box<Queues>),
     /// The session and all it held is lost.
     SessionLost,
+}
+
+/// What became of the session's transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TransactionEvent {
+    /// It has begun.
+    Begun,
+    /// It was committed.
+    Committed,
+    /// It was rolled back.
+    RolledBack,
+    /// What came after a savepoint was rolled back.
+    RolledBackTo(String),
+    /// A savepoint was set.
+    Savepoint(String),
+    /// The locks of a statement were released.
+    StatementEnded,
+    /// It was aborted, and can only be rolled back.
+    Aborted,
+}
+
+impl fmt::Display for TransactionEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransactionEvent::Begun => f.write_str("transaction begun"),
+            TransactionEvent::Committed => f.write_str("transaction committed"),
+            TransactionEvent::RolledBack => f.write_str("transaction rolled back"),
+            TransactionEvent::RolledBackTo(name) => write!(f, "transaction rolled back to {name}"),
+            TransactionEvent::Savepoint(name) => write!(f, "savepoint {name}"),
+            TransactionEvent::StatementEnded => f.write_str("statement ended"),
+            TransactionEvent::Aborted => f.write_str("transaction aborted"),
+        }
+    }
 }
 
 /// What a session sees of a lock.
@@ -92,6 +127,7 @@ impl Event {
             Event::Refused { word, why } => vec![format!("{} refused {why}", shown_name(word.as_bytes()))],
             Event::NotMoved { to, why } => vec![format!("not moved to {to}: {why}")],
             Event::Purged(count) => vec![format!("purged {count}")],
+            Event::Transaction(what) => vec![what.to_string()],
             Event::Shown(queues) => queues.lines(),
             Event::SessionLost => vec!["session lost".to_owned()],
         }

@@ -152,9 +152,14 @@ impl<'a> Args<'a> {
             "group" => Verb::Group(self.next("the name of a group")?.name()?),
             "detach" => Verb::Detach(self.next("the name of a group")?.name()?),
             "purge" => Verb::Purge,
-            "begin" => Verb::Transaction(TransactionVerb::Begin),
+            "begin" => Verb::Transaction(self.begin()?),
             "commit" => Verb::Transaction(TransactionVerb::Commit),
-            "rollback" => Verb::Transaction(TransactionVerb::Rollback),
+            "rollback" => Verb::Transaction(self.rollback()?),
+            "savepoint" => {
+                let name = self.next("the name of a savepoint")?;
+                Verb::Transaction(TransactionVerb::Savepoint(name.text.to_owned()))
+            }
+            "end-statement" => Verb::Transaction(TransactionVerb::EndStatement),
             "on" => Verb::On(self.next("HOST:PORT")?.text.to_owned()),
             "kill" => Verb::Kill,
             "bye" => Verb::Bye,
@@ -166,6 +171,25 @@ impl<'a> Args<'a> {
             _ => return Err(word.wrong(VERBS)),
         };
         Ok(verb)
+    }
+
+    fn begin(&mut self) -> Result<TransactionVerb, ParseError> {
+        let Some((word, rest)) = self.words.split_first() else { return Ok(TransactionVerb::Begin) };
+        if word.text != "again" {
+            return Err(word.wrong("only `again` may follow: begin with the age of the transaction before"));
+        }
+        self.words = rest;
+        Ok(TransactionVerb::BeginAgain)
+    }
+
+    fn rollback(&mut self) -> Result<TransactionVerb, ParseError> {
+        let Some((word, rest)) = self.words.split_first() else { return Ok(TransactionVerb::Rollback(None)) };
+        if word.text != "to" {
+            return Err(word.wrong("only `to SAVEPOINT` may follow"));
+        }
+        self.words = rest;
+        let name = self.next("the name of a savepoint")?;
+        Ok(TransactionVerb::Rollback(Some(name.text.to_owned())))
     }
 
     fn lock(&mut self) -> Result<Verb, ParseError> {
@@ -226,21 +250,24 @@ struct Options {
     flags: Flags,
     value: Option<Vec<u8>>,
     group: Option<Vec<u8>>,
-    alone: bool,
+    /// `alone`, `session` or `statement`.
+    owner: Option<OwnerWord>,
     priority: Option<i8>,
 }
 
 impl Options {
-    const KEYS: [&'static str; 7] = ["as", "nowait", "wait", "value", "group", "alone", "priority"];
+    const KEYS: [&'static str; 9] =
+        ["as", "nowait", "wait", "value", "group", "alone", "session", "statement", "priority"];
     const LOCK: &'static [&'static str] = &Self::KEYS;
-    const LOCK_ALL: &'static [&'static str] = &["as", "nowait", "wait", "value", "alone", "priority"];
+    const LOCK_ALL: &'static [&'static str] =
+        &["as", "nowait", "wait", "value", "alone", "session", "statement", "priority"];
     const CONVERT: &'static [&'static str] = &["as", "nowait", "wait", "value", "group"];
     const UNLOCK: &'static [&'static str] = &["as", "value", "group"];
     const NAME: &'static [&'static str] = &["as", "group"];
 
     fn looks_like_one(text: &str) -> bool {
         let (key, eq) = text.split_once('=').map_or((text, false), |(key, _)| (key, true));
-        let valued = !matches!(key, "nowait" | "alone");
+        let valued = !matches!(key, "nowait" | "alone" | "session" | "statement");
         (Self::KEYS.contains(&key) && valued == eq) || Flags::parse(text).is_some()
     }
 
@@ -277,8 +304,10 @@ impl Options {
                 self.flags = self.flags.with(Flags::VALBLK);
                 self.value.replace(word.bytes_of(value)?).is_none()
             }
-            "group" => self.group.replace(word.bytes_of(value)?).is_none() && !self.alone,
-            "alone" => !core::mem::replace(&mut self.alone, true) && self.group.is_none(),
+            "group" => self.group.replace(word.bytes_of(value)?).is_none() && self.owner.is_none(),
+            "alone" => self.owner.replace(OwnerWord::Alone).is_none() && self.group.is_none(),
+            "session" => self.owner.replace(OwnerWord::Session).is_none() && self.group.is_none(),
+            "statement" => self.owner.replace(OwnerWord::Statement).is_none() && self.group.is_none(),
             _ => {
                 let priority = value.parse().map_err(|_| word.wrong("a priority is a whole number, -128 to 127"))?;
                 self.priority.replace(priority).is_none()
@@ -290,8 +319,7 @@ impl Options {
     fn of_lock(self) -> LockOptions {
         let owner = match self.group {
             Some(name) => OwnerWord::Group(name),
-            None if self.alone => OwnerWord::Alone,
-            None => OwnerWord::Session,
+            None => self.owner.unwrap_or_default(),
         };
         LockOptions {
             tag: self.tag.unwrap_or(0),
@@ -326,7 +354,7 @@ fn number(text: &str) -> Option<u32> {
 
 const DURATION: &str = "a duration is a whole number and a unit: 500ms, 2s, 1m";
 const VERBS: &str = "no verb; the verbs are lock, lockall, convert, unlock, cancel, value, show, use, group, detach, purge, \
-begin, commit, rollback, on, kill, bye, sleep, sync";
+begin, commit, rollback, savepoint, end-statement, on, kill, bye, sleep, sync";
 
 #[cfg(test)]
 mod tests {

@@ -34,10 +34,11 @@ pub const HELP: &str = "\
 Lines are `SESSION: VERB ARGS`. Each SESSION name is a session of its own, opened on first use.
 Names and values are percent-escaped: `a%20b` is `a b`. A `#` at the start of a word begins a comment.
 
-  lock NAME MODE [as=ID] [nowait | wait=DUR] [value=TEXT] [priority=N] [group=NAME | alone] [FLAG ...]
+  lock NAME MODE [as=ID] [nowait | wait=DUR] [value=TEXT] [priority=N]
+                                         [group=NAME | alone | session | statement] [FLAG ...]
   lock NAME permits=TAKE/OF ...          some of OF permits
-  lockall NAME MODE NAME MODE ... [as=ID] [nowait | wait=DUR] [value=TEXT] [priority=N] [alone] [FLAG ...]
-                                         all or none
+  lockall NAME MODE NAME MODE ... [as=ID] [nowait | wait=DUR] [value=TEXT] [priority=N]
+                                         [alone | session | statement] [FLAG ...]      all or none
   convert NAME MODE [as=ID] [nowait | wait=DUR] [value=TEXT] [FLAG ...]
   unlock NAME [as=ID] [value=TEXT] [FLAG ...]
   cancel NAME [as=ID]                    stop waiting
@@ -46,7 +47,10 @@ Names and values are percent-escaped: `a%20b` is `a b`. A `#` at the start of a 
   use LOCKSPACE                          for the lines of this session that follow
   group NAME, detach NAME                join and leave a group, for `group=NAME`
   purge                                  drop the orphans of the lockspace in use
-  begin, commit, rollback                transactions (refused by a node that has none)
+  begin, commit, rollback                a transaction of this session: locks from here on are its own, and released together,
+                                         but those that say `session`; `begin again` has the age of the one before
+  savepoint NAME, rollback to NAME       releases what was locked since
+  end-statement                          releases the locks of the transaction that say `statement`
   on HOST:PORT                           begin this session at that node; an open one goes there, if it is not local
   kill                                   drop the connection without a goodbye
   bye                                    end the session in order

@@ -37,6 +37,7 @@ fn reclaim(server: &Running, session: u128, grant: &Grant) -> Reply {
         tag: 0,
         alone: false,
         group: None,
+        part: None,
         flags: Flags::NONE,
     };
     peer.send(&[ClientMessage::Reclaim { id: RequestId(900), claim, sealed: None }, ClientMessage::ReclaimDone]);

@@ -114,6 +114,13 @@ impl Table {
         Some(self.token(l)).filter(|token| *token != Token::NONE)
     }
 
+    /// Where a lock is held, and what; `None` where nothing of that id is held.
+    #[must_use]
+    pub fn held(&self, lock: LockId) -> Option<(SpaceId, Claim)> {
+        let l = self.find_any(lock).filter(|l| self.locks[*l].is_held())?;
+        Some((self.space_of(self.locks[l].resource).id, self.claim(l, self.locks[l].mode)))
+    }
+
     /// Whether a conversion of a lock to a mode is down, so that it would wait for nobody. `false` where nothing of that id is held.
     #[must_use]
     pub fn is_down(&self, lock: LockId, to: Mode) -> bool {

@@ -73,8 +73,9 @@ impl Table {
         self.owners.find(owner).is_some_and(|owner| matches!(owner.txn, Txn::Wounded(_)))
     }
 
-    /// The age of an owner's transaction, that of its locks that do not stand alone.
-    pub(crate) fn age_of(&self, owner: OwnerId) -> Option<Age> {
+    /// The age of an owner's transaction, that of its locks that do not stand alone; `None` where it is in none.
+    #[must_use]
+    pub fn age_of(&self, owner: OwnerId) -> Option<Age> {
         self.owners.find(owner).and_then(|owner| owner.txn.age())
     }
 

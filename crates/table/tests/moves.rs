@@ -631,6 +631,7 @@ fn as_claim<'a>(report: &LockReport<'a>) -> Reclaim<'a> {
         tag: report.tag,
         alone: report.alone,
         group: None,
+        part: None,
         flags: report.flags,
     }
 }

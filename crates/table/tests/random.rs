@@ -465,6 +465,7 @@ impl World {
             tag: self.dice.below(3) as u32,
             alone: self.dice.one_in(2),
             group: None,
+            part: None,
             flags: Flags::NONE,
         };
         let answer = self.table.reclaim(self.now, owner, &claim, fx);

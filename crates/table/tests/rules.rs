@@ -96,6 +96,7 @@ impl Desk {
             tag: 0,
             alone: false,
             group: None,
+            part: None,
             flags: Flags::NONE,
         };
         let answer = self.table.reclaim(NOW, owner, &claim, &mut self.fx);

@@ -121,6 +121,7 @@ impl Desk {
             tag: 0,
             alone: false,
             group: None,
+            part: None,
             flags: Flags::NONE,
         };
         let answer = self.table.claim_in(NOW, owner, &claim, &mut self.fx);

@@ -6,6 +6,7 @@ use lockstead_types::{
     message::Rejection,
     request::Claim,
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    transaction::Discipline,
 };
 
 /// A line of a scenario that is no script line.
@@ -15,7 +16,7 @@ pub enum Directive {
     New,
     /// `limits NAME=N ...`: before anything else; times are durations.
     Limits(Vec<(String, String)>),
-    /// `space NAME [modes=T] [policy=vms|fair] [overtakes=N] [ageing=DUR] [deadlock=P] [victim=P] [value-bytes=N]`.
+    /// `space NAME [modes=T] [policy=vms|fair] [overtakes=N] [ageing=DUR] [deadlock=P] [victim=P] [discipline=D] [value-bytes=N]`.
     Space(Box<SpaceSpec>),
     /// `drop NAME [force]`.
     Drop {
@@ -187,6 +188,9 @@ fn space(args: &[&str]) -> Result<SpaceSpec, String> {
             ("policy", "fair") => spec.policy = QueuePolicy::FAIR,
             ("overtakes", n) => overtakes = n.parse().map_err(|_| format!("`{n}` is no number"))?,
             ("ageing", span) => ageing = duration(span)?,
+            ("discipline", word) => {
+                spec.discipline = Discipline::parse(word).ok_or_else(|| format!("no discipline `{word}`"))?;
+            }
             ("deadlock", "detect") => spec.deadlock = DeadlockPolicy::Detect,
             ("deadlock", "timeout") => spec.deadlock = DeadlockPolicy::Timeout,
             ("deadlock", "no-wait") => spec.deadlock = DeadlockPolicy::NoWait,

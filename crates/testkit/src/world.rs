@@ -12,6 +12,7 @@ use lockstead_types::{
     reply::Reply,
     request::Op,
     space::SpaceSpec,
+    transaction::{Resume, TransactionStage},
 };
 
 use crate::seat::{Life, Phase, Seat};
@@ -365,8 +366,15 @@ impl World {
 
     /// Claims every lock a session holds, as its client does after a restart of the node.
     fn reclaim(&mut self, at: usize, conn: ConnId) -> Result<(), Broken> {
-        let Some(player) = &self.life(at)?.player else { return Ok(()) };
-        let locks = player.locks().to_vec();
+        let life = self.life(at)?;
+        let Some(player) = &life.player else { return Ok(()) };
+        let (locks, transaction) = (player.locks().to_vec(), player.transaction());
+        if let Some((age, granted)) = transaction {
+            let id = life.number();
+            // Nothing that a scenario can see depends on the stage but that it was aborted, and that is asked of no node that stops.
+            let resume = Resume { age, granted, stage: TransactionStage::Growing };
+            self.tell_only(conn, ClientMessage::Request { id, op: Op::Resume(resume) });
+        }
         for (place, lock) in locks.iter().enumerate() {
             let Some(held) = lock.held else { continue };
             let claim = Reclaim {
@@ -377,6 +385,7 @@ impl World {
                 lock: lock.lock,
                 tag: lock.tag,
                 alone: lock.alone,
+                part: lock.part,
                 group: lock.group.as_deref(),
                 flags: lock.flags,
             };

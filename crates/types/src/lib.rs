@@ -37,6 +37,7 @@ pub mod planted;
 pub mod rows;
 pub mod seal;
 pub mod slot;
+pub mod transaction;
 
 pub use age::Age;
 pub use flags::Flags;

@@ -21,6 +21,7 @@ use crate::{
     seal::Sealed,
     time::Span,
     token::Token,
+    transaction::Part,
 };
 
 /// The version of the protocol this code speaks.
@@ -117,6 +118,8 @@ pub struct Reclaim<'a> {
     pub alone: bool,
     /// The group that owns it, by name, where one does.
     pub group: Option<&'a [u8]>,
+    /// Which lock of the session's transaction it is, where it is one.
+    pub part: Option<Part>,
     /// Whether it is PERSISTENT, NODLCKBLK, NOBAST.
     pub flags: crate::flags::Flags,
 }

@@ -9,6 +9,7 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 
 use crate::{
+    age::Age,
     chase::{Confirmation, EdgeId, PeerEdge, PeerWait, WaitId},
     flags::Flags,
     ids::{LockId, NodeId, RequestId, SessionId, SpaceId},
@@ -103,6 +104,24 @@ pub enum PeerMessage {
         generation: SlotGeneration,
         /// What.
         op: PeerOp,
+    },
+    /// The session's transaction has begun, or ended: before the first request of it to a master, where that may need it.
+    Aged {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+        /// How old the transaction is; `None` where it has ended.
+        age: Option<Age>,
+    },
+    /// What a transaction has here is released, all of it in one message. No answer comes.
+    ReleaseMany {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+        /// The locks, as the master numbers them, each with its slot as the home knows it.
+        locks: Vec<(Slot, SlotGeneration, LockId)>,
     },
     /// A session has ended, by its own goodbye or by the directory: its locks are released, without waiting for the directory.
     Part {
@@ -204,6 +223,15 @@ pub enum PeerMessage {
         home: HomeGeneration,
         /// The news, lock ids being the master's.
         notice: Notice,
+    },
+    /// The transaction of that age must give way to an older one: it is aborted.
+    Wounded {
+        /// The session.
+        session: SessionId,
+        /// Of its home.
+        home: HomeGeneration,
+        /// Which transaction: the session may be in another one by now.
+        age: Age,
     },
     /// What became of locks of `Report`s: of those of this epoch that were not answered yet the first, in their order.
     Restored {
@@ -549,6 +577,7 @@ impl OwnedClaim {
             tag: self.tag,
             alone: self.owner.is_alone(),
             group: self.owner.group(),
+            part: None,
             flags: self.flags,
         }
     }

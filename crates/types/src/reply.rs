@@ -3,6 +3,7 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
+    age::Age,
     ids::{GroupId, LockId, SessionId, SpaceId},
     mode::ModeTableSpec,
     refusal::Refusal,
@@ -10,6 +11,7 @@ use crate::{
     request::Claim,
     seal::Seal,
     token::Token,
+    transaction::Savepoint,
 };
 
 /// A value block as read.
@@ -65,8 +67,12 @@ pub enum Reply {
     Cancelled,
     /// The value block of a lock.
     Value(Value),
-    /// A `Sync`, `Unwatch`, `Watch` or `SpaceDrop` was done.
+    /// A `Sync`, `Unwatch`, `Watch`, `SpaceDrop`, `Commit`, `Rollback` or `EndStatement` was done.
     Done,
+    /// A transaction has begun, of this age.
+    Begun(Age),
+    /// A savepoint.
+    Savepoint(Savepoint),
     /// Attached to a group.
     Group(GroupId),
     /// A lockspace, found or created.
@@ -117,6 +123,8 @@ pub enum Notice {
     },
     /// A watched resource changed.
     Changed(Box<Change>),
+    /// The session's transaction was aborted, for an older one: it can only be rolled back, and tried again.
+    Aborted,
     /// Changes were dropped because they came faster than they were read: look again.
     Resync,
 }

@@ -4,6 +4,7 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 
 use crate::{
+    age::Age,
     flags::Flags,
     ids::{GroupId, LockId, NodeId, RequestId, SessionId, SpaceId},
     mode::Mode,
@@ -11,6 +12,7 @@ use crate::{
     space::SpaceSpec,
     time::Span,
     token::Token,
+    transaction::{Resume, Savepoint},
 };
 
 /// What is asked of a resource.
@@ -60,6 +62,18 @@ pub enum OwnerRef {
     Alone,
     /// A group the session is attached to.
     Group(GroupId),
+    /// The session, for its transaction: released with the others when that ends.
+    Transaction,
+    /// The session, for a statement of its transaction: released at the end of the statement, at the latest with the transaction.
+    Statement,
+}
+
+impl OwnerRef {
+    /// Whether the lock belongs to the session's transaction.
+    #[must_use]
+    pub fn is_in_transaction(self) -> bool {
+        matches!(self, OwnerRef::Transaction | OwnerRef::Statement)
+    }
 }
 
 /// A new lock.
@@ -145,6 +159,24 @@ pub enum Op<'a> {
         /// Its name, raw bytes.
         name: &'a [u8],
     },
+    /// Begin a transaction. Answered with `Begun`.
+    Begin {
+        /// The age it had when it was tried before, so that it gets older each time and wins in the end; `None` for a new one.
+        age: Option<Age>,
+    },
+    /// Go on with a transaction at another home. Answered with `Begun`.
+    Resume(Resume),
+    /// End the transaction: all its locks are released.
+    Commit,
+    /// End the transaction, whatever it waits for, or only what came after a savepoint of it. The locks in question are released.
+    Rollback {
+        /// Up to which point, `None` for all.
+        to: Option<Savepoint>,
+    },
+    /// Mark a point to which the transaction can be rolled back. Answered with `Savepoint`.
+    Savepoint,
+    /// Release the locks of the transaction's statement.
+    EndStatement,
     /// Leave a group. The last member's leaving ends it and releases its locks.
     GroupDetach(GroupId),
     /// Find a lockspace by name.

@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::{mode::ModeTableSpec, time::Span};
+use crate::{mode::ModeTableSpec, time::Span, transaction::Discipline};
 
 /// What a lockspace is created with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +26,8 @@ pub struct SpaceSpec {
     pub mastering: Mastering,
     /// Whether value blocks outlive every holder and every node. Of a cluster only.
     pub persistent: bool,
+    /// What is demanded of transactions.
+    pub discipline: Discipline,
 }
 
 impl SpaceSpec {
@@ -42,6 +44,7 @@ impl SpaceSpec {
             levels: 0,
             mastering: Mastering::Spread,
             persistent: false,
+            discipline: Discipline::Strict,
         }
     }
 }

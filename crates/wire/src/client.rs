@@ -48,6 +48,12 @@ mod code {
     pub(super) const WATCH: u8 = 0x20;
     pub(super) const UNWATCH: u8 = 0x21;
     pub(super) const CLUSTER: u8 = 0x22;
+    pub(super) const BEGIN: u8 = 0x23;
+    pub(super) const RESUME: u8 = 0x24;
+    pub(super) const COMMIT: u8 = 0x25;
+    pub(super) const ROLLBACK: u8 = 0x26;
+    pub(super) const SAVEPOINT: u8 = 0x27;
+    pub(super) const END_STATEMENT: u8 = 0x28;
 }
 
 /// Appends one message, without a frame header.
@@ -127,6 +133,12 @@ fn op_code(op: &Op<'_>) -> u8 {
         Op::Watch { .. } => code::WATCH,
         Op::Unwatch => code::UNWATCH,
         Op::Cluster(_) => code::CLUSTER,
+        Op::Begin { .. } => code::BEGIN,
+        Op::Resume(_) => code::RESUME,
+        Op::Commit => code::COMMIT,
+        Op::Rollback { .. } => code::ROLLBACK,
+        Op::Savepoint => code::SAVEPOINT,
+        Op::EndStatement => code::END_STATEMENT,
     }
 }
 
@@ -139,7 +151,10 @@ fn put_fields(op: &Op<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         Op::Release { release, one_way } => put_release(release, *one_way, out),
         Op::Cancel(target) => target.put(out),
         Op::ReadValue(lock) => lock.put(out),
-        Op::Sync | Op::Unwatch => Ok(()),
+        Op::Sync | Op::Unwatch | Op::Commit | Op::Savepoint | Op::EndStatement => Ok(()),
+        Op::Begin { age } => age.put(out),
+        Op::Resume(resume) => resume.put(out),
+        Op::Rollback { to } => to.put(out),
         Op::Cluster(order) => order.put(out),
         Op::GroupAttach { name } => name.put(out),
         Op::GroupDetach(group) => group.put(out),
@@ -229,7 +244,7 @@ fn get<'a>(r: &mut Reader<'a>) -> Result<ClientMessage<'a>, DecodeError> {
     let at = r.at();
     let code = u8::get(r)?;
     // The request's number stands at one place for all, so the hot ones are told apart after it.
-    if (code::LOCK..=code::CLUSTER).contains(&code) {
+    if (code::LOCK..=code::END_STATEMENT).contains(&code) {
         let id = RequestId::get(r)?;
         let op = match code {
             code::LOCK => Op::Lock(LockRequest::get(r)?),
@@ -269,6 +284,12 @@ fn get_cold<'a>(code: u8, at: usize, r: &mut Reader<'a>) -> Result<Op<'a>, Decod
         code::WATCH => Op::Watch { space: SpaceId::get(r)?, prefix: Field::get(r)? },
         code::UNWATCH => Op::Unwatch,
         code::CLUSTER => Op::Cluster(Field::get(r)?),
+        code::BEGIN => Op::Begin { age: Field::get(r)? },
+        code::RESUME => Op::Resume(Field::get(r)?),
+        code::COMMIT => Op::Commit,
+        code::ROLLBACK => Op::Rollback { to: Field::get(r)? },
+        code::SAVEPOINT => Op::Savepoint,
+        code::END_STATEMENT => Op::EndStatement,
         found => return Err(DecodeError::Opcode { at, found }),
     })
 }

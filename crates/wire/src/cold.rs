@@ -4,7 +4,7 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 
 use lockstead_types::{
-    Flags, GroupId, LimitName, LockId, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
+    Age, Flags, GroupId, LimitName, LockId, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
     message::{Attached, Reclaim, Rejection, Welcome},
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Notice, Queued, Revoked, SpaceInfo, Value},
@@ -15,6 +15,7 @@ use lockstead_types::{
     request::{Claim, ClusterOrder, MemberOrder, Query, SlotRef, Stood, Target},
     slot::Slot,
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    transaction::{Discipline, Part, Resume, TransactionStage},
 };
 
 use crate::{
@@ -45,9 +46,15 @@ record!(Reclaim<'a> {
     tag: u32,
     alone: bool,
     group: Option<&'a [u8]>,
+    part: Option<Part>,
     flags: Flags,
 });
 
+record!(Age { scn: u64, tie: u64 });
+record!(Part { number: u64, statement: bool });
+record!(Resume { age: Age, granted: u64, stage: TransactionStage });
+choice!(TransactionStage, "stage of a transaction" { 0 = Growing, 1 = Shrinking, 2 = Aborted });
+choice!(Discipline, "discipline" { 0 = Strict, 1 = TwoPhase, 2 = ThreePhase, 3 = Free });
 record!(Queued { lock: LockId, ticket: u64 });
 record!(Stood { ticket: u64, waited: Span });
 record!(Sealed { claim: Claim, seal: Seal });
@@ -186,6 +193,7 @@ record!(SpaceSpec {
     levels: u8,
     mastering: Mastering,
     persistent: bool,
+    discipline: Discipline,
 });
 choice!(ModeChoice, "choice of modes" { 0 = BuiltIn(name), 1 = Custom(spec) });
 choice!(QueuePolicy, "queue policy" { 0 = Vms, 1 = Fair { overtakes, ageing } });
@@ -198,6 +206,7 @@ choice!(Notice, "notice" {
     1 = Revoked { lock, why },
     2 = Changed(change),
     3 = Resync,
+    4 = Aborted,
 });
 choice!(Revoked, "reason of a revocation" {
     0 = Forced,

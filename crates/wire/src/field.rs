@@ -7,6 +7,7 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 
 use lockstead_types::{
     Flags, GroupId, LockId, Mode, NodeId, RequestId, SessionId, SpaceId, Span, Token, mode::MODES_MAX,
+    transaction::Savepoint,
 };
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
@@ -160,7 +161,7 @@ macro_rules! ids {
     )*};
 }
 
-ids!(SessionId(u128), LockId(u64), RequestId(u64), SpaceId(u32), GroupId(u32), NodeId(u16));
+ids!(Savepoint(u64), SessionId(u128), LockId(u64), RequestId(u64), SpaceId(u32), GroupId(u32), NodeId(u16));
 
 impl Field<'_> for bool {
     const MIN: usize = 1;

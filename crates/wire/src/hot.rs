@@ -24,11 +24,14 @@ const WAIT: u8 = 0b0011;
 const WAIT_NEVER: u8 = 0;
 const WAIT_FOR: u8 = 1;
 const WAIT_FOREVER: u8 = 2;
-/// Bits 2-3 of a lock: 0 the session owns, 1 it stands alone, 2 a group owns whose `u32` follows.
+/// Bits 2-3 of a lock: 0 the session owns, 1 it stands alone, 2 a group owns whose `u32` follows, 3 the session's transaction.
 const OWNER: u8 = 0b1100;
 const OWNER_SESSION: u8 = 0;
 const OWNER_ALONE: u8 = 1 << 2;
 const OWNER_GROUP: u8 = 2 << 2;
+const OWNER_TRANSACTION: u8 = 3 << 2;
+/// Of a lock of a transaction: it is the statement's.
+const STATEMENT: u8 = 1 << 5;
 /// Permits, not a mode: `take` and `of`, `u32` each, follow.
 const PERMITS: u8 = 1 << 4;
 /// A value block follows: `u32` and bytes.
@@ -98,6 +101,8 @@ impl<'a> Field<'a> for LockRequest<'a> {
             OwnerRef::Session => OWNER_SESSION,
             OwnerRef::Alone => OWNER_ALONE,
             OwnerRef::Group(_) => OWNER_GROUP,
+            OwnerRef::Transaction => OWNER_TRANSACTION,
+            OwnerRef::Statement => OWNER_TRANSACTION | STATEMENT,
         };
         let record = LockRecord {
             shape: claim_shape | wait_shape(*wait) | owner_shape,
@@ -122,13 +127,15 @@ impl<'a> Field<'a> for LockRequest<'a> {
     fn get(r: &mut Reader<'a>) -> Result<LockRequest<'a>, DecodeError> {
         let at = r.at();
         let record: &LockRecord = r.record()?;
-        let shape = only(record.shape, WAIT | OWNER | PERMITS, at)?;
+        let shape = only(record.shape, WAIT | OWNER | PERMITS | STATEMENT, at)?;
         let claim = get_claim(shape, record.mode, at, r)?;
         let wait = get_wait(shape, at, r)?;
-        let owner = match shape & OWNER {
+        let owner = match shape & (OWNER | STATEMENT) {
             OWNER_SESSION => OwnerRef::Session,
             OWNER_ALONE => OwnerRef::Alone,
             OWNER_GROUP => OwnerRef::Group(GroupId::get(r)?),
+            OWNER_TRANSACTION => OwnerRef::Transaction,
+            shape if shape == OWNER_TRANSACTION | STATEMENT => OwnerRef::Statement,
             _ => return Err(DecodeError::Number { at, field: "owner" }),
         };
         Ok(LockRequest {

@@ -92,12 +92,15 @@ choice!(PeerMessage, "message between nodes" {
     0xD5 = Claim { session, home, id, slot, generation, claim },
     0xD6 = ClaimsDone { session, home },
     0xD7 = Again { session, home, id, slot, generation, stood, op },
+    0xD8 = Aged { session, home, age },
+    0xD9 = ReleaseMany { session, home, locks },
 
     0xE0 = Reply { session, home, id, generation, reply },
     0xE1 = Stale { session, home, id, generation },
     0xE2 = Notice { session, home, notice },
     0xE3 = Restored { epoch, fates },
     0xE4 = Claimed { session, home, id, generation, reply },
+    0xE5 = Wounded { session, home, age },
 
     0xF0 = Ask { ask, query },
     0xF1 = Answer { ask, report },
@@ -219,8 +222,10 @@ fn get_lock(r: &mut Reader<'_>) -> Result<PeerLock, DecodeError> {
     let owner = match owner {
         OwnerRef::Session => PeerOwner::Session,
         OwnerRef::Alone => PeerOwner::Alone,
-        // [WIRE-5] A group's number is its home's own, so a record that has one has no meaning here.
-        OwnerRef::Group(_) => return Err(DecodeError::Number { at, field: "owner" }),
+        // [WIRE-5] A group's number and a transaction are its home's own, so a record that has one has no meaning here.
+        OwnerRef::Group(_) | OwnerRef::Transaction | OwnerRef::Statement => {
+            return Err(DecodeError::Number { at, field: "owner" });
+        }
     };
     Ok(PeerLock { space, name: name.into(), claim, wait, flags, owner, tag, priority })
 }

@@ -39,6 +39,8 @@ mod code {
     pub(super) const PURGED: u8 = 0x9A;
     pub(super) const REPORT: u8 = 0x9B;
     pub(super) const DEMOTED: u8 = 0x9C;
+    pub(super) const BEGUN: u8 = 0x9D;
+    pub(super) const SAVEPOINT: u8 = 0x9E;
 }
 
 /// Appends one message, without a frame header.
@@ -109,6 +111,8 @@ pub(crate) fn reply_code(reply: &Reply) -> u8 {
         Reply::Report(_) => code::REPORT,
         Reply::Refused(_) => code::REFUSED,
         Reply::Demoted { .. } => code::DEMOTED,
+        Reply::Begun(_) => code::BEGUN,
+        Reply::Savepoint(_) => code::SAVEPOINT,
     }
 }
 
@@ -126,6 +130,8 @@ pub(crate) fn put_reply_fields(reply: &Reply, out: &mut Vec<u8>) -> Result<(), E
         Reply::Purged(count) => count.put(out),
         Reply::Report(report) => report.put(out),
         Reply::Refused(refusal) => refusal.put(out),
+        Reply::Begun(age) => age.put(out),
+        Reply::Savepoint(savepoint) => savepoint.put(out),
         Reply::Demoted { held, why } => {
             held.put(out)?;
             why.put(out)
@@ -176,7 +182,7 @@ fn put_rest(message: &ServerMessage, out: &mut Vec<u8>) -> Result<(), EncodeErro
 fn get(r: &mut Reader<'_>) -> Result<ServerMessage, DecodeError> {
     let at = r.at();
     let code = u8::get(r)?;
-    if !(code::GRANTED..=code::DEMOTED).contains(&code) {
+    if !(code::GRANTED..=code::SAVEPOINT).contains(&code) {
         return get_rest(code, at, r);
     }
     let id = RequestId::get(r)?;
@@ -199,6 +205,8 @@ pub(crate) fn get_reply_fields(code: u8, at: usize, r: &mut Reader<'_>) -> Resul
         code::SPACE => Reply::Space(Box::get(r)?),
         code::PURGED => Reply::Purged(u32::get(r)?),
         code::REPORT => Reply::Report(Box::get(r)?),
+        code::BEGUN => Reply::Begun(Field::get(r)?),
+        code::SAVEPOINT => Reply::Savepoint(Field::get(r)?),
         code::DEMOTED => Reply::Demoted { held: Claim::get(r)?, why: Option::get(r)? },
         found => return Err(DecodeError::Opcode { at, found }),
     })

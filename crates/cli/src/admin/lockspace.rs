@@ -7,6 +7,7 @@ use lockstead_types::{
     Span,
     mode::ModeTable,
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    transaction::Discipline,
 };
 use serde_json::{Value, json};
 
@@ -80,6 +81,9 @@ struct CreateArgs {
     /// In a cluster, keep value blocks whoever dies: grants of writing modes, and what ends them, are told once the members have agreed on it
     #[arg(long)]
     persistent: bool,
+    /// What is demanded of transactions
+    #[arg(long, value_enum, default_value = "strict")]
+    discipline: DisciplineArg,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -106,6 +110,18 @@ enum DeadlockArg {
     WaitDie,
     /// A transaction waits for older ones only; younger ones in its way are aborted
     WoundWait,
+}
+
+#[derive(Copy, Clone, Debug, ValueEnum)]
+enum DisciplineArg {
+    /// Locks are released at the end of the transaction, and not before
+    Strict,
+    /// Nothing is acquired after the first release
+    TwoPhase,
+    /// As strict, and in three steps: shared modes, update modes, then conversions to exclusive ones
+    ThreePhase,
+    /// Locks come and go as the program likes
+    Free,
 }
 
 #[derive(Copy, Clone, Debug, ValueEnum)]
@@ -194,6 +210,7 @@ async fn ls(args: &LsArgs) -> Outcome {
                 ">LEVELS",
                 "MASTERING",
                 "PERSISTENT",
+                "DISCIPLINE",
             ]);
             for (_, spec) in &spaces {
                 table.row(row(spec));
@@ -231,6 +248,7 @@ async fn show(args: &ShowArgs) -> Outcome {
                 "levels",
                 "mastering",
                 "persistent",
+                "discipline",
             ];
             let facts: String = heads.iter().zip(cells).map(|(head, cell)| format!("{head:12} {cell}\n")).collect();
             format!("{facts}\nMay the mode on the left be granted beside the one above?\n\n{}", matrix(space.modes()))
@@ -277,6 +295,12 @@ impl CreateArgs {
                 MasteringArg::Affinity => Mastering::Affinity,
             },
             persistent: self.persistent,
+            discipline: match self.discipline {
+                DisciplineArg::Strict => Discipline::Strict,
+                DisciplineArg::TwoPhase => Discipline::TwoPhase,
+                DisciplineArg::ThreePhase => Discipline::ThreePhase,
+                DisciplineArg::Free => Discipline::Free,
+            },
         }
     }
 }
@@ -299,6 +323,7 @@ fn row(spec: &SpaceSpec) -> Vec<String> {
         spec.levels.to_string(),
         json::mastering(spec.mastering).to_owned(),
         if spec.persistent { "yes" } else { "no" }.to_owned(),
+        spec.discipline.word().to_owned(),
     ]
 }
 

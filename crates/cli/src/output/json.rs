@@ -142,6 +142,7 @@ pub(crate) fn space(spec: &SpaceSpec) -> Json {
         "lockspace": spec.name, "modes": modes_name(&spec.modes), "policy": policy, "overtakes": overtakes,
         "ageing_ms": ageing, "deadlock": deadlock_policy(spec.deadlock), "victim": victim_policy(spec.victim),
         "value_bytes": spec.value_bytes, "levels": spec.levels, "mastering": mastering(spec.mastering), "persistent": spec.persistent,
+        "discipline": spec.discipline.word(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use lockstead_script::{
     Event, LockEvent,
-    event::revoked_word,
+    event::{TransactionEvent, revoked_word},
     show::{Queue, QueueRow, Queues},
 };
 use lockstead_types::{name::escape, reply::Value};
@@ -24,6 +24,7 @@ pub(crate) fn event(session: &str, event: &Event) -> Json {
         }
         Event::NotMoved { to, why } => json!({ "event": "not-moved", "to": to, "why": why }),
         Event::Purged(count) => json!({ "event": "purged", "count": count }),
+        Event::Transaction(what) => transaction(what),
         Event::Shown(queues) => shown(queues),
         Event::SessionLost => json!({ "event": "session-lost" }),
     };
@@ -48,6 +49,18 @@ fn lock(what: &LockEvent) -> Json {
         LockEvent::Demoted { why: None } => json!({ "event": "cancelled", "demoted": true }),
         LockEvent::Value(v) => json!({ "event": "value", "value": value(v) }),
         LockEvent::Lost(why) => json!({ "event": "lost", "reason": revoked_word(*why) }),
+    }
+}
+
+fn transaction(what: &TransactionEvent) -> Json {
+    match what {
+        TransactionEvent::Begun => json!({ "event": "begun" }),
+        TransactionEvent::Committed => json!({ "event": "committed" }),
+        TransactionEvent::RolledBack => json!({ "event": "rolled-back" }),
+        TransactionEvent::RolledBackTo(point) => json!({ "event": "rolled-back", "savepoint": point }),
+        TransactionEvent::Savepoint(point) => json!({ "event": "savepoint", "savepoint": point }),
+        TransactionEvent::StatementEnded => json!({ "event": "statement-ended" }),
+        TransactionEvent::Aborted => json!({ "event": "aborted" }),
     }
 }
 

@@ -10,6 +10,7 @@ use lockstead_types::{
     mode::{ModeSpec, ModeTableSpec},
     peer::{HomeGeneration, Incarnation, SlotGeneration},
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    transaction::Discipline,
 };
 
 use super::{
@@ -88,7 +89,7 @@ impl Code for Span {
 }
 
 record!(Seat { node, identity, peer_address, client_address, weight });
-record!(SpaceSpec { name, modes, policy, deadlock, victim, value_bytes, levels, mastering, persistent });
+record!(SpaceSpec { name, modes, policy, deadlock, victim, value_bytes, levels, mastering, persistent, discipline });
 record!(ModeTableSpec { name, modes, relation, shortcuts });
 record!(ModeSpec { name, aliases, writes });
 record!(Member { identity, incarnation, nonce, state, weight, peer_address, client_address });
@@ -119,6 +120,7 @@ choice!(MemberState { 0 Down {} 1 Up {} 2 Draining {} });
 choice!(PlaceWhy { 0 Pinned {} 1 Used {} });
 choice!(EndWhy { 0 Goodbye {} 1 Expired {} 2 Forced {} });
 choice!(DeadlockPolicy { 0 Detect {} 1 Timeout {} 2 NoWait {} 3 WaitDie {} 4 WoundWait {} });
+choice!(Discipline { 0 Strict {} 1 TwoPhase {} 2 ThreePhase {} 3 Free {} });
 choice!(Mastering { 0 Spread {} 1 Affinity {} });
 choice!(VictimPolicy { 0 Requester {} 1 Youngest {} 2 FewestLocks {} 3 LowestPriority {} });
 choice!(QueuePolicy { 0 Vms {} 1 Fair { overtakes, ageing } });

@@ -173,7 +173,9 @@ impl Node {
     /// Whose a new lock is to be.
     pub(crate) fn plan_owner(&self, at: u32, request: &LockRequest<'_>) -> Result<PeerOwner, Refusal> {
         let GroupId(group) = match request.owner {
-            OwnerRef::Session => return Ok(PeerOwner::Session),
+            OwnerRef::Session | OwnerRef::Transaction | OwnerRef::Statement => {
+                return Ok(PeerOwner::Session);
+            }
             OwnerRef::Alone => return Ok(PeerOwner::Alone),
             OwnerRef::Group(group) => group,
         };

@@ -366,7 +366,9 @@ impl Node {
                 if self.is_claiming(at, claim.lock) {
                     return;
                 }
+                self.note_claim(at, id, claim.part);
                 if let Err(why) = self.check_proof(at, claim, sealed) {
+                    self.settle_claim(now, at, id, &Reply::Refused(why));
                     return self.send(conn, ServerMessage::Reply { id, reply: Reply::Refused(why) });
                 }
                 let owner = match (claim.group, claim.alone) {

@@ -216,7 +216,7 @@ impl Node {
     pub(crate) fn slot_of_notice(&self, notice: &Notice) -> Option<Slot> {
         match notice {
             Notice::Blocking { lock, .. } | Notice::Revoked { lock, .. } => self.member.as_ref()?.keeping.grants(*lock),
-            Notice::Changed(_) | Notice::Resync => None,
+            Notice::Changed(_) | Notice::Resync | Notice::Aborted => None,
         }
     }
 

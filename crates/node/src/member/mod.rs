@@ -17,6 +17,7 @@ mod again;
 mod asks;
 mod attached;
 mod authority;
+mod batch;
 mod check;
 mod copies;
 mod cycles;
@@ -225,12 +226,15 @@ impl Node {
         let session = self.sessions.get_mut(at)?;
         let (id, home) = (session.id, session.home);
         if session.introduced.contains(&(master, incarnation)) {
+            self.tell_age(now, at, master, (id, home));
             return Some((id, home));
         }
         session.introduced.retain(|(node, _)| *node != master);
         session.introduced.push((master, incarnation));
         let (principal, meta) = (alloc::format!("{}", session.principal), session.meta.clone());
         self.send_peer(now, master, PeerMessage::Introduce { version, session: id, home, principal, meta });
+        self.untell_age(at, master);
+        self.tell_age(now, at, master, (id, home));
         Some((id, home))
     }
 

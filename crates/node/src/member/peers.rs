@@ -216,6 +216,9 @@ impl Node {
                 let key = (session, home, id);
                 self.on_peer_request(now, Early { from, key, place: (slot, generation), op, stood: Some(stood) });
             }
+            PeerMessage::Aged { session, home, age } => self.on_aged(now, (session, home), age),
+            PeerMessage::ReleaseMany { session, home, locks } => self.on_release_many(now, (session, home), &locks),
+            PeerMessage::Wounded { session, home, age } => self.on_wounded(now, (session, home), age),
             PeerMessage::Part { session, home, lost } => self.on_part(now, session, home, lost),
             PeerMessage::Report { epoch, rows, values, returning } => {
                 self.on_report(now, from, epoch, &rows, values, &returning);

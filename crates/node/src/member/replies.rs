@@ -345,6 +345,8 @@ impl Node {
                 }
             }
             Notice::Changed(_) | Notice::Resync => self.notify(at, notice),
+            // Said by `Wounded`.
+            Notice::Aborted => {}
         }
     }
 
@@ -386,6 +388,7 @@ impl Node {
             return self.on_many_step(now, at, many, WaitEnd::Refused(Refusal::Lost));
         }
         self.notify_revoked(at, lock, why);
+        self.on_lock_lost(now, at, lock);
     }
 
     /// A request about a lock that is gone.
@@ -461,6 +464,7 @@ impl Node {
                 other
             }
         };
+        self.settle_claim(now, at, id, &reply);
         if let Some(conn) = self.sessions.get(at).and_then(|s| s.conn) {
             self.send(conn, ServerMessage::Reply { id, reply });
         }

@@ -56,6 +56,9 @@ impl Node {
             }
             Op::Unwatch => self.unwatch_everywhere(now, at, id),
             Op::LockMany(_) | Op::SpaceOpen { .. } | Op::Cluster(_) => return false,
+            Op::Begin { .. } | Op::Resume(_) | Op::Commit | Op::Rollback { .. } | Op::Savepoint | Op::EndStatement => {
+                return false;
+            }
         }
         true
     }

@@ -13,4 +13,5 @@ mod recovery;
 mod rig;
 mod rules;
 mod seals;
+mod transactions;
 mod turns;

@@ -41,6 +41,8 @@ pub(crate) struct Cluster {
     limits: Limits,
     /// Bytes of the longest report that was sent.
     pub(crate) longest_report: usize,
+    /// Messages that release what a transaction had.
+    pub(crate) batches: usize,
     /// What each client was told and has not looked at.
     inbox: BTreeMap<ConnId, VecDeque<ServerMessage>>,
     /// The audit logs of all nodes.
@@ -79,6 +81,7 @@ impl Cluster {
             rows_a_turn,
             limits,
             longest_report: 0,
+            batches: 0,
             inbox: BTreeMap::new(),
             audit: Vec::new(),
         };
@@ -275,6 +278,7 @@ impl Cluster {
     }
 
     fn measure(&mut self, envelope: &Envelope) {
+        self.batches += usize::from(matches!(envelope.message, PeerMessage::ReleaseMany { .. }));
         if matches!(envelope.message, PeerMessage::Report { .. }) {
             let mut bytes = Vec::new();
             lockstead_wire::encode_peer(envelope, &mut bytes).expect("a message that fits");
@@ -490,6 +494,7 @@ pub(crate) fn claim_of<'a>(name: &'a [u8], grant: &Grant) -> (Reclaim<'a>, Optio
         tag: 0,
         alone: false,
         group: None,
+        part: None,
         flags: Flags::NONE,
     };
     (claim, grant.seal.map(|seal| Sealed { claim: grant.claim, seal }))

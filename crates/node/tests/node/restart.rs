@@ -136,7 +136,7 @@ fn of_conflicting_claims_the_newer_grant_wins() {
 fn members_claims_merge() {
     let mut rig = restarted(&[(1, false), (2, false)]);
     let (mut a, mut b) = (come_back(&mut rig, 1, false), come_back(&mut rig, 2, false));
-    let of_group = |lock| Reclaim { group: Some(b"team"), ..reclaim("x", EX, token(5), LockId(lock)) };
+    let of_group = |lock| Reclaim { group: Some(b"team"), part: None, ..reclaim("x", EX, token(5), LockId(lock)) };
     let first = claim(&mut rig, &a, of_group(9)).expect("granted");
     let second = claim(&mut rig, &b, of_group(9)).expect("granted");
     assert_eq!(first, second);

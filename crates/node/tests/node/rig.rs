@@ -226,6 +226,7 @@ pub(crate) fn reclaim(name: &str, held: Claim, token: Token, lock: LockId) -> Re
         tag: 0,
         alone: false,
         group: None,
+        part: None,
         flags: Flags::NONE,
     }
 }

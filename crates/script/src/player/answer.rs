@@ -15,8 +15,8 @@ use super::{
     refused, said,
 };
 use crate::{
-    command::LockName,
-    event::{Event, LockEvent},
+    command::{LockName, TransactionVerb},
+    event::{Event, LockEvent, TransactionEvent},
     show::{People, Queues},
 };
 
@@ -34,6 +34,7 @@ pub(super) enum Intent {
     Group(Box<[u8]>),
     Detach(GroupId, Box<[u8]>),
     Purge,
+    Transaction(TransactionVerb),
 }
 
 impl Intent {
@@ -46,7 +47,7 @@ impl Intent {
 
     /// Whether the answer decides what later words mean.
     pub(super) fn changes_words(&self) -> bool {
-        matches!(self, Intent::Use(_) | Intent::Group(_) | Intent::Detach(..))
+        matches!(self, Intent::Use(_) | Intent::Group(_) | Intent::Detach(..) | Intent::Transaction(_))
     }
 
     /// Whether the first answer, which has not come, decides which lock a name means.
@@ -89,6 +90,7 @@ impl Player {
             Intent::Use(name) => self.end_use(&name, &reply).into_iter().collect(),
             Intent::Group(name) => self.end_group(name, &reply).into_iter().collect(),
             Intent::Detach(group, name) => self.end_detach(group, &name, &reply).into_iter().collect(),
+            Intent::Transaction(verb) => vec![self.end_transaction(&verb, &reply)],
             Intent::Purge => vec![match reply {
                 Reply::Purged(count) => Event::Purged(count),
                 other => refused(b"purge", refusal(&other).unwrap_or(Refusal::Invalid)),
@@ -108,6 +110,7 @@ impl Player {
             }
             // A script sets no watches.
             Notice::Changed(_) | Notice::Resync => Vec::new(),
+            Notice::Aborted => vec![Event::Transaction(TransactionEvent::Aborted)],
         }
     }
 
@@ -126,7 +129,7 @@ impl Player {
         match &mut self.pending[at].1 {
             Intent::Lock { key, claim, queued } => {
                 *queued = Some(lock);
-                self.book.put(lock, key, None, Token::NONE);
+                self.book.put(lock, key, None, Token::NONE, None);
                 vec![key.says(LockEvent::Waiting(key.text(*claim)))]
             }
             Intent::Convert { lock, claim, queued } => {
@@ -139,7 +142,8 @@ impl Player {
 
     fn end_lock(&mut self, key: &LockKey, queued: Option<LockId>, reply: Reply) -> Event {
         if let Reply::Granted(grant) = reply {
-            self.book.put(grant.lock, key, Some(grant.claim), grant.token);
+            let part = self.txn.next_part(key.owner);
+            self.book.put(grant.lock, key, Some(grant.claim), grant.token, part);
             return key.says(granted(key.text(grant.claim), grant));
         }
         if let Some(lock) = queued {
@@ -151,7 +155,8 @@ impl Player {
     fn end_lock_all(&mut self, keys: &[(LockKey, Claim)], reply: Reply) -> Vec<Event> {
         if let Reply::GrantedMany(grants) = reply {
             let each = keys.iter().zip(grants).map(|((key, _), grant)| {
-                self.book.put(grant.lock, key, Some(grant.claim), grant.token);
+                let part = self.txn.next_part(key.owner);
+                self.book.put(grant.lock, key, Some(grant.claim), grant.token, part);
                 key.says(granted(key.text(grant.claim), grant))
             });
             return each.collect();

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use lockstead_types::{
-    Flags, LockId, ModeTable, SpaceId, Token, mode::ModeTableError, reply::SpaceInfo, request::Claim,
+    Flags, LockId, ModeTable, SpaceId, Token,
+    mode::ModeTableError,
+    reply::SpaceInfo,
+    request::{Claim, OwnerRef},
+    transaction::Part,
 };
 
 use crate::{
@@ -36,7 +40,7 @@ pub(super) struct LockKey {
     pub(super) name: Box<[u8]>,
     pub(super) tag: u32,
     pub(super) group: Option<Box<[u8]>>,
-    pub(super) alone: bool,
+    pub(super) owner: OwnerRef,
     pub(super) flags: Flags,
 }
 
@@ -70,6 +74,8 @@ pub struct KnownLock {
     pub group: Option<Box<[u8]>>,
     /// Whether it stands alone.
     pub alone: bool,
+    /// Which lock of the session's transaction it is.
+    pub part: Option<Part>,
     /// The flags it was asked for with.
     pub flags: Flags,
     /// What is held; `None` while its first request waits.
@@ -126,12 +132,13 @@ impl Book {
     }
 
     /// A lock that waits or was granted; where it is known already, its state changes.
-    pub(super) fn put(&mut self, lock: LockId, key: &LockKey, held: Option<Claim>, token: Token) {
+    pub(super) fn put(&mut self, lock: LockId, key: &LockKey, held: Option<Claim>, token: Token, part: Option<Part>) {
         match self.entries.iter_mut().find(|e| e.lock == lock) {
-            Some(entry) => (entry.held, entry.token) = (held, token),
+            Some(entry) => (entry.held, entry.token, entry.part) = (held, token, part),
             None => {
-                let LockKey { space, name, tag, group, alone, flags } = key.clone();
-                self.entries.push(KnownLock { lock, space, name, tag, group, alone, flags, held, token });
+                let LockKey { space, name, tag, group, owner, flags } = key.clone();
+                let alone = owner == OwnerRef::Alone;
+                self.entries.push(KnownLock { lock, space, name, tag, group, alone, part, flags, held, token });
             }
         }
     }

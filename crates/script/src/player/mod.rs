@@ -7,6 +7,7 @@
 
 mod answer;
 mod book;
+mod txn;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use self::book::{KnownLock, SpaceView};
 use self::{
     answer::Intent,
     book::{Book, LockKey},
+    txn::Txn,
 };
 use crate::{
     command::{LockName, LockOptions, OwnerWord, Verb, Want, WantedClaim},
@@ -55,6 +57,7 @@ pub struct Player {
     space: Arc<SpaceView>,
     book: Book,
     groups: Vec<(GroupId, Box<[u8]>)>,
+    txn: Txn,
     /// Requests whose last answer has not come, in the order they were sent.
     pending: Vec<(RequestId, Intent)>,
     lost: bool,
@@ -67,7 +70,8 @@ impl Player {
     /// The service described a mode table that is none.
     pub fn new(node: Option<NodeId>, default: &SpaceInfo) -> Result<Player, lockstead_types::mode::ModeTableError> {
         let space = Arc::new(SpaceView::new(DEFAULT_SPACE, default)?);
-        Ok(Player { node, space, book: Book::default(), groups: Vec::new(), pending: Vec::new(), lost: false })
+        let (book, groups, txn, pending) = (Book::default(), Vec::new(), Txn::default(), Vec::new());
+        Ok(Player { node, space, book, groups, txn, pending, lost: false })
     }
 
     /// Whether the session was lost; every verb of it is refused then.
@@ -153,8 +157,7 @@ impl Player {
                 None => Step::Say(vec![refused(name, Refusal::NotHeld)]),
             },
             Verb::Purge => Step::send(Op::Purge { space: self.space.id, session: None }, Intent::Purge),
-            // One node knows no transactions yet: the words are kept for them and refused, rather than unknown.
-            Verb::Transaction(verb) => Step::Say(vec![refused(verb.word().as_bytes(), Refusal::Invalid)]),
+            Verb::Transaction(verb) => self.plan_transaction(verb),
             Verb::On(_) | Verb::Kill | Verb::Bye | Verb::Sleep(_) | Verb::Sync => Step::Transport,
         }
     }
@@ -208,7 +211,7 @@ impl Player {
             WantedClaim::Permits { take, of } => Claim::Permits { take: *take, of: *of },
         };
         let (owner, group) = match &options.owner {
-            OwnerWord::Session => (OwnerRef::Session, None),
+            word @ (OwnerWord::Unsaid | OwnerWord::Session | OwnerWord::Statement) => (self.txn.owner(word), None),
             OwnerWord::Alone => (OwnerRef::Alone, None),
             OwnerWord::Group(name) => {
                 (OwnerRef::Group(self.group(name).ok_or(Refusal::NotHeld)?), Some(name.as_slice().into()))
@@ -219,7 +222,7 @@ impl Player {
             name: want.name.as_slice().into(),
             tag: options.tag,
             group,
-            alone: owner == OwnerRef::Alone,
+            owner,
             flags: options.flags,
         };
         let LockOptions { tag, wait, flags, priority, .. } = *options;

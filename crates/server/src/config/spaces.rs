@@ -6,6 +6,7 @@ use lockstead_types::{
     mode::{ModeSpec, ModeTableSpec},
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
     tables::BUILT_IN,
+    transaction::Discipline,
 };
 use serde::{Deserialize, Serialize};
 
@@ -77,6 +78,8 @@ pub struct LockspaceConfig {
     pub mastering: Option<String>,
     /// Whether value blocks outlive every holder and every node; for members of a cluster.
     pub persistent: Option<bool>,
+    /// What is demanded of transactions: `strict` (where absent), `two-phase`, `three-phase` or `free`.
+    pub discipline: Option<String>,
 }
 
 /// Components of a name that may go together at most.
@@ -186,6 +189,10 @@ impl LockspaceConfig {
             return Err(ConfigError::new(&key("levels"), format!("at most {LEVELS_MAX}")));
         }
         spec.persistent = self.persistent.unwrap_or(false);
+        if let Some(text) = &self.discipline {
+            let words = Discipline::ALL.map(|(discipline, word)| (word, discipline));
+            spec.discipline = choose(&key("discipline"), text, &words)?;
+        }
         if let Some(text) = &self.mastering {
             spec.mastering = choose(&key("mastering"), text, &MASTERING)?;
         }
@@ -239,6 +246,7 @@ impl LockspaceConfig {
             value_bytes: Some(spec.value_bytes),
             levels: Some(spec.levels).filter(|levels| *levels > 0),
             persistent: spec.persistent.then_some(true),
+            discipline: (spec.discipline != Discipline::Strict).then(|| spec.discipline.word().to_owned()),
             mastering: word(&MASTERING, &spec.mastering).filter(|_| spec.mastering != Mastering::Spread),
         }
     }

@@ -46,6 +46,12 @@ kinds!(client_kind, CLIENT_KINDS, ClientMessage<'_> {
     ClientMessage::Request { op: Op::Watch { .. }, .. } => "watch",
     ClientMessage::Request { op: Op::Unwatch, .. } => "unwatch",
     ClientMessage::Request { op: Op::Cluster(_), .. } => "cluster",
+    ClientMessage::Request { op: Op::Begin { .. }, .. } => "begin",
+    ClientMessage::Request { op: Op::Resume(_), .. } => "resume",
+    ClientMessage::Request { op: Op::Commit, .. } => "commit",
+    ClientMessage::Request { op: Op::Rollback { .. }, .. } => "rollback",
+    ClientMessage::Request { op: Op::Savepoint, .. } => "savepoint",
+    ClientMessage::Request { op: Op::EndStatement, .. } => "end-statement",
     ClientMessage::Request { op: Op::Query(Query::Resources { .. }), .. } => "query-resources",
     ClientMessage::Request { op: Op::Query(Query::Resource { .. }), .. } => "query-resource",
     ClientMessage::Request { op: Op::Query(Query::Waits), .. } => "query-waits",
@@ -68,6 +74,7 @@ kinds!(server_kind, SERVER_KINDS, ServerMessage {
     ServerMessage::Notice(Notice::Revoked { .. }) => "revoked",
     ServerMessage::Notice(Notice::Changed(_)) => "changed",
     ServerMessage::Notice(Notice::Resync) => "resync",
+    ServerMessage::Notice(Notice::Aborted) => "aborted",
     ServerMessage::Reply { reply: Reply::Queued(_), .. } => "queued",
     ServerMessage::Reply { reply: Reply::Granted(_), .. } => "granted",
     ServerMessage::Reply { reply: Reply::GrantedMany(_), .. } => "granted-many",
@@ -81,6 +88,8 @@ kinds!(server_kind, SERVER_KINDS, ServerMessage {
     ServerMessage::Reply { reply: Reply::Refused(_), .. } => "refused",
     ServerMessage::Reply { reply: Reply::Report(_), .. } => "report",
     ServerMessage::Reply { reply: Reply::Demoted { .. }, .. } => "demoted",
+    ServerMessage::Reply { reply: Reply::Begun(_), .. } => "begun",
+    ServerMessage::Reply { reply: Reply::Savepoint(_), .. } => "at-savepoint",
 });
 
 kinds!(report_kind, REPORT_KINDS, Report {

@@ -27,6 +27,9 @@ kinds!(peer_kind, PEER_KINDS, PeerMessage {
     PeerMessage::Request { op: PeerOp::Cancel(_), .. } => "request: cancel",
     PeerMessage::Request { op: PeerOp::ReadValue(_), .. } => "request: read-value",
     PeerMessage::Part { .. } => "part",
+    PeerMessage::Aged { .. } => "aged",
+    PeerMessage::ReleaseMany { .. } => "release-many",
+    PeerMessage::Wounded { .. } => "wounded",
     PeerMessage::Report { .. } => "report",
     PeerMessage::ReportDone { .. } => "report-done",
     PeerMessage::Claim { .. } => "claim",
@@ -131,6 +134,13 @@ fn to_master() -> Vec<(&'static str, PeerMessage)> {
         ("request: cancel", request(PeerOp::Cancel(Target::Request(RequestId(6))))),
         ("request: read-value", request(PeerOp::ReadValue(LOCK))),
         ("request: lock of a group", request(PeerOp::Lock(PeerLock { owner: team(), ..lock }))),
+        ("aged", PeerMessage::Aged { session: SESSION, home: HOME, age: Some(samples::AGE) }),
+        ("aged no more", PeerMessage::Aged { session: SESSION, home: HOME, age: None }),
+        (
+            "release-many",
+            PeerMessage::ReleaseMany { session: SESSION, home: HOME, locks: vec![(SLOT, GENERATION, LOCK)] },
+        ),
+        ("wounded", PeerMessage::Wounded { session: SESSION, home: HOME, age: samples::AGE }),
         ("part", PeerMessage::Part { session: SESSION, home: HOME, lost: true }),
     ]
 }
@@ -295,7 +305,7 @@ impl Rng {
         let (session, home) = (self.session(), HomeGeneration(self.n32()));
         let (id, generation) = (RequestId(self.number()), SlotGeneration(self.n32()));
         let (epoch, ask) = (self.n32(), self.number());
-        match self.below(32) {
+        match self.below(35) {
             0 => PeerMessage::Hello {
                 version: self.next() as u16,
                 node: NodeId(self.next() as u16),
@@ -312,6 +322,7 @@ impl Rng {
                 principal: self.string(),
                 meta: self.meta(),
             },
+            28..=30 => self.of_transaction(session, home),
             4 => PeerMessage::Part { session, home, lost: self.yes() },
             5 => PeerMessage::Report {
                 epoch,
@@ -393,6 +404,17 @@ impl Rng {
 
     fn slot(&mut self) -> Slot {
         Slot(self.below(SLOTS) as u16)
+    }
+
+    fn of_transaction(&mut self, session: SessionId, home: HomeGeneration) -> PeerMessage {
+        match self.below(3) {
+            0 => PeerMessage::Aged { session, home, age: self.maybe(Rng::age) },
+            1 => {
+                let locks = self.list(|r| (r.slot(), SlotGeneration(r.n32()), r.lock_id()));
+                PeerMessage::ReleaseMany { session, home, locks }
+            }
+            _ => PeerMessage::Wounded { session, home, age: self.age() },
+        }
     }
 
     fn peer_op(&mut self) -> PeerOp {

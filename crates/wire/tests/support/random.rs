@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use lockstead_types::{
-    Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
+    Age, Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span,
+    Token,
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Grant, Notice, Queued, Reply, Revoked, SpaceInfo, Value},
@@ -17,6 +18,7 @@ use lockstead_types::{
     },
     slot::Slot,
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    transaction::{Discipline, Part, Resume, Savepoint, TransactionStage},
 };
 
 /// SplitMix64.
@@ -143,9 +145,11 @@ impl Rng {
             claim: self.claim(),
             wait: self.wait(),
             flags: self.flags(),
-            owner: match self.below(3) {
+            owner: match self.below(5) {
                 0 => OwnerRef::Session,
                 1 => OwnerRef::Alone,
+                2 => OwnerRef::Transaction,
+                3 => OwnerRef::Statement,
                 _ => OwnerRef::Group(GroupId(self.n32())),
             },
             tag: self.n32(),
@@ -213,7 +217,7 @@ impl Rng {
     }
 
     pub(super) fn op(&mut self) -> Op<'static> {
-        match self.below(19) {
+        match self.below(25) {
             0 => Op::Lock(self.lock()),
             1 => Op::LockMany(self.list(Rng::lock)),
             2 => Op::Convert(self.convert()),
@@ -239,6 +243,16 @@ impl Rng {
             15 => Op::Query(self.query()),
             16 => Op::Watch { space: self.space(), prefix: self.name() },
             17 => Op::Unwatch,
+            18 => Op::Begin { age: self.maybe(Rng::age) },
+            19 => Op::Resume(Resume {
+                age: self.age(),
+                granted: self.number(),
+                stage: self.pick(&[TransactionStage::Growing, TransactionStage::Shrinking, TransactionStage::Aborted]),
+            }),
+            20 => Op::Commit,
+            21 => Op::Rollback { to: self.maybe(|r| Savepoint(r.number())) },
+            22 => Op::Savepoint,
+            23 => Op::EndStatement,
             _ => Op::Cluster(Box::new(ClusterOrder { what: self.member_order(), reason: self.string() })),
         }
     }
@@ -251,6 +265,10 @@ impl Rng {
             flags: self.flags(),
             value: self.maybe(Rng::value),
         }
+    }
+
+    pub(super) fn age(&mut self) -> Age {
+        Age { scn: self.number(), tie: self.number() }
     }
 
     pub(super) fn stood(&mut self) -> Stood {
@@ -274,6 +292,7 @@ impl Rng {
                     tag: self.n32(),
                     alone: self.yes(),
                     group: self.maybe(Rng::name),
+                    part: self.maybe(|r| Part { number: r.number(), statement: r.yes() }),
                     flags: self.flags(),
                 },
                 sealed: self.maybe(|r| Sealed { claim: r.claim(), seal: r.seal() }),
@@ -346,6 +365,7 @@ impl Rng {
             levels: self.next() as u8,
             mastering: self.pick(&[Mastering::Spread, Mastering::Affinity]),
             persistent: self.yes(),
+            discipline: self.pick(&Discipline::ALL.map(|(discipline, _)| discipline)),
         }
     }
 
@@ -505,7 +525,7 @@ impl Rng {
     }
 
     pub(super) fn reply(&mut self) -> Reply {
-        match self.below(18) {
+        match self.below(20) {
             0 => Reply::Queued(Queued { lock: self.lock_id(), ticket: self.number() }),
             1 => Reply::Granted(self.grant()),
             2 => Reply::GrantedMany(self.list(Rng::grant)),
@@ -521,12 +541,15 @@ impl Rng {
             9 => Reply::Purged(self.n32()),
             10 => Reply::Refused(self.refusal()),
             11 => Reply::Demoted { held: self.claim(), why: (self.below(2) == 0).then(|| self.refusal()) },
+            12 => Reply::Begun(self.age()),
+            13 => Reply::Savepoint(Savepoint(self.number())),
             _ => Reply::Report(Box::new(self.report())),
         }
     }
 
     pub(super) fn notice(&mut self) -> Notice {
-        match self.below(4) {
+        match self.below(5) {
+            3 => Notice::Aborted,
             0 => Notice::Blocking { lock: self.lock_id(), claim: self.claim() },
             1 => Notice::Revoked {
                 lock: self.lock_id(),

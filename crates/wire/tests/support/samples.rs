@@ -1,7 +1,8 @@
 //! One message or more of every kind, with fixed content: what the golden bytes are of.
 
 use lockstead_types::{
-    Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
+    Age, Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span,
+    Token,
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
     mode::ModeTableSpec,
     reply::{Change, ChangeEvent, Grant, Notice, Queued, Reply, Revoked, SpaceInfo, Value},
@@ -16,10 +17,12 @@ use lockstead_types::{
     slot::Slot,
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
     tables::built_in,
+    transaction::{Discipline, Part, Resume, Savepoint, TransactionStage},
 };
 
 const SESSION: SessionId = SessionId(0x0011_2233_4455_6677_8899_AABB_CCDD_EEFF);
 const LOCK: LockId = LockId(0x0000_0002_0000_0005);
+pub(super) const AGE: Age = Age { scn: 0x0000_0100_0000_0007, tie: 9 };
 const TTL: Span = Span::from_secs(10);
 const SPACE: SpaceId = SpaceId(3);
 const PR: Claim = Claim::Mode(Mode(3));
@@ -72,6 +75,7 @@ fn space_specs() -> [SpaceSpec; 2] {
         levels: 2,
         mastering: Mastering::Affinity,
         persistent: true,
+        discipline: Discipline::TwoPhase,
     };
     [SpaceSpec::named("plain"), custom]
 }
@@ -90,6 +94,7 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
         ("reclaim", reclaim(PR, true, None, Flags::PERSISTENT)),
         ("reclaim of a group", reclaim(PERMITS, false, Some(b"crew"), Flags::NONE)),
         ("reclaim with a seal", sealed(reclaim(PR, false, None, Flags::NONE))),
+        ("reclaim of a transaction", in_transaction(reclaim(PR, false, None, Flags::NONE))),
         ("again: lock", again(Op::Lock(lock()))),
         ("reclaim-done", ClientMessage::ReclaimDone),
         ("renew", ClientMessage::Renew { seq: 0x0102_0304_0506_0708 }),
@@ -101,9 +106,25 @@ pub(crate) fn client() -> Vec<(&'static str, ClientMessage<'static>)> {
 }
 
 fn reclaim(held: Claim, alone: bool, group: Option<&'static [u8]>, flags: Flags) -> ClientMessage<'static> {
-    let claim =
-        Reclaim { space: SPACE, name: b"orders/7", held, token: token(), lock: LOCK, tag: 4, alone, group, flags };
+    let claim = Reclaim {
+        space: SPACE,
+        name: b"orders/7",
+        held,
+        token: token(),
+        lock: LOCK,
+        tag: 4,
+        alone,
+        group,
+        part: None,
+        flags,
+    };
     ClientMessage::Reclaim { id: RequestId(1), claim, sealed: None }
+}
+
+fn in_transaction(message: ClientMessage<'static>) -> ClientMessage<'static> {
+    let ClientMessage::Reclaim { id, claim, sealed } = message else { unreachable!("a claim") };
+    let part = Some(Part { number: 5, statement: true });
+    ClientMessage::Reclaim { id, claim: Reclaim { part, ..claim }, sealed }
 }
 
 fn again(op: Op<'static>) -> ClientMessage<'static> {
@@ -123,6 +144,16 @@ fn requests() -> Vec<(&'static str, Op<'static>)> {
     ops.extend(conversions_and_releases());
     let [plain, custom] = space_specs();
     ops.extend([
+        ("lock of a transaction", Op::Lock(LockRequest { owner: OwnerRef::Transaction, ..lock() })),
+        ("lock of a statement", Op::Lock(LockRequest { owner: OwnerRef::Statement, ..lock() })),
+        ("begin", Op::Begin { age: None }),
+        ("begin again", Op::Begin { age: Some(AGE) }),
+        ("resume", Op::Resume(Resume { age: AGE, granted: 6, stage: TransactionStage::Shrinking })),
+        ("commit", Op::Commit),
+        ("rollback", Op::Rollback { to: None }),
+        ("rollback to a savepoint", Op::Rollback { to: Some(Savepoint(3)) }),
+        ("savepoint", Op::Savepoint),
+        ("end-statement", Op::EndStatement),
         ("cancel", Op::Cancel(Target::Lock(LOCK))),
         ("cancel of a request", Op::Cancel(Target::Request(RequestId(6)))),
         ("read-value", Op::ReadValue(LOCK)),
@@ -263,6 +294,7 @@ pub(crate) fn server() -> Vec<(&'static str, ServerMessage)> {
         ("revoked", ServerMessage::Notice(Notice::Revoked { lock: LOCK, why: Revoked::Forced })),
         ("changed", ServerMessage::Notice(Notice::Changed(Box::new(change)))),
         ("resync", ServerMessage::Notice(Notice::Resync)),
+        ("aborted", ServerMessage::Notice(Notice::Aborted)),
     ];
     let replies = replies().into_iter().chain(reports().into_iter().map(|(n, r)| (n, Reply::Report(Box::new(r)))));
     samples.extend(replies.map(|(name, reply)| (name, ServerMessage::Reply { id: RequestId(7), reply })));
@@ -289,6 +321,8 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("value", Reply::Value(block(false))),
         ("value invalid", Reply::Value(block(true))),
         ("done", Reply::Done),
+        ("begun", Reply::Begun(AGE)),
+        ("at-savepoint", Reply::Savepoint(Savepoint(3))),
         ("group", Reply::Group(GroupId(2))),
         ("space", Reply::Space(Box::new(info))),
         ("purged", Reply::Purged(31)),
