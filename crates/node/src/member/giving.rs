@@ -12,6 +12,7 @@ use lockstead_types::{
     rows::LockReport,
 };
 
+use super::keep::Agreed;
 use crate::{node::Node, owners::Whose};
 
 /// What a node hands over with slots it was master of.
@@ -91,13 +92,14 @@ impl Node {
                 given.push((slot, Given::Orphan(orphan)));
             }
             let agreed = self.agreed_value(slot, resource.space, resource.name);
-            let writer_may_be_lost = agreed.as_ref().is_some_and(|agreed| agreed.writer_may_be_lost);
-            let value = agreed.map(|agreed| agreed.value).or_else(|| resource.value.clone());
+            let (value, writers) = match agreed {
+                None => (resource.value.clone(), self.homes_of_writers(&resource)),
+                Some(Agreed { value, askers }) => (Some(value), self.homes_of_undone(&resource, askers)),
+            };
             let mut give = |value: Value, written: Written| {
                 let value = ValueReport { space: resource.space, name: resource.name.into(), value, written };
                 given.push((slot, Given::Value(value)));
             };
-            let writers = if writer_may_be_lost { None } else { self.homes_of_writers(&resource) };
             match writers {
                 None => give(Value { invalid: true, ..value.unwrap_or_default() }, Written::Perhaps),
                 Some(_) if unsettled.has(slot) => {}
@@ -154,6 +156,21 @@ impl Node {
             Whose::Group(group) => self.homes_of_users(group, lock),
             Whose::Session(_) | Whose::Ended(_) | Whose::Nobody => self.member.as_ref().map(|m| alloc::vec![m.me]),
         }
+    }
+
+    /// The same where what was written last is undone: those that ask for it again are to be heard, too ([PERSIST-5]).
+    ///
+    /// Without this: s converts down with a value; the slot moves before that is agreed on; its home dies before it asks again; at
+    /// another one s claims what it had lowered its lock to, asks again from there, which writes nothing, and the value of before is
+    /// read as valid.
+    fn homes_of_undone(
+        &self,
+        resource: &ExportedResource<'_>,
+        askers: Option<BTreeSet<NodeId>>,
+    ) -> Option<BTreeSet<NodeId>> {
+        let (mut homes, writers) = (askers?, self.homes_of_writers(resource)?);
+        homes.extend(writers);
+        Some(homes)
     }
 
     /// The home that tells of a guest's lock.

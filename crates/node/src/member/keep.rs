@@ -7,7 +7,7 @@
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     vec::Vec,
 };
 
@@ -86,28 +86,29 @@ impl Keeping {
 /// What is kept of a resource whose slot goes.
 pub(crate) struct Agreed {
     pub(crate) value: Value,
-    /// Somebody held a mode that writes, and what became of it since nobody will say.
-    pub(crate) writer_may_be_lost: bool,
+    /// The homes that ask again for what was written since; `None` where somebody may have written for whom nobody asks.
+    pub(crate) askers: Option<BTreeSet<NodeId>>,
 }
 
 impl Member {
-    /// Whether what was done in a slot since a change, and is undone now, is asked of the new master: by the homes that have had no
-    /// answer.
+    /// What was done in a slot since a change, and is undone now, is asked of the new master by the homes that have had no answer:
+    /// these. `None` where not all of them are there.
     ///
     /// Without this: s releases its lock with a value at its old home, from which it has gone; the slot moves before that is agreed on;
     /// at its new home s claims nothing, and the value of before is read as valid. A session that ended is like that too.
-    fn is_asked_again(&self, slot: Slot, since: u64) -> bool {
+    fn asked_again_by(&self, slot: Slot, since: u64) -> Option<BTreeSet<NodeId>> {
         let held = self.keeping.held.get(&slot).into_iter().flatten().filter(|held| held.after >= since);
-        let mut askers = held.filter_map(|held| match held.message {
-            PeerMessage::Reply { session, home, .. } => Some((session, home)),
+        let askers = held.filter_map(|held| match held.message {
+            PeerMessage::Reply { session, home, .. } => Some((session, home, held.to)),
             _ => None,
         });
-        let is_home = |(session, home)| {
+        let is_home = |session, home| {
             let entry = self.state.sessions.get(&session);
             // One that is not in the directory yet has its first home.
             entry.is_none_or(|entry| entry.generation <= home && self.state.is_up(entry.home, entry.incarnation))
         };
-        askers.next().is_some_and(is_home) && askers.all(is_home)
+        let homes = askers.map(|(session, home, to)| is_home(session, home).then_some(to));
+        homes.collect::<Option<BTreeSet<NodeId>>>().filter(|homes| !homes.is_empty())
     }
 }
 
@@ -234,8 +235,9 @@ impl Node {
         // One that gave its right up and wrote nothing is not missed.
         let present = kept_now(&self.table, &(space, name.into()));
         let wrote = (&present.value, present.dubious) != (&kept.value, kept.dubious);
-        let writer_may_be_lost = kept.written && wrote && !member.is_asked_again(slot, changing.since);
-        Some(Agreed { value: Value { bytes: kept.value.into(), invalid: kept.dubious }, writer_may_be_lost })
+        let may_have_written = kept.written && wrote;
+        let askers = if may_have_written { member.asked_again_by(slot, changing.since) } else { Some(BTreeSet::new()) };
+        Some(Agreed { value: Value { bytes: kept.value.into(), invalid: kept.dubious }, askers })
     }
 
     /// Slots have gone to other masters: who is to hear that, since their requests were not carried out as far as anybody knows.

@@ -2,14 +2,14 @@
 
 use lockstead_cluster::{Command, EndWhy};
 use lockstead_types::{
-    Flags, NodeId, Slot, SpaceId, Span,
-    message::{ClientMessage, ServerMessage},
+    Flags, NodeId, RequestId, Slot, SpaceId, Span,
+    message::{ClientMessage, Reclaim, ServerMessage},
     reply::{Grant, Reply, Value},
-    request::{ConvertRequest, LockRequest, Op, ReleaseRequest, Wait},
+    request::{Claim, ConvertRequest, LockRequest, Op, ReleaseRequest, Wait},
     space::SpaceSpec,
 };
 
-use crate::rig::{Client, Cluster, EX, PR, granted, is_queued, is_released, refusal, request};
+use crate::rig::{Client, Cluster, EX, PR, claim_of, granted, is_queued, is_released, refusal, request};
 
 const NAME: &[u8] = b"disk";
 
@@ -242,6 +242,40 @@ fn a_write_that_was_not_agreed_on_when_slot_and_session_moved_is_in_doubt() {
     cluster.catch_up(from);
     // It claims nothing, since it has released all.
     cluster.say(&gone, ClientMessage::ReclaimDone);
+    let mut b = cluster.open(to, 2);
+    assert_eq!(locked(&mut cluster, &mut b, space, PR).value, value(b"old", true));
+}
+
+#[test]
+fn a_write_that_was_not_agreed_on_and_whose_home_dies_before_it_asks_again_is_in_doubt() {
+    let mut cluster = Cluster::of(4);
+    let space = persistent(&mut cluster);
+    let slot = Slot::of(7, space, NAME);
+    let entry = cluster.state.slots[usize::from(slot.0)];
+    let [home, to, other] = [1, 2, 3].map(|step| (entry.master.0 + step - 1) % 4 + 1);
+    let mut a = cluster.open(home, 1);
+    let first = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &first, Some(b"old"));
+    let held = locked(&mut cluster, &mut a, space, EX);
+    cluster.stall();
+    let down =
+        ConvertRequest { lock: held.lock, mode: PR, wait: Wait::Never, flags: Flags::VALBLK, value: Some(b"new") };
+    assert_eq!(cluster.ask(&mut a, Op::Convert(down)), [], "it is not agreed on");
+    // The home hears no more of what is agreed on: it could ask again, and does not.
+    cluster.fall_behind(home);
+    cluster.apply(&Command::Move { slots: vec![(slot, entry.generation, NodeId(to))] });
+    cluster.go_on();
+    cluster.kill(home);
+    cluster.evict(home);
+    cluster.attach(&mut a, other);
+    let claim = Reclaim { space, held: Claim::Mode(PR), ..claim_of(NAME, &held).0 };
+    let sealed = claim_of(NAME, &held).1;
+    let told = cluster.say(&a, ClientMessage::Reclaim { id: RequestId(1 << 63), claim, sealed });
+    let again = granted(&told).expect("taken back as it was lowered");
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    let down = ConvertRequest { lock: again.lock, ..down };
+    let told = cluster.ask(&mut a, Op::Convert(down));
+    assert_eq!(granted(&told).expect("it writes nothing from there").value, value(b"old", true));
     let mut b = cluster.open(to, 2);
     assert_eq!(locked(&mut cluster, &mut b, space, PR).value, value(b"old", true));
 }
