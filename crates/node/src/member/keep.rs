@@ -104,8 +104,10 @@ impl Member {
         });
         let is_home = |session, home| {
             let entry = self.state.sessions.get(&session);
-            // One that is not in the directory yet has its first home.
-            entry.is_none_or(|entry| entry.generation <= home && self.state.is_up(entry.home, entry.incarnation))
+            // One that is not in the directory yet has its first home; one that is in it no more asks for nothing.
+            entry.map_or(self.guests.find(session).is_some(), |entry| {
+                entry.generation <= home && self.state.is_up(entry.home, entry.incarnation)
+            })
         };
         let homes = askers.map(|(session, home, to)| is_home(session, home).then_some(to));
         homes.collect::<Option<BTreeSet<NodeId>>>().filter(|homes| !homes.is_empty())

@@ -281,6 +281,29 @@ fn a_write_that_was_not_agreed_on_and_whose_home_dies_before_it_asks_again_is_in
 }
 
 #[test]
+fn a_write_that_was_not_agreed_on_when_its_session_ended_and_its_slot_moved_is_in_doubt() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let slot = Slot::of(7, space, NAME);
+    let entry = cluster.state.slots[usize::from(slot.0)];
+    let [home, to] = [1, 2].map(|step| (entry.master.0 + step - 1) % 3 + 1);
+    let mut a = cluster.open(home, 1);
+    let first = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &first, Some(b"old"));
+    let held = locked(&mut cluster, &mut a, space, EX);
+    cluster.stall();
+    let release = ReleaseRequest { lock: held.lock, flags: Flags::VALBLK, value: Some(b"new") };
+    assert_eq!(cluster.ask(&mut a, Op::Release { release, one_way: false }), [], "it is not agreed on");
+    let generation = cluster.state.sessions[&a.session].generation;
+    cluster.apply(&Command::EndSession { session: a.session, home: generation, why: EndWhy::Expired });
+    cluster.run();
+    cluster.apply(&Command::Move { slots: vec![(slot, entry.generation, NodeId(to))] });
+    cluster.go_on();
+    let mut b = cluster.open(to, 2);
+    assert_eq!(locked(&mut cluster, &mut b, space, PR).value, value(b"old", true), "nobody asks for it again");
+}
+
+#[test]
 fn who_gave_up_its_right_to_write_and_wrote_nothing_is_not_missed() {
     let mut cluster = Cluster::of(3);
     let space = persistent(&mut cluster);
