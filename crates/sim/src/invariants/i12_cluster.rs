@@ -49,8 +49,8 @@ struct Stay {
 pub(crate) struct History {
     present: BTreeMap<(usize, LockId), Stay>,
     past: VecDeque<Stay>,
-    /// Waits that were refused to break a cycle.
-    victims: BTreeSet<(SessionId, LockId, u64)>,
+    /// Waits that were refused to break a cycle. Two masters may give the same id and the same ticket.
+    victims: BTreeSet<Wait>,
     /// Cycles seen, by their waits, and since when.
     cycles: BTreeMap<BTreeSet<Wait>, u64>,
     /// The newest epoch, and since when.
@@ -124,9 +124,8 @@ impl History {
         if ends(time).is_none_or(|end| end < since) {
             return Err(format!("it was broken already: {times:?}"));
         }
-        let paid = at(time).into_iter().flatten().find(|stay| {
-            stay.row.session.is_some_and(|session| self.victims.contains(&(session, stay.row.lock, stay.row.ticket)))
-        });
+        let paid = |stay: &Stay| self.victims.contains(&(stay.node, stay.row.lock, stay.row.ticket));
+        let paid = at(time).into_iter().flatten().find(paid);
         paid.map_or(Ok(()), |stay| Err(format!("one of its waits was a victim before: {stay:?}")))
     }
 
@@ -208,8 +207,6 @@ impl World {
             return self.judge.fail(Code::I12, &what);
         }
         self.judge.far_deadlocks += 1;
-        if let Some(session) = report.cycle.first().and_then(|edge| edge.waiter.holder.session) {
-            self.judge.history.victims.insert((session, report.victim, ticket));
-        }
+        self.judge.history.victims.insert((at, report.victim, ticket));
     }
 }
