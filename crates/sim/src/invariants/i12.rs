@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstead_cluster::State;
 use lockstead_types::{
-    LockId, ModeTable, SessionId,
+    LockId, ModeTable, SessionId, Slot,
     report::{DeadlockReport, WaitEdge},
 };
 
 use crate::{
+    group::id_of,
     invariants::Code,
     judge::Row,
     resource::number_of,
@@ -108,6 +110,11 @@ impl World {
     /// Looks at the cycles a node says it has broken in this step.
     pub(crate) fn judge_deadlocks(&mut self, at: usize, before: &[Row], after: &[Row]) {
         let Some(node) = &self.nodes[at].node else { return };
+        let is_mine = |edge: &WaitEdge| {
+            // As the node knows it: by that it decides.
+            let master = |state: &State| state.master(Slot::of(state.seed, edge.space, &edge.name)).map(|e| e.master);
+            node.cluster_state().is_none_or(|state| master(state) == Some(id_of(at)))
+        };
         let newest = self.judge.deadlocks.reported.entry((at, self.nodes[at].life)).or_default();
         let mut victims: Vec<LockId> = Vec::new();
         let mut wrong = None;
@@ -116,7 +123,7 @@ impl World {
         let mut far = Vec::new();
         for report in reports {
             *newest = report.number;
-            if is_far(report, before, after) {
+            if is_far(report, before, after, is_mine) {
                 let ticket = before.iter().find(|row| row.lock == report.victim).map_or(0, |row| row.ticket);
                 far.push((report.clone(), ticket));
                 continue;
@@ -145,8 +152,9 @@ impl World {
     }
 }
 
-/// Whether a cycle is over several masters: waits other than the victim's are not in this one's table.
-fn is_far(report: &DeadlockReport, before: &[Row], after: &[Row]) -> bool {
+/// Whether a cycle is over several masters: waits other than the victim's are neither in this one's table nor its to decide. What
+/// waited and was served in one step, behind a thaw, is in neither table though it was here.
+fn is_far(report: &DeadlockReport, before: &[Row], after: &[Row], is_mine: impl Fn(&WaitEdge) -> bool) -> bool {
     let here = |edge: &WaitEdge| {
         let name = number_of(&edge.name);
         let session = edge.waiter.holder.session;
@@ -159,7 +167,7 @@ fn is_far(report: &DeadlockReport, before: &[Row], after: &[Row]) -> bool {
             if first { *i > 0 } else { edge.waiter.lock != report.victim }
         },
     );
-    others.into_iter().any(|(_, edge)| !here(edge))
+    others.into_iter().any(|(_, edge)| !here(edge)) && !report.cycle.iter().all(is_mine)
 }
 
 /// The rows of a lock before and after the step.
