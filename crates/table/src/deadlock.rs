@@ -112,6 +112,14 @@ impl Table {
     /// Ends waits that may not be, and breaks every cycle that the call may have closed.
     #[inline]
     pub(crate) fn resolve(&mut self, call: &mut Call<'_>) {
+        // Nearly always there is nothing.
+        if !call.suspects.is_empty() || !call.joints.is_empty() {
+            self.resolve_all(call);
+        }
+    }
+
+    #[inline(never)]
+    fn resolve_all(&mut self, call: &mut Call<'_>) {
         // What the one ends may let others be granted, who are the other's matter.
         while !call.joints.is_empty() || !call.suspects.is_empty() {
             if !call.joints.is_empty() {

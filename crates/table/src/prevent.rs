@@ -30,7 +30,7 @@ pub(crate) enum Txn {
 }
 
 impl Txn {
-    fn age(self) -> Option<Age> {
+    pub(crate) fn age(self) -> Option<Age> {
         match self {
             Txn::Outside => None,
             Txn::Running(age) | Txn::Wounded(age) => Some(age),

@@ -15,6 +15,7 @@ use crate::{
     grant::{Ask, Place, What, may_grant},
     lock::Traits,
     owner::ORPHANS,
+    prevent::Txn,
     promote::Granting,
     resource::Pool,
     store::Ring,
@@ -37,11 +38,11 @@ impl Table {
         fx: &mut Vec<Effect>,
     ) -> Result<Outcome, Refusal> {
         let space = self.spaces.find(req.space).ok_or(Refusal::NoLockspace)?;
-        self.owners.find(owner).ok_or(Refusal::Lost)?;
+        let txn = self.owners.find(owner).ok_or(Refusal::Lost)?.txn;
         self.check_request(space, req)?;
         let alone = req.owner == OwnerRef::Alone;
         // [PREVENT-3] It is to end its transaction first.
-        if !alone && self.is_wounded(owner) {
+        if matches!(txn, Txn::Wounded(_)) && !alone {
             return Err(Refusal::Aborted);
         }
         let mut call = Call::new(now, fx);
@@ -58,7 +59,7 @@ impl Table {
         }
         self.check_room(owner, resource, req.flags)?;
         let decided = self.decide_new(resource, space, req);
-        let age = || self.age_of(owner).filter(|_| !alone);
+        let age = || txn.age().filter(|_| !alone);
         if decided.is_none() && self.never_waits(space, age(), req.wait, req.flags) {
             if let Some(resource) = resource.filter(|_| req.flags.has(Flags::NOQUEUEBAST)) {
                 self.notify_refused(&mut call, resource, req.claim);
