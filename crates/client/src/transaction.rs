@@ -1,6 +1,12 @@
 //! Transactions: locks that are released together.
 
-use core::{fmt, time::Duration};
+use core::{
+    fmt,
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+use std::sync::Arc;
 
 use lockstead_types::{
     Age, Refusal,
@@ -29,14 +35,15 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 pub struct Transaction {
     link: Link,
     age: Age,
-    open: bool,
+    /// Its end was not asked for.
+    open: AtomicBool,
 }
 
 impl Transaction {
     pub(crate) async fn begin(link: &Link, age: Option<Age>) -> Result<Transaction, Error> {
         link.with_desk(|desk| desk.must_retry = false);
         match link.ask(Op::Begin { age }).await? {
-            Reply::Begun(age) => Ok(Transaction { link: link.clone(), age, open: true }),
+            Reply::Begun(age) => Ok(Transaction { link: link.clone(), age, open: AtomicBool::new(true) }),
             other => Err(unexpected(&other)),
         }
     }
@@ -101,25 +108,33 @@ impl Transaction {
     ///
     /// # Errors
     /// `aborted` where it must be rolled back (which is done then), `busy` while a request of it waits, [`Error::Lost`].
-    pub async fn commit(mut self) -> Result<(), Error> {
-        let committed = self.link.ask(Op::Commit).await;
-        self.open = committed.is_err();
-        done(committed?)
+    pub async fn commit(self) -> Result<(), Error> {
+        self.try_commit().await
+    }
+
+    async fn try_commit(&self) -> Result<(), Error> {
+        done(self.link.ask(Op::Commit).await?)?;
+        self.open.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Ends it, whatever it waits for, and releases all it has.
     ///
     /// # Errors
     /// [`Error::Lost`].
-    pub async fn rollback(mut self) -> Result<(), Error> {
-        self.open = false;
+    pub async fn rollback(self) -> Result<(), Error> {
+        self.try_rollback().await
+    }
+
+    async fn try_rollback(&self) -> Result<(), Error> {
+        self.open.store(false, Ordering::Relaxed);
         done(self.link.ask(Op::Rollback { to: None }).await?)
     }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if self.open {
+        if self.open.load(Ordering::Relaxed) {
             self.link.post(&Op::Rollback { to: None });
         }
     }
@@ -150,14 +165,14 @@ impl Client {
 
     /// Runs `work` in a transaction and commits it. Where the transaction is the victim of a deadlock, or gives way to an older one, it is
     /// rolled back, and after a pause (by chance, at most twice as long each time, 250 ms in the end) tried again with its first age, so
-    /// that it cannot starve where ages decide. `work` must undo what it did outside when it fails. Needs a tokio runtime with time
+    /// that it cannot starve where ages decide. `work` must undo what it did outside when it fails, and keep nothing of the transaction. Needs a tokio runtime with time
     /// enabled.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), lockstead::Error> {
     /// let client = lockstead::Engine::embedded().client();
     /// let moved: u32 = client
-    ///     .transaction(async |t| {
+    ///     .transaction(|t| async move {
     ///         t.lock("accounts/1").await?;
     ///         t.lock("accounts/2").await?;
     ///         Ok::<_, lockstead::Error>(100)
@@ -169,29 +184,29 @@ impl Client {
     ///
     /// # Errors
     /// What `work` fails with while the transaction need not be tried again; it is rolled back then. Errors of `begin` and `commit`.
-    pub async fn transaction<T, E: From<Error>>(
+    pub async fn transaction<T, E: From<Error>, F: Future<Output = Result<T, E>>>(
         &self,
-        mut work: impl AsyncFnMut(&Transaction) -> Result<T, E>,
+        mut work: impl FnMut(Arc<Transaction>) -> F,
     ) -> Result<T, E> {
         let (mut age, mut pause) = (None, PAUSE_FIRST);
         loop {
-            let transaction = Transaction::begin(self.link(), age).await?;
+            let transaction = Arc::new(Transaction::begin(self.link(), age).await?);
             age = Some(transaction.age());
-            let outcome = work(&transaction).await;
+            let outcome = work(Arc::clone(&transaction)).await;
             let again = transaction.must_retry();
             match outcome {
-                Ok(done) if !again => match transaction.commit().await {
+                Ok(done) if !again => match transaction.try_commit().await {
                     Ok(()) => return Ok(done),
                     // It had to give way just then.
-                    Err(Error::Refused(Refusal::Aborted)) => {}
+                    Err(Error::Refused(Refusal::Aborted)) => transaction.try_rollback().await?,
                     Err(why) => return Err(why.into()),
                 },
                 Err(why) if !again => {
                     // The work's own error says more than one of the end.
-                    let _lost_anyway = transaction.rollback().await;
+                    let _lost_anyway = transaction.try_rollback().await;
                     return Err(why);
                 }
-                _ => transaction.rollback().await?,
+                _ => transaction.try_rollback().await?,
             }
             tokio::time::sleep(jittered(pause)?).await;
             pause = (pause * 2).min(PAUSE_MAX);

@@ -188,6 +188,28 @@ async fn locks_survive_a_restart_of_the_node() {
     server.stop();
 }
 
+async fn is_free(client: &Client, name: &str) -> bool {
+    client.lock(name).try_now().await.expect("asked").is_some()
+}
+
+#[tokio::test]
+async fn a_transaction_survives_a_restart_of_the_node() {
+    let mut server = TestServer::start();
+    let (a, b) = (client(&server.tcp()).await, client(&server.tcp()).await);
+    let t = a.begin().await.expect("none is open");
+    let x = t.lock("x").await.expect("free");
+    let point = t.savepoint().await.expect("it goes on");
+    t.lock("y").await.expect("free");
+    server.restart();
+    t.lock("z").await.expect("free");
+    assert_eq!(x.check(), Ok(()));
+    t.rollback_to(point).await.expect("one of its own");
+    assert!(is_free(&b, "y").await && is_free(&b, "z").await && !is_free(&b, "x").await);
+    t.commit().await.expect("it ends");
+    assert!(is_free(&b, "x").await);
+    server.stop();
+}
+
 #[tokio::test]
 async fn a_node_without_memory_ends_the_session() {
     let mut server = TestServer::ephemeral();
