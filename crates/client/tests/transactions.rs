@@ -1,9 +1,7 @@
 //! Transactions as programs use them, over the embedded engine.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
-};
+use core::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
 
 use lockstead::{
     Client, Engine, Error, Refusal, SpaceSpec,
