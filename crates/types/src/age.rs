@@ -6,7 +6,8 @@
 pub struct Age {
     /// The SCN of its home when it first began: smaller is older.
     pub scn: u64,
-    /// Of two that began under one SCN the smaller is older. Drawn from the session, so that no two have the same.
+    /// Of two that began under one SCN the smaller is older: at one home the first, else by chance of their sessions' numbers. That two have the
+    /// same is next to impossible, and harms nobody: neither waits for the other.
     pub tie: u64,
 }
 

@@ -95,10 +95,12 @@ impl Refusal {
             Refusal::NoQuorum => "the node may not decide now",
             Refusal::NoLockspace => "there is no such lockspace",
             Refusal::Exists => "there is one of that name already",
-            Refusal::Phase => "the discipline of the transaction forbids it",
+            Refusal::Phase => "the discipline of the transaction forbids it, or no transaction is open",
             Refusal::Intent => "the intents above it are not held",
             Refusal::Sublocks => "sublocks are still held",
-            Refusal::Aborted => "the transaction was aborted",
+            Refusal::Aborted => {
+                "it would have to wait for an older transaction, or its own was aborted: roll back, and try again with the same age"
+            }
         }
     }
 }

@@ -64,6 +64,8 @@ struct Rollback {
 pub(crate) struct Txns {
     /// Sessions whose rollback may go on.
     unfinished: Vec<u32>,
+    /// How many have begun here.
+    begun: u32,
 }
 
 impl Txn {
@@ -128,7 +130,9 @@ impl Node {
 
     pub(crate) fn on_begin(&mut self, now: Time, at: u32, id: RequestId, age: Option<Age>) {
         let Some(session) = self.session_id(at) else { return };
-        let tie = (session.0 >> 64) as u64 ^ session.0 as u64;
+        // [TXN-1] Of two that begin here under one SCN the first is older.
+        self.txns.begun = self.txns.begun.wrapping_add(1);
+        let tie = (u64::from(self.txns.begun) << 32) | u64::from(session.0 as u32 ^ (session.0 >> 64) as u32);
         let new = Age { scn: self.table.last_token().as_u64(), tie };
         let age = age.unwrap_or(new);
         match self.start_txn(now, at, Txn::new(age)) {
