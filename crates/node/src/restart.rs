@@ -4,8 +4,9 @@
 //! Every recorded session is a session from the start on, detached, its lease renewed at the start: it ends like any other
 //! where its client does not come. Its client attaches, claims what it holds, and says so.
 
+use hashbrown::HashMap;
 use lockstead_types::{
-    ConnId, RequestId, Span, Time,
+    ConnId, LockId, RequestId, Span, Time,
     message::{Reclaim, ServerMessage},
     refusal::Refusal,
     reply::{Grant, Reply},
@@ -13,7 +14,7 @@ use lockstead_types::{
 
 use crate::{
     io::{NodeConfig, Record},
-    node::Node,
+    node::{Hashing, Node},
     owners::Whose,
     principal::Principal,
     session::{Session, Stage},
@@ -27,6 +28,41 @@ pub(crate) struct Restart {
     renew_until: Time,
     /// The largest lease ever granted.
     pub(crate) ttl_max: Span,
+}
+
+/// What a session has claimed and was granted, by the ids that its client had for the locks.
+#[derive(Default)]
+pub(crate) struct Claimed {
+    grants: HashMap<LockId, Grant, Hashing>,
+    /// Which claim each granted lock is.
+    numbers: HashMap<LockId, LockId, Hashing>,
+}
+
+impl Claimed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.grants.is_empty()
+    }
+
+    pub(crate) fn get(&self, number: LockId) -> Option<&Grant> {
+        self.grants.get(&number)
+    }
+
+    /// Whether a lock was granted to some claim.
+    pub(crate) fn has_lock(&self, lock: LockId) -> bool {
+        self.numbers.contains_key(&lock)
+    }
+
+    pub(crate) fn insert(&mut self, number: LockId, grant: Grant) {
+        self.numbers.insert(grant.lock, number);
+        self.grants.insert(number, grant);
+    }
+
+    /// What a lock has been granted since is the answer, should it be claimed again.
+    pub(crate) fn renew(&mut self, grant: &Grant) {
+        if let Some(known) = self.numbers.get(&grant.lock).and_then(|number| self.grants.get_mut(number)) {
+            *known = Grant { value: None, ..grant.clone() };
+        }
+    }
 }
 
 impl Restart {
@@ -134,7 +170,7 @@ impl Node {
         let session = self.sessions.get(at).ok_or(Refusal::Lost)?;
         // [RESTART-10] A repeated claim has one effect. Without this a client whose connection broke between the claim and
         // the answer would claim twice, and conflict with itself.
-        if let Some(grant) = session.extra().and_then(|e| e.claimed.get(&claim.lock)) {
+        if let Some(grant) = session.extra().and_then(|e| e.claimed.get(claim.lock)) {
             return Ok(grant.clone());
         }
         // [RESTART-4] [RESTART-5] Only while this session returns, and only tokens of before: later, others may have been granted what is

@@ -9,16 +9,15 @@ use alloc::{
     vec::Vec,
 };
 
-use hashbrown::HashMap;
 use lockstead_table::OwnerId;
 use lockstead_types::{
     ConnId, LockId, NodeId, SessionId, Span, Time,
     peer::{HomeGeneration, Incarnation},
-    reply::{Grant, Revoked},
+    reply::Revoked,
     report::Meta,
 };
 
-use crate::{ending::Cause, ledger::Ledger, node::Hashing, principal::Principal, slab::Slab, txn::Txn};
+use crate::{ending::Cause, ledger::Ledger, principal::Principal, restart::Claimed, slab::Slab, txn::Txn};
 
 pub(crate) struct Session {
     pub(crate) id: SessionId,
@@ -66,8 +65,7 @@ pub(crate) struct Extra {
     pub(crate) revoked: Vec<Revocation>,
     /// Its transaction.
     pub(crate) txn: Option<Box<Txn>>,
-    /// What was granted for locks of before a restart, by the id they had.
-    pub(crate) claimed: HashMap<LockId, Grant, Hashing>,
+    pub(crate) claimed: Claimed,
     /// A claim of it came without its proof, and the audit log says so.
     pub(crate) unproven: bool,
 }

@@ -357,7 +357,7 @@ impl Node {
         sealed: Option<&Sealed>,
     ) {
         let Some(session) = self.sessions.get(at) else { return };
-        let earlier = session.extra().and_then(|e| e.claimed.get(&claim.lock)).cloned();
+        let earlier = session.extra().and_then(|e| e.claimed.get(claim.lock)).cloned();
         let reply = match (earlier, session.stage) {
             (Some(grant), _) => Reply::Granted(grant),
             (None, Stage::Returning) => {

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 
 use lockstead_types::{
-    Mode, ModeTable, NodeId, RequestId, SessionId, Time, Token,
+    LockId, Mode, ModeTable, NodeId, RequestId, SessionId, Time, Token,
     message::ServerMessage,
     peer::{HomeGeneration, PeerOwner, SlotGeneration},
     refusal::Refusal,
@@ -17,7 +17,7 @@ use super::{
     forward::{For, Forward, Key, What},
     master_up,
 };
-use crate::{effects::WaitEnd, node::Node};
+use crate::{effects::WaitEnd, node::Node, session::Stage};
 
 impl Node {
     /// An answer to a request of a session of this node.
@@ -153,9 +153,23 @@ impl Node {
             member.seal_grant(session.id, copy, &mut grant);
         }
         let nobody = forward.whose == For::Nobody;
+        self.note_regrant(at, &grant);
         self.end_forward(now, key, WaitEnd::Granted(grant));
         if nobody {
             self.release_copy(now, copy);
+        }
+    }
+
+    /// A lock that its session has claimed, and has not said that it has claimed all, is claimed again as it is from now on.
+    ///
+    /// Without this: a conversion that was said again is granted; the connection breaks, the claim said again is answered with the token
+    /// and the seal of before; that home dies, too, and the seal does not prove what is held.
+    fn note_regrant(&mut self, at: u32, grant: &Grant) {
+        let Some(session) = self.sessions.get_mut(at).filter(|session| session.stage == Stage::Returning) else {
+            return;
+        };
+        if let Some(extra) = session.extra_mut() {
+            extra.claimed.renew(grant);
         }
     }
 
@@ -427,7 +441,7 @@ impl Node {
         let Some(Forward { what: What::Claim(claim), slot, .. }) = member.forwards.remove(key) else { return };
         let reply = match reply {
             Reply::Granted(grant) if member.copies.at_master(at, (from, grant.lock)).is_some() => {
-                self.claimed_twice(at, from, &grant)
+                self.claimed_here(at, from, claim.lock, grant)
             }
             Reply::Granted(mut grant) => {
                 let copy = member.copies.add(Copy {
@@ -470,16 +484,27 @@ impl Node {
         }
     }
 
-    /// [CLUSTER-18] The lock is this session's already, claimed under another number: one seal is good for one lock.
-    fn claimed_twice(&mut self, at: u32, from: NodeId, grant: &Grant) -> Reply {
-        self.counters.reclaims_refused += 1;
-        let copies = self.member.as_mut().map(|m| &mut m.copies);
-        let copy = copies.and_then(|c| c.at_master(at, (from, grant.lock)).and_then(|at| c.get_mut(at)));
+    /// A claim of a lock that this home has a copy of.
+    ///
+    /// [CLUSTER-18] Claimed under another number before it is lost: one seal is good for one lock. [CLUSTER-24] But a wait that was said
+    /// again may have been granted, and its client has come once more before it had said that it has claimed all.
+    fn claimed_here(&mut self, at: u32, from: NodeId, number: LockId, mut grant: Grant) -> Reply {
+        let lost = Reply::Refused(Refusal::Lost);
+        let (Some(member), Some(session)) = (&mut self.member, self.sessions.get_mut(at)) else { return lost };
+        let Some(copy) = member.copies.at_master(at, (from, grant.lock)) else { return lost };
         // The second claim may have been of less, and that is what its master has now ([CLUSTER-5]).
-        if let Some(copy) = copy {
+        if let Some(copy) = member.copies.get_mut(copy) {
             copy.held = Some(grant.claim);
         }
-        Reply::Refused(Refusal::Lost)
+        grant.lock = member.copies.id(copy);
+        if session.extra().is_some_and(|extra| extra.claimed.has_lock(grant.lock)) {
+            self.counters.reclaims_refused += 1;
+            return lost;
+        }
+        member.seal_grant(session.id, copy, &mut grant);
+        session.extra_or_new().claimed.insert(number, grant.clone());
+        self.counters.reclaims_granted += 1;
+        Reply::Granted(grant)
     }
 
     /// A lock is gone by the will of its client. What is on its way about it is answered by its master, or, where it could not be

@@ -7,7 +7,7 @@ use lockstead_types::{
     request::{ConvertRequest, LockRequest, Op, OwnerRef, Stood, Wait},
 };
 
-use crate::rig::{Client, Cluster, EX, NL, PR, granted, is_queued, is_released, request, stood};
+use crate::rig::{Client, Cluster, EX, NL, PR, claim_of, granted, is_queued, is_released, request, stood};
 
 /// A lock held by one, and two that wait for it in this order, the first at node 2.
 struct Queue {
@@ -130,6 +130,48 @@ fn what_was_granted_while_nobody_listened_is_told() {
     assert_eq!(granted(&queue.cluster.told(queue.second.conn)), None);
     assert!(is_released(&queue.cluster.release(&mut queue.first, first.lock)));
     assert!(granted(&queue.cluster.told(queue.second.conn)).is_some_and(|g| g.token > first.token));
+}
+
+#[test]
+fn what_was_granted_before_the_claims_end_is_claimed_from_the_same_home() {
+    let mut queue = queue(3);
+    queue.cluster.kill(2);
+    assert!(is_released(&queue.cluster.release(&mut queue.holder, queue.held)));
+    queue.cluster.attach(&mut queue.first, 1);
+    let told = queue.cluster.again(&mut queue.first, queue.stood, Op::Lock(request(&queue.name, EX)));
+    let first = granted(&told).expect("granted while it was away");
+    // The connection breaks before its client has said that it has claimed all.
+    queue.cluster.attach(&mut queue.first, 1);
+    let again = queue.cluster.claim(&queue.first, &queue.name, &first);
+    assert_eq!(again, Some(first.lock), "the same lock");
+    let under = |lock| Grant { lock, ..first.clone() };
+    let other = queue.cluster.claim(&queue.first, &queue.name, &under(LockId(77)));
+    assert_eq!(other, None, "one seal is good for one lock");
+    assert_eq!(queue.cluster.claim(&queue.first, &queue.name, &first), again, "said once more");
+    queue.cluster.say(&queue.first, ClientMessage::ReclaimDone);
+    assert_eq!(granted(&queue.cluster.told(queue.second.conn)), None);
+    assert!(is_released(&queue.cluster.release(&mut queue.first, first.lock)));
+    assert!(granted(&queue.cluster.told(queue.second.conn)).is_some_and(|g| g.token > first.token));
+}
+
+#[test]
+fn what_was_converted_before_the_claims_end_is_claimed_as_it_is_now() {
+    let (mut queue, mine) = conversions(3);
+    queue.cluster.kill(2);
+    queue.cluster.attach(&mut queue.first, 1);
+    let lock = queue.cluster.claim(&queue.first, &queue.name, &mine).expect("its own lock");
+    let convert = ConvertRequest { lock, mode: EX, wait: Wait::Forever, flags: Flags::NONE, value: None };
+    assert!(is_queued(&queue.cluster.again(&mut queue.first, queue.stood, Op::Convert(convert))));
+    assert!(is_released(&queue.cluster.release(&mut queue.holder, queue.held)));
+    let now = granted(&queue.cluster.told(queue.first.conn)).expect("it was the first");
+    // The connection breaks before its client has said that it has claimed all, and the home dies after it has.
+    queue.cluster.attach(&mut queue.first, 1);
+    let known = Grant { lock: mine.lock, ..now.clone() };
+    let (claim, sealed) = claim_of(&queue.name, &known);
+    let id = lockstead_types::RequestId(1 << 63);
+    let told = queue.cluster.say(&queue.first, ClientMessage::Reclaim { id, claim, sealed });
+    let answer = granted(&told).expect("its own lock");
+    assert_eq!((answer.token, answer.seal), (now.token, now.seal), "what it was granted last");
 }
 
 #[test]
