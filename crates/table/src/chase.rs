@@ -17,6 +17,15 @@ use crate::{
     waits::End,
 };
 
+/// What is reached from a wait.
+#[derive(Default)]
+pub struct Chase {
+    /// The owners that were wanted, each with the edges that lead there, the fewest there are.
+    pub reached: Vec<(OwnerId, Vec<EdgeId>)>,
+    /// Whether there may be other ways than these.
+    pub forked: bool,
+}
+
 /// Somebody on the way from a wait.
 struct Reached {
     actor: Actor,
@@ -32,15 +41,15 @@ impl Table {
         self.owners.find(owner).is_some() && !self.nobody_waits_for(Actor::Owner(owner.0))
     }
 
-    /// The owners that a wait waits for in the end, as far as this table knows, of those that are `wanted`; for each the edges that
-    /// lead there, the fewest there are. Nothing where the wait is over.
+    /// The owners that a wait waits for in the end, as far as this table knows, of those that are `wanted`. Nobody where the wait is
+    /// over.
     #[must_use]
-    pub fn chase(&self, wait: WaitId, wanted: &dyn Fn(OwnerId) -> bool) -> Vec<(OwnerId, Vec<EdgeId>)> {
-        let Some(first) = self.waiting(wait) else { return Vec::new() };
-        let Some(start) = self.actor_of(first) else { return Vec::new() };
+    pub fn chase(&self, wait: WaitId, wanted: &dyn Fn(OwnerId) -> bool) -> Chase {
+        let mut found = Chase::default();
+        let Some(first) = self.waiting(wait) else { return found };
+        let Some(start) = self.actor_of(first) else { return found };
         let mut search = self.new_search();
         let mut all = alloc::vec![Reached { actor: start, from: None, edge: None }];
-        let mut found = Vec::new();
         let mut at = 0;
         while let Some(actor) = all.get(at).map(|reached| reached.actor) {
             // Of the first one only this wait: the others are asked about by themselves.
@@ -52,6 +61,7 @@ impl Table {
                 let mut steps = self.expand(actor, &mut search);
                 core::iter::from_fn(|| steps.take()).collect::<Vec<Step>>()
             };
+            found.forked |= steps.len() > 1;
             for step in steps.drain(..) {
                 // [DEAD-8] A bound on the work, as of any search.
                 let Some(left) = search.edges_left.checked_sub(1) else { return found };
@@ -66,7 +76,7 @@ impl Table {
                 if let Actor::Owner(owner) = next
                     && wanted(OwnerId(owner))
                 {
-                    found.push((OwnerId(owner), self.way_to(&all)));
+                    found.reached.push((OwnerId(owner), self.way_to(&all)));
                 }
             }
             at += 1;
@@ -127,6 +137,15 @@ impl Table {
     #[must_use]
     pub fn waiting_owner(&self, wait: WaitId) -> Option<OwnerId> {
         self.waiting(wait).map(|l| OwnerId(self.locks[l].owner))
+    }
+
+    /// The owner that waits as one thread of control by this wait, while it does; nobody where the lock stands alone ([DEAD-4]).
+    #[must_use]
+    pub fn waiting_thread(&self, wait: WaitId) -> Option<OwnerId> {
+        match self.actor_of(self.waiting(wait)?)? {
+            Actor::Owner(owner) => Some(OwnerId(owner)),
+            Actor::Lock(_) => None,
+        }
     }
 
     /// Ends the wait of a victim with `Refused(Deadlock)` ([DEAD-10]). Whether it waited still.

@@ -94,6 +94,7 @@ mod chase;
 mod check;
 mod look;
 
+pub use chase::Chase;
 pub use effect::{Claimant, Counts, Effect, Ending, Found, Outcome, OwnerId, Space};
 pub use export::{ExportedLock, ExportedResource, ExportedWait};
 pub use look::Seen;

@@ -344,6 +344,8 @@ pub enum PeerMessage {
     Resolved {
         /// The number.
         ask: u64,
+        /// Whether the cycle is broken, gone or given up, and not only put off: what is left of it is searched again.
+        over: bool,
     },
 }
 

@@ -113,7 +113,7 @@ choice!(PeerMessage, "message between nodes" {
     0xFB = Confirm { ask, edges },
     0xFC = Confirmed { ask, found },
     0xFD = Victim { ask, wait, report },
-    0xFE = Resolved { ask },
+    0xFE = Resolved { ask, over },
 });
 
 record!(WaitId { lock: LockId, ticket: u64 });

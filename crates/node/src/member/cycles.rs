@@ -8,9 +8,14 @@
 //! ```
 //!
 //! A wait that is set aside is in no other cycle that is being broken: of two cycles through one wait the second is looked at when the first
-//! is broken, and is gone then, or is not.
+//! is broken, and is gone then, or is not. When a cycle is over, its waits that are left are searched from once more: a probe goes one
+//! way to each wait, and may have found this cycle instead of another.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::cmp::Reverse;
 
 use lockstead_table::OwnerId;
@@ -72,8 +77,11 @@ impl Cycles {
         self.aside.get(&wait).is_some_and(|aside| aside.by != by && now < aside.until)
     }
 
-    fn give_back(&mut self, now: Time, by: (NodeId, u64)) {
+    /// The waits that were set aside for a cycle are not any more.
+    fn give_back(&mut self, now: Time, by: (NodeId, u64)) -> BTreeSet<WaitId> {
+        let of = self.aside.iter().filter(|(_, aside)| aside.by == by).map(|(wait, _)| *wait).collect();
         self.aside.retain(|_, aside| aside.by != by && now < aside.until);
+        of
     }
 }
 
@@ -157,7 +165,7 @@ impl Node {
             Confirmation::Busy => {
                 (cycle.due, cycle.pausing) = (now.after(PAUSE), true);
                 let nodes = cycle.nodes();
-                self.resolve_at(now, ask, nodes);
+                self.resolve_at(now, ask, false, nodes);
             }
         }
     }
@@ -167,12 +175,13 @@ impl Node {
         let Some(cycle) = self.member.as_mut().and_then(|m| m.cycles.breaking.remove(&ask)) else { return };
         let nodes = cycle.nodes();
         let victim = cycle.whole().and_then(|whole| self.choose_of(&whole));
-        let Some((first, node, wait, report)) = victim else { return self.resolve_at(now, ask, nodes) };
+        // It would be found again, and again have none.
+        let Some((first, node, wait, report)) = victim else { return self.resolve_at(now, ask, false, nodes) };
         let mut report = report;
         report.cycle.rotate_left(first);
         let others = nodes.into_iter().filter(|other| *other != node).collect();
         self.send_search(now, node, PeerMessage::Victim { ask, wait, report: Box::new(report) });
-        self.resolve_at(now, ask, others);
+        self.resolve_at(now, ask, true, others);
     }
 
     /// [DEAD-11] By the policy of the lockspace of the youngest wait: who closed the cycle nobody knows, and is taken to be that one.
@@ -200,12 +209,12 @@ impl Node {
 
     fn let_go(&mut self, now: Time, ask: u64) {
         let Some(cycle) = self.member.as_mut().and_then(|m| m.cycles.breaking.remove(&ask)) else { return };
-        self.resolve_at(now, ask, cycle.nodes());
+        self.resolve_at(now, ask, true, cycle.nodes());
     }
 
-    fn resolve_at(&mut self, now: Time, ask: u64, nodes: Vec<NodeId>) {
+    fn resolve_at(&mut self, now: Time, ask: u64, over: bool, nodes: Vec<NodeId>) {
         for node in nodes {
-            self.send_search(now, node, PeerMessage::Resolved { ask });
+            self.send_search(now, node, PeerMessage::Resolved { ask, over });
         }
     }
 
@@ -233,7 +242,11 @@ impl Node {
             let until = now.after(PATIENCE);
             member.cycles.aside.extend(edges.iter().map(|edge| (edge.waiter, Aside { by, until })));
         }
+        let gone = found == Confirmation::Gone;
         self.send_search(now, from, PeerMessage::Confirmed { ask, found });
+        if gone {
+            self.search_again(now, edges.iter().map(|edge| edge.waiter).collect());
+        }
     }
 
     fn find_again(&self, now: Time, by: (NodeId, u64), edges: &[EdgeId]) -> Confirmation {
@@ -255,17 +268,20 @@ impl Node {
     pub(crate) fn on_victim(&mut self, now: Time, from: NodeId, ask: u64, wait: WaitId, report: DeadlockReport) {
         let by = (from, ask);
         let Some(member) = &mut self.member else { return };
-        let aside = member.cycles.aside.get(&wait).is_some_and(|aside| aside.by == by);
-        member.cycles.give_back(now, by);
-        if aside && self.table.end_victim(now, wait, &mut self.fx) {
+        let waits = member.cycles.give_back(now, by);
+        if waits.contains(&wait) && self.table.end_victim(now, wait, &mut self.fx) {
             self.keep_cycle(now, report);
             self.tell_effects(now);
         }
+        self.search_again(now, waits);
     }
 
-    pub(crate) fn on_resolved(&mut self, now: Time, from: NodeId, ask: u64) {
-        if let Some(member) = &mut self.member {
-            member.cycles.give_back(now, (from, ask));
+    /// `over`: it is broken, gone or given up, and not just put off.
+    pub(crate) fn on_resolved(&mut self, now: Time, from: NodeId, ask: u64, over: bool) {
+        let Some(member) = &mut self.member else { return };
+        let waits = member.cycles.give_back(now, (from, ask));
+        if over {
+            self.search_again(now, waits);
         }
     }
 }

@@ -251,7 +251,7 @@ impl Node {
             PeerMessage::Confirm { ask, edges } => self.on_confirm(now, from, ask, &edges),
             PeerMessage::Confirmed { ask, found } => self.on_confirmed(now, from, ask, found),
             PeerMessage::Victim { ask, wait, report } => self.on_victim(now, from, ask, wait, *report),
-            PeerMessage::Resolved { ask } => self.on_resolved(now, from, ask),
+            PeerMessage::Resolved { ask, over } => self.on_resolved(now, from, ask, over),
             // Not numbered, so never here.
             PeerMessage::Hello { .. } | PeerMessage::Ack | PeerMessage::Alive => {}
         }

@@ -98,6 +98,37 @@ impl Node {
         }
     }
 
+    /// [DEAD-14] Waits here that were in a cycle which is over are looked at once more, each as if its session had just been said to be
+    /// stuck: of what they are in besides, probes may have found nothing but that cycle.
+    ///
+    /// Without this: a waits for b, and b for c and for d, each of which waits for a; a probe goes one way to each, and finds the cycle
+    /// with c; c pays, and a, b and d wait for each other until somebody says again that it is stuck.
+    ///
+    /// A cycle that was passed over goes another way from some wait of the one that is over, so where there is one way alone nothing is
+    /// looked for.
+    pub(crate) fn search_again(&mut self, now: Time, waits: BTreeSet<WaitId>) {
+        for wait in waits {
+            // What stands alone is a thread of its own, and in no cycle over several masters.
+            let guest = self.table.waiting_thread(wait).and_then(|owner| self.guest_owning(owner));
+            let Some(origin) = guest.map(|guest| guest.session).filter(|origin| self.is_forked(now, wait, *origin))
+            else {
+                continue;
+            };
+            let Some(member) = &mut self.member else { return };
+            member.probes.newest += 1;
+            let (by, number) = (member.me, member.probes.newest);
+            self.on_probe(now, (origin, by, number), wait, &[]);
+        }
+    }
+
+    /// Whether more than one way may lead on from a wait at this master.
+    fn is_forked(&self, now: Time, wait: WaitId, origin: SessionId) -> bool {
+        let chase = self.table.chase(wait, &|owner| self.is_sought(now, owner, origin));
+        let waits =
+            |owner| self.guest_owning(owner).and_then(|guest| guest.stuck.as_ref()).map_or(0, |s| s.waits.len());
+        chase.forked || chase.reached.iter().any(|(owner, _)| waits(*owner) > 1)
+    }
+
     fn send_probe(&mut self, now: Time, to: NodeId, probe: PeerMessage) {
         #[cfg(feature = "planted")]
         if lockstead_types::planted::is(lockstead_types::planted::Bug::ProbeLost) {
@@ -125,7 +156,7 @@ impl Node {
         if !member.probes.is_new(now, (origin, by, number, wait.lock, wait.ticket)) {
             return;
         }
-        for (owner, edges) in self.table.chase(wait, &|owner| self.is_sought(now, owner, origin)) {
+        for (owner, edges) in self.table.chase(wait, &|owner| self.is_sought(now, owner, origin)).reached {
             let here = |edge: &EdgeId| PeerEdge { node: me, edge: *edge };
             let path: Vec<PeerEdge> = path.iter().copied().chain(edges.iter().map(here)).collect();
             let Some(guest) = self.guest_owning(owner).filter(|_| path.len() <= PATH_MAX) else { continue };

@@ -132,6 +132,32 @@ fn of_two_cycles_through_one_wait_one_victim_breaks_both_where_it_can() {
 }
 
 #[test]
+fn what_is_left_of_overlapping_cycles_is_found_at_once() {
+    let mut cluster = Cluster::of(2);
+    let (there, here) = (cluster.name_at(2), cluster.names_at(1, 4));
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    let mut others: Vec<Client> = (3..=5).map(|session| cluster.open(1, session)).collect();
+    // a waits for b, b for each of the others, and each of those for a: three cycles, and a probe comes along one of them.
+    cluster.locked(&mut b, &there, EX);
+    for (other, name) in others.iter_mut().zip(&here[1..]) {
+        cluster.locked(&mut a, name, EX);
+        cluster.locked(other, &here[0], PR);
+    }
+    queue(&mut cluster, &mut a, &there, EX);
+    queue(&mut cluster, &mut b, &here[0], EX);
+    for (other, name) in others.iter_mut().zip(&here[1..]) {
+        queue(&mut cluster, other, name, EX);
+    }
+    cluster.pass(DELAY.scaled(2, 1));
+    let [c, d, e] = &others[..] else { panic!("three") };
+    let all = [&a, &b, c, d, e].map(Client::clone);
+    assert_eq!(victims(&mut cluster, &all), [2, 3, 4], "the youngest of each");
+    println!("{} messages", cluster.probes());
+    cluster.pass(Span::from_secs(3));
+    assert_eq!(victims(&mut cluster, &all), []);
+}
+
+#[test]
 fn the_victim_is_chosen_by_the_lockspace() {
     for (victim, expected) in [(VictimPolicy::FewestLocks, 1), (VictimPolicy::LowestPriority, 0)] {
         let mut cluster = Cluster::of(2);

@@ -282,7 +282,7 @@ fn cycles() -> Vec<(&'static str, PeerMessage)> {
         ("confirmed: gone", confirmed(Confirmation::Gone)),
         ("confirmed: busy", confirmed(Confirmation::Busy)),
         ("victim", PeerMessage::Victim { ask: 6, wait, report: Box::new(samples::deadlock()) }),
-        ("resolved", PeerMessage::Resolved { ask: 6 }),
+        ("resolved", PeerMessage::Resolved { ask: 6, over: true }),
     ]
 }
 
@@ -366,7 +366,7 @@ impl Rng {
             23 => PeerMessage::Confirm { ask, edges: self.list(Rng::edge_id) },
             24 => PeerMessage::Confirmed { ask, found: self.confirmation() },
             25 => PeerMessage::Victim { ask, wait: self.wait_id(), report: Box::new(self.deadlock()) },
-            26 => PeerMessage::Resolved { ask },
+            26 => PeerMessage::Resolved { ask, over: self.yes() },
             _ => {
                 let (slot, op) = (self.slot(), self.peer_op());
                 PeerMessage::Request { session, home, id, slot, generation, op }
