@@ -3,6 +3,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "home/transactions.rs"]
+mod transactions;
 
 use common::{EX, PR, Rig, Sent, TTL, grant, token};
 use lockstead_client_core::{Ending, Input, Lease, Output};

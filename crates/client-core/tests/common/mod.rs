@@ -9,6 +9,7 @@ use lockstead_types::{
     reply::{Grant, Notice, Reply, Revoked},
     report::Meta,
     request::{Claim, LockRequest, Op, OwnerRef, ReleaseRequest, Stood, Wait},
+    transaction::Part,
 };
 
 pub(crate) const TTL: Span = Span::from_secs(10);
@@ -18,11 +19,32 @@ pub(crate) const EX: Mode = Mode(5);
 /// What the session sent, handshakes and renewals aside.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Sent {
-    Lock { id: RequestId, name: Vec<u8> },
-    Release { lock: LockId },
-    Sync { id: RequestId },
-    Claim { id: RequestId, name: Vec<u8>, token: Token },
-    Again { id: RequestId, name: Vec<u8>, stood: Stood },
+    Lock {
+        id: RequestId,
+        name: Vec<u8>,
+    },
+    Release {
+        lock: LockId,
+    },
+    Sync {
+        id: RequestId,
+    },
+    Claim {
+        id: RequestId,
+        name: Vec<u8>,
+        token: Token,
+        part: Option<Part>,
+    },
+    /// Something about the transaction.
+    Txn {
+        id: RequestId,
+        op: Op<'static>,
+    },
+    Again {
+        id: RequestId,
+        name: Vec<u8>,
+        stood: Stood,
+    },
     Done,
 }
 
@@ -131,29 +153,42 @@ impl Rig {
 
     /// Asks for a lock; the number of the request.
     pub(crate) fn ask_lock(&mut self, name: &[u8], mode: Mode) -> RequestId {
+        self.ask_lock_for(name, mode, OwnerRef::Session)
+    }
+
+    pub(crate) fn ask_lock_for(&mut self, name: &[u8], mode: Mode, owner: OwnerRef) -> RequestId {
         let request = LockRequest {
             space: SpaceId(0),
             name,
             claim: Claim::Mode(mode),
             wait: Wait::Forever,
             flags: Flags::NONE,
-            owner: OwnerRef::Session,
+            owner,
             tag: 0,
             priority: 0,
         };
-        let id = self.session.request(self.time(), &Op::Lock(request), 1).expect("asked");
-        self.pump();
-        id
+        self.ask(&Op::Lock(request))
     }
 
     /// A lock that is granted at once, under the session's own id.
     pub(crate) fn lock(&mut self, name: &[u8], mode: Mode, token: Token) -> LockId {
-        let id = self.ask_lock(name, mode);
+        self.lock_for(name, mode, token, OwnerRef::Session)
+    }
+
+    pub(crate) fn lock_for(&mut self, name: &[u8], mode: Mode, token: Token, owner: OwnerRef) -> LockId {
+        let id = self.ask_lock_for(name, mode, owner);
         self.wires += 1;
         self.reply(id, Reply::Granted(grant(LockId(self.wires), mode, token)));
         let granted = self.granted();
         let [Reply::Granted(grant)] = &granted[..] else { panic!("{granted:?}") };
         grant.lock
+    }
+
+    /// Asks for something else; the number of the request.
+    pub(crate) fn ask(&mut self, op: &Op<'_>) -> RequestId {
+        let id = self.session.request(self.time(), op, 3).expect("asked");
+        self.pump();
+        id
     }
 
     pub(crate) fn release(&mut self, lock: LockId, one_way: bool) {
@@ -213,11 +248,15 @@ fn sent(message: &ClientMessage<'_>) -> Option<Sent> {
         ClientMessage::Request { op: Op::Release { release, .. }, .. } => Sent::Release { lock: release.lock },
         ClientMessage::Request { id, op: Op::Sync } => Sent::Sync { id: *id },
         ClientMessage::Reclaim { id, claim, .. } => {
-            Sent::Claim { id: *id, name: claim.name.into(), token: claim.token }
+            Sent::Claim { id: *id, name: claim.name.into(), token: claim.token, part: claim.part }
         }
         ClientMessage::Again { id, stood, op: Op::Lock(lock) } => {
             Sent::Again { id: *id, name: lock.name.into(), stood: *stood }
         }
+        ClientMessage::Request { id, op: Op::Begin { age } } => Sent::Txn { id: *id, op: Op::Begin { age: *age } },
+        ClientMessage::Request { id, op: Op::Resume(resume) } => Sent::Txn { id: *id, op: Op::Resume(*resume) },
+        ClientMessage::Request { id, op: Op::Commit } => Sent::Txn { id: *id, op: Op::Commit },
+        ClientMessage::Request { id, op: Op::Rollback { to } } => Sent::Txn { id: *id, op: Op::Rollback { to: *to } },
         ClientMessage::ReclaimDone => Sent::Done,
         _ => return None,
     })
