@@ -231,7 +231,7 @@ impl Judge {
         self.conns.insert(conn, Conn { local, session: None, opened: Time::ZERO });
     }
 
-    pub(crate) fn on_client_message(&mut self, at: usize, now: Time, conn: u32, message: &ClientMessage<'_>) {
+    pub(crate) fn on_client_message(&mut self, now: Time, conn: u32, message: &ClientMessage<'_>) {
         let Some(known) = self.conns.get_mut(&conn) else { return };
         match message {
             ClientMessage::Open { session, .. } | ClientMessage::Attach { session, .. } => {
@@ -250,7 +250,7 @@ impl Judge {
             }
             ClientMessage::Goodbye => {
                 if let Some(session) = known.session {
-                    self.renewals.excuse(at, session);
+                    self.renewals.said_goodbye(session);
                     self.answers.forget(session);
                 }
             }

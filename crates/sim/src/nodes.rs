@@ -342,7 +342,7 @@ impl World {
             Payload::Client(bytes) => {
                 for message in client_messages(&bytes, &DecodeLimits::CEILING) {
                     let message = message.expect("what a client encodes decodes");
-                    self.judge.on_client_message(at, now, conn, &message);
+                    self.judge.on_client_message(now, conn, &message);
                     if self.trace.wants_text() {
                         self.trace.say(self.now, format_args!("node {at} < conn {conn}: {message:?}"));
                     }

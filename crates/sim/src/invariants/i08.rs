@@ -22,7 +22,12 @@ impl Renewals {
         }
     }
 
-    /// A goodbye, or the end of a local connection: it may end at once.
+    /// Its client gave it up, at whichever home: a late copy of its opening may bring it back with nobody behind it, at any node.
+    pub(crate) fn said_goodbye(&mut self, session: SessionId) {
+        self.by_node.retain(|(_, known), _| *known != session);
+    }
+
+    /// The end of a local connection: it may end at once.
     pub(crate) fn excuse(&mut self, node: usize, session: SessionId) {
         self.by_node.remove(&(node, session));
     }
