@@ -44,7 +44,6 @@ impl Session {
         self.weaken_doubtful();
         self.locks.forget_wires();
         self.requests.hold();
-        self.requests.number_waits(self.home.number());
         if entry == Entry::New {
             self.requests.forget_one_way();
         }
@@ -55,6 +54,8 @@ impl Session {
             self.events.push_back(Event::Regroup(id));
             groups += 1;
         }
+        // Above the numbers of the transaction and of the groups, which are said before: a lower one would be taken for seen.
+        self.requests.number_waits(self.home.number());
         self.phase =
             Phase::Returning(Claims { ttl, sent, groups, left: VecDeque::new(), unanswered: HashSet::default() });
         if groups == 0 {

@@ -11,6 +11,7 @@ use lockstead_types::{
 
 use crate::{
     clients::is_final,
+    deals::{Deal, End},
     invariants::Code,
     options::Mix,
     resource::name_of,
@@ -22,6 +23,8 @@ use crate::{
 pub(crate) struct App {
     pub(crate) asked: BTreeMap<u64, Asked>,
     pub(crate) held: BTreeMap<LockId, Held>,
+    /// Its transaction, where it runs any.
+    pub(crate) deal: Option<Deal>,
     keys: u64,
     leaving: bool,
     watching: bool,
@@ -55,6 +58,10 @@ pub(crate) enum What {
         write: Option<u64>,
     },
     Cancel,
+    /// A transaction.
+    Begin,
+    /// Its commit or rollback.
+    End(End),
     Read {
         lock: LockId,
     },
@@ -89,6 +96,7 @@ impl App {
     /// Nothing is used any more.
     pub(crate) fn leave(&mut self) {
         self.held.clear();
+        self.deal = None;
         self.leaving = true;
     }
 
@@ -106,6 +114,9 @@ impl World {
             return;
         }
         self.watch(at);
+        if self.options.deals {
+            return self.work_deal(at);
+        }
         self.use_locks(at);
         if self.phase == Phase::Drain {
             return self.cancel_all(at);
@@ -261,7 +272,7 @@ impl World {
         }
     }
 
-    fn ask(&mut self, at: usize, op: &Op<'_>, what: What) {
+    pub(crate) fn ask(&mut self, at: usize, op: &Op<'_>, what: What) {
         let now = self.clocks[self.clients[at].host].at(self.now);
         let client = &mut self.clients[at];
         client.app.keys += 1;
@@ -295,12 +306,18 @@ impl World {
             return self.judge.fail(Code::I14, &format!("client {at}: a request answered twice: {reply:?}"));
         };
         match (asked.what.clone(), reply) {
-            (What::Lock { name }, Reply::Granted(grant)) => self.on_granted(at, name, &grant, asked.at),
+            (What::Lock { name }, Reply::Granted(grant)) => {
+                self.on_granted(at, name, &grant, asked.at);
+                self.deal_got(at);
+            }
+            (What::Begin, Reply::Begun(age)) => self.on_begun(at, age),
+            (What::End(end), reply) => self.on_deal_ended(at, end, &reply),
             (What::Convert { lock, from, write }, Reply::Granted(grant)) => {
                 let name = self.clients[at].app.held.get(&lock).map(|h| h.name);
                 self.judge_written(name, write);
                 if let Some(name) = name {
                     self.on_converted(at, lock, name, from, &grant, asked.at);
+                    self.deal_got(at);
                 }
             }
             (What::Convert { lock, .. }, Reply::Demoted { held: Claim::Mode(mode), .. }) => {
@@ -372,6 +389,12 @@ impl World {
     }
 
     fn on_refused(&mut self, at: usize, asked: &Asked, why: Refusal) {
+        if let Some(deal) = &mut self.clients[at].app.deal {
+            deal.doom();
+        }
+        if let What::End(end) = asked.what {
+            return self.on_deal_ended(at, end, &Reply::Refused(why));
+        }
         let over = self.clients[at].session.ending().is_some();
         let lost = matches!(why, Refusal::Lost | Refusal::NotHeld);
         match asked.what {
@@ -390,8 +413,8 @@ impl World {
             What::Look { .. } => self.clients[at].app.look = true,
             _ => {}
         }
-        let known = lost
-            || matches!(
+        let known =
+            lost || matches!(
                 why,
                 Refusal::WouldWait
                     | Refusal::Timeout
@@ -399,13 +422,16 @@ impl World {
                     | Refusal::Busy
                     | Refusal::Limit(_)
                     | Refusal::NoQuorum
-            );
+            ) || (self.options.deals && matches!(why, Refusal::Aborted | Refusal::Phase));
         if !known {
             self.judge.fail(Code::I14, &format!("client {at}: refused for no reason: {why}"));
         }
     }
 
     pub(crate) fn on_lock_lost(&mut self, at: usize, lock: LockId, why: Revoked) {
+        if let Some(deal) = &mut self.clients[at].app.deal {
+            deal.doom();
+        }
         let Some(held) = self.clients[at].app.held.remove(&lock) else { return };
         self.history.ended(at, lock, 0);
         self.judge_taken(at, &format!("client {at} lost {held:?}: {why:?}"));

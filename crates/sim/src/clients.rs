@@ -254,6 +254,11 @@ impl World {
                 }
                 Output::Answer { key, reply, .. } => self.on_answer(at, key, reply),
                 Output::Notice(Notice::Blocking { lock, .. }) => client.app.on_blocking(lock),
+                Output::Notice(Notice::Aborted) => {
+                    if let Some(deal) = &mut client.app.deal {
+                        deal.doom();
+                    }
+                }
                 Output::Notice(Notice::Changed(change)) => self.judge_change(at, &change),
                 Output::Notice(Notice::Resync) => {
                     client.app.look = true;

@@ -25,6 +25,7 @@ mod trace;
 mod app;
 mod calm;
 mod clients;
+mod deals;
 mod faults;
 mod forge;
 mod group;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lockstead_cluster::State;
 use lockstead_node::{Input, MemberConfig, Node, NodeConfig, Output, Principal, Record, SessionRecord};
 use lockstead_types::{
-    ConnId, Limits, NodeId, SessionId, Span,
+    ConnId, Limits, NodeId, SessionId, SpaceId, Span,
     peer::{Incarnation, PeerMessage},
 };
 use lockstead_wire::{DecodeLimits, client_messages};
@@ -178,7 +178,7 @@ impl World {
             limits: self.options.limits(),
             hash_seed: self.options.seed,
             version: String::new(),
-            spaces: Vec::new(),
+            spaces: vec![(SpaceId(0), self.options.space())],
             recorded: host.disk.sessions.values().cloned().collect(),
             ttl_max_recorded: host.disk.ttl_max,
             durable: true,

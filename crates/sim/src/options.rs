@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use lockstead_types::space::{Mastering, SpaceSpec};
+use lockstead_types::space::{DeadlockPolicy, Mastering, SpaceSpec};
 
 use crate::random::Random;
 
@@ -163,6 +163,10 @@ pub struct Options {
     pub persistent: bool,
     /// Whether slots go to the nodes that use them.
     pub affinity: bool,
+    /// Whether programs run transactions, all of them. No seed draws it: it is set.
+    pub deals: bool,
+    /// What the lockspace does about deadlocks; other than `detect` only where programs run transactions.
+    pub deadlock: DeadlockPolicy,
     /// Of a thousand runs of a fault's mean time, how many strikes; 0 for never.
     pub rates: [u32; Fault::ALL.len()],
 }
@@ -177,6 +181,9 @@ pub enum Mix {
     /// Only exclusive.
     Exclusive,
 }
+
+/// By number on the command line.
+const POLICIES: [DeadlockPolicy; 3] = [DeadlockPolicy::Detect, DeadlockPolicy::WaitDie, DeadlockPolicy::WoundWait];
 
 impl Options {
     /// What a seed draws.
@@ -213,6 +220,8 @@ impl Options {
             mix: random.pick(&[Mix::Six, Mix::Six, Mix::Shared, Mix::Exclusive]),
             persistent: false,
             affinity: false,
+            deals: false,
+            deadlock: DeadlockPolicy::Detect,
             rates: [0; Fault::ALL.len()],
         };
         options.locals = if random.chance(400) { random.between(1, u64::from(options.clients)) as u32 } else { 0 };
@@ -227,7 +236,7 @@ impl Options {
     /// The lockspace all clients use, where it is agreed on.
     pub(crate) fn space(&self) -> SpaceSpec {
         let mastering = if self.affinity { Mastering::Affinity } else { Mastering::Spread };
-        SpaceSpec { mastering, persistent: self.persistent, ..SpaceSpec::named("default") }
+        SpaceSpec { mastering, persistent: self.persistent, deadlock: self.deadlock, ..SpaceSpec::named("default") }
     }
 
     fn draw_faults(&mut self, random: &mut Random) {
@@ -315,6 +324,15 @@ impl Options {
                 self.persistent = number > 0;
                 return Ok(());
             }
+            "deals" => {
+                self.deals = number > 0;
+                return Ok(());
+            }
+            "deadlock" => {
+                let policy = POLICIES.get(number as usize);
+                self.deadlock = *policy.ok_or_else(|| format!("{text}: no policy of that number"))?;
+                return Ok(());
+            }
             "affinity" => {
                 self.affinity = number > 0;
                 return Ok(());
@@ -345,6 +363,10 @@ impl fmt::Display for Options {
             if on {
                 write!(f, " {what}=1")?;
             }
+        }
+        if self.deals {
+            let policy = POLICIES.iter().position(|policy| *policy == self.deadlock).unwrap_or_default();
+            write!(f, " deals=1 deadlock={policy}")?;
         }
         for fault in Fault::ALL.iter().filter(|fault| self.has(**fault)) {
             write!(f, " {}={}", fault.text(), self.rates[*fault as usize])?;

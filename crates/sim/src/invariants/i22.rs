@@ -8,7 +8,7 @@ pub(crate) const STATEMENT: &str =
 impl World {
     /// Whether everything has ended.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.clients.iter().all(|c| c.app.asked.is_empty() && c.app.held.is_empty())
+        self.clients.iter().all(|c| c.app.asked.is_empty() && c.app.held.is_empty() && c.app.deal.is_none())
             && self.judge.rows.iter().all(Vec::is_empty)
     }
 
@@ -45,6 +45,9 @@ impl World {
     pub(crate) fn judge_end(&mut self) {
         let mut what = String::new();
         for (at, client) in self.clients.iter().enumerate() {
+            if client.app.deal.is_some() {
+                what += &format!(" client {at} has not committed;");
+            }
             if !client.app.asked.is_empty() || !client.app.held.is_empty() {
                 what += &format!(" client {at}: {:?} {:?};", client.app.asked, client.app.held);
             }
