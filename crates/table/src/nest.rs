@@ -11,12 +11,9 @@ use alloc::{
     vec::Vec,
 };
 
-use lockstead_types::Time;
+use lockstead_types::{Time, limits::SESSIONS_WITHIN};
 
 use crate::{Effect, OwnerId, Table, table::Call};
-
-/// So many owners stand within each other at most. A walk outwards is as long, whatever a peer makes up.
-const DEPTH_MAX: usize = 16;
 
 /// Who is within whom. No owner is within itself, however far out one goes.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +43,7 @@ impl Nest {
     fn add(&mut self, inner: u32, outer: u32) -> bool {
         // A ring of owners within each other would be a cycle in which nobody waits, and no victim ends it. What lies
         // further out than the walk goes cannot be told from a ring.
-        let deep = self.outwards(outer).count() >= DEPTH_MAX;
+        let deep = self.outwards(outer).count() >= SESSIONS_WITHIN;
         if deep || self.outer.contains_key(&inner) || self.outwards(outer).any(|o| o == inner) {
             return false;
         }
@@ -67,9 +64,9 @@ impl Nest {
         }
     }
 
-    /// The owner, the one it is within, and so on.
+    /// The owner, the one it is within, and so on: never longer than that, whatever a peer makes up.
     pub(crate) fn outwards(&self, owner: u32) -> impl Iterator<Item = u32> {
-        core::iter::successors(Some(owner), |o| self.outer.get(o).copied()).take(DEPTH_MAX)
+        core::iter::successors(Some(owner), |o| self.outer.get(o).copied()).take(SESSIONS_WITHIN)
     }
 
     /// Those directly within an owner.
@@ -110,7 +107,7 @@ mod tests {
         assert!(!nest.has_inner(1) && !nest.has_inner(2));
         assert!(nest.add(1, 3), "no ring any more");
         let deep = (10..100).take_while(|n| nest.add(n + 1, *n)).count();
-        assert_eq!(deep, DEPTH_MAX - 1);
+        assert_eq!(deep, SESSIONS_WITHIN - 1);
         assert_eq!(nest.check(|_| true), Ok(()));
     }
 }

@@ -10,6 +10,8 @@ pub const VALUE_BYTES_CEILING: u32 = 65_536;
 pub const PERSISTENT_VALUE_BYTES: u32 = 1_024;
 /// The hard ceiling of a resource name in bytes.
 pub const NAME_BYTES_CEILING: u32 = 4_096;
+/// So many sessions stand within each other at most ([DEAD-13]).
+pub const SESSIONS_WITHIN: usize = 16;
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $field:ident: $type:ty = $default:expr, $variant:ident, $text:literal;)*) => {

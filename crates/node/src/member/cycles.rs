@@ -48,12 +48,17 @@ pub(crate) struct Cycles {
 /// A cycle whose edges are looked for once more.
 struct Breaking {
     edges: Vec<PeerEdge>,
-    /// What masters have found.
-    found: BTreeMap<NodeId, Vec<CycleEdge>>,
     attempts: u32,
-    /// When its patience ends, or its pause.
+    stage: Stage,
+    /// When that ends.
     due: Time,
-    pausing: bool,
+}
+
+enum Stage {
+    /// Masters were asked, and have found so much.
+    Asking(BTreeMap<NodeId, Vec<CycleEdge>>),
+    /// It met another cycle, and is looked at again.
+    Pausing,
 }
 
 struct Aside {
@@ -95,8 +100,9 @@ impl Breaking {
 
     /// All edges as they were found the second time, in the order of the cycle; `None` while some are missing.
     fn whole(&self) -> Option<Vec<(PeerEdge, &CycleEdge)>> {
+        let Stage::Asking(found) = &self.stage else { return None };
         let mut left: BTreeMap<NodeId, core::slice::Iter<'_, CycleEdge>> =
-            self.found.iter().map(|(node, found)| (*node, found.iter())).collect();
+            found.iter().map(|(node, found)| (*node, found.iter())).collect();
         self.edges.iter().map(|edge| Some((*edge, left.get_mut(&edge.node)?.next()?))).collect()
     }
 }
@@ -131,8 +137,8 @@ impl Node {
         let Some(member) = &mut self.member else { return };
         member.cycles.newest += 1;
         let ask = member.cycles.newest;
-        let (found, due) = (BTreeMap::new(), now.after(PATIENCE));
-        let cycle = Breaking { edges, found, attempts, due, pausing: false };
+        let (stage, due) = (Stage::Asking(BTreeMap::new()), now.after(PATIENCE));
+        let cycle = Breaking { edges, attempts, stage, due };
         let of = |node| cycle.edges.iter().filter(|edge| edge.node == node).map(|edge| edge.edge).collect();
         let asked: Vec<(NodeId, Vec<EdgeId>)> = cycle.nodes().into_iter().map(|node| (node, of(node))).collect();
         member.cycles.breaking.insert(ask, cycle);
@@ -144,27 +150,26 @@ impl Node {
     /// A master has looked.
     pub(crate) fn on_confirmed(&mut self, now: Time, from: NodeId, ask: u64, found: Confirmation) {
         let Some(cycle) = self.member.as_mut().and_then(|m| m.cycles.breaking.get_mut(&ask)) else { return };
-        if cycle.pausing {
-            return;
-        }
+        let nodes = cycle.nodes();
+        let Stage::Asking(so_far) = &mut cycle.stage else { return };
         match found {
             Confirmation::Found(edges) => {
-                cycle.found.insert(from, edges);
-                if cycle.found.len() == cycle.nodes().len() {
+                so_far.insert(from, edges);
+                if so_far.len() == nodes.len() {
                     self.break_cycle(now, ask);
                 }
             }
             #[cfg(feature = "planted")]
             Confirmation::Gone if lockstead_types::planted::is(lockstead_types::planted::Bug::PhantomDeadlock) => {
+                let found = so_far.len();
                 cycle.edges.retain(|edge| edge.node != from);
-                if !cycle.edges.is_empty() && cycle.found.len() == cycle.nodes().len() {
+                if !cycle.edges.is_empty() && found == cycle.nodes().len() {
                     self.break_cycle(now, ask);
                 }
             }
             Confirmation::Gone => self.let_go(now, ask),
             Confirmation::Busy => {
-                (cycle.due, cycle.pausing) = (now.after(PAUSE), true);
-                let nodes = cycle.nodes();
+                (cycle.due, cycle.stage) = (now.after(PAUSE), Stage::Pausing);
                 self.resolve_at(now, ask, false, nodes);
             }
         }
@@ -222,7 +227,8 @@ impl Node {
     pub(crate) fn look_at_cycles(&mut self, now: Time) {
         let Some(member) = &self.member else { return };
         let due = member.cycles.breaking.iter().filter(|(_, cycle)| cycle.due <= now);
-        let due: Vec<(u64, bool)> = due.map(|(ask, c)| (*ask, c.pausing && c.attempts < ATTEMPTS)).collect();
+        let due: Vec<(u64, bool)> =
+            due.map(|(ask, c)| (*ask, matches!(c.stage, Stage::Pausing) && c.attempts < ATTEMPTS)).collect();
         for (ask, again) in due {
             if !again {
                 self.let_go(now, ask);

@@ -9,6 +9,7 @@ use alloc::{
 use lockstead_types::{
     NodeId, RequestId, Span, Time,
     chase::{PeerWait, WaitId},
+    limits::SESSIONS_WITHIN,
     peer::PeerMessage,
 };
 
@@ -25,8 +26,6 @@ use crate::{
 pub(crate) const AGAIN: Span = Span::from_secs(1);
 /// So many waits of a session are told of at most.
 const WAITS_TOLD: usize = 1_024;
-/// So many sessions stand within each other at most.
-const DEPTH: usize = 16;
 
 /// The sessions of this home that wait.
 pub(crate) struct Stalls {
@@ -164,7 +163,7 @@ impl Node {
             let allowed = authorize::decide_within(&session.principal, &self.sessions.get(outer)?.principal);
             (allowed == Decision::Allow).then_some(outer)
         };
-        core::iter::successors(outer(&at), outer).take(DEPTH).take_while(|outer| *outer != at).collect()
+        core::iter::successors(outer(&at), outer).take(SESSIONS_WITHIN).take_while(|outer| *outer != at).collect()
     }
 
     /// What a session and those within it wait for.
