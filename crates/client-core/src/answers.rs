@@ -82,6 +82,7 @@ impl Session {
                 let granted = asked.into_iter().zip(grants).map(|(a, g)| self.on_granted(a, None, g));
                 Reply::GrantedMany(granted.collect())
             }
+            (Owned::Convert { lock, .. }, reply) if matches!(whose, For::LetGo { .. }) => self.on_let_go(lock, reply),
             (Owned::Convert { lock, .. }, Reply::Granted(grant)) => {
                 let part = self.part_of_lock(lock);
                 if let Some(held) = self.locks.get_mut(lock).and_then(Lock::held_mut) {
@@ -174,6 +175,9 @@ impl Session {
             && let Some(Lock::Held(held)) = self.locks.get_mut(same)
         {
             held.uses = held.uses.saturating_add(1);
+            // Who claimed less than the group has is told what that is.
+            held.claim = grant.claim;
+            held.take_grant(&grant);
             if let Some(lock) = queued {
                 self.locks.remove(lock);
             }
@@ -192,6 +196,7 @@ impl Session {
             flags: Held::kept_flags(asked.flags),
             uses: 1,
             uncounted: 0,
+            leaving: 0,
             claimed_in: None,
             weakened: false,
         });
@@ -210,15 +215,35 @@ impl Session {
 
     fn on_release_answered(&mut self, id: LockId, reply: &Reply) {
         let Some(lock) = self.locks.get_mut(id) else { return };
+        // Answers come in the order of asking: the last use is released last.
+        if let Some(held) = lock.held_mut().filter(|held| held.leaving > 0) {
+            held.leaving -= 1;
+            held.uses += u32::from(is_wrong(reply));
+            return;
+        }
         match (core::mem::replace(lock, Lock::Waiting), reply) {
             // The release was wrong (a value too long), not the lock: it is held as before.
-            (Lock::Releasing(held), Reply::Refused(why)) if !matches!(why, Refusal::NotHeld | Refusal::Lost) => {
-                *lock = Lock::Held(held);
+            (Lock::Releasing(held), reply) if is_wrong(reply) => *lock = Lock::Held(held),
+            (Lock::Releasing(held), _) if held.uses > 1 => {
+                *lock = Lock::Held(Held { uses: held.uses - 1, ..held });
             }
             (Lock::Releasing(_), _) => {
                 self.locks.remove(id);
             }
             (other, _) => *lock = other,
+        }
+    }
+
+    /// What a use wrote as it was let go, the node counting it no more.
+    fn on_let_go(&mut self, lock: LockId, reply: Reply) -> Reply {
+        match (reply, self.locks.get_mut(lock).and_then(Lock::held_mut)) {
+            (Reply::Granted(_), _) => Reply::Released,
+            (reply, Some(held)) => {
+                held.uses += u32::from(is_wrong(&reply));
+                held.uncounted += u32::from(is_wrong(&reply));
+                reply
+            }
+            (reply, None) => reply,
         }
     }
 
@@ -258,4 +283,9 @@ impl Session {
             other => self.events.push_back(Event::Notice(other)),
         }
     }
+}
+
+/// Whether a release was refused for what it was, so that the lock is held as before.
+fn is_wrong(reply: &Reply) -> bool {
+    matches!(reply, Reply::Refused(why) if !matches!(why, Refusal::NotHeld | Refusal::Lost))
 }

@@ -1,10 +1,10 @@
 //! The application's requests on their way in and out.
 
 use lockstead_types::{
-    GroupId, LockId, Refusal, RequestId, Time,
-    request::{Op, Target},
+    GroupId, LimitName, LockId, Mode, Refusal, RequestId, Time,
+    reply::Reply,
+    request::{Claim, ConvertRequest, Op, Target, Wait},
 };
-use lockstead_types::{LimitName, reply::Reply};
 
 use crate::{
     groups::Groups,
@@ -17,6 +17,13 @@ use crate::{
 
 /// One-way releases that may be unconfirmed before the node is asked to confirm them.
 const UNCONFIRMED_MAX: usize = 1_024;
+
+/// What a release is to the node.
+enum Letting {
+    Told,
+    /// Of a use that it does not count, of a lock that is held so.
+    Untold(Mode),
+}
 
 impl Session {
     /// Asks. The answers come with `key`, in [`crate::Output::Answer`]. A one-way release is answered at once with nothing.
@@ -45,18 +52,27 @@ impl Session {
             return Ok(self.request_end(end, key));
         }
         match op {
-            Op::Release { release, one_way: true } if release.value.is_none() => {
+            // With one that is still to be sent it must not take the lock's number away.
+            Op::Release { release, one_way: true } if release.value.is_none() && !self.is_let_go(release.lock) => {
                 return Ok(self.release_one_way(now, release.lock, release.flags));
             }
             _ if self.requests.open_count() >= self.config.backlog as usize => {
                 return Err(Refusal::Limit(LimitName::InFlight));
             }
             // [RESTART-8] Dropped from the claims before the release is sent.
-            Op::Release { release, .. } if !self.start_release(release.lock) => {
-                let id = self.requests.next_id();
-                self.answer(For::App { key }, id, Reply::Released);
-                return Ok(id);
-            }
+            Op::Release { release, .. } => match self.start_release(release.lock) {
+                Letting::Told => {}
+                Letting::Untold(_) if release.value.is_none() => {
+                    let id = self.requests.next_id();
+                    self.answer(For::App { key }, id, Reply::Released);
+                    return Ok(id);
+                }
+                Letting::Untold(mode) => {
+                    let (lock, flags, value) = (release.lock, release.flags, release.value);
+                    let write = ConvertRequest { lock, mode, wait: Wait::Never, flags, value };
+                    return Ok(self.requests.push(For::LetGo { key }, Owned::of(&Op::Convert(write))));
+                }
+            },
             _ => {}
         }
         // A one-way release that writes a value is sent as one that is answered, so that it is repeated until it was done.
@@ -79,6 +95,11 @@ impl Session {
             _ => true,
         };
         if known { Ok(()) } else { Err(Refusal::NotHeld) }
+    }
+
+    /// Whether a use of a lock was released that is not answered.
+    fn is_let_go(&self, lock: LockId) -> bool {
+        self.locks.get(lock).and_then(Lock::held).is_some_and(|held| held.leaving > 0)
     }
 
     fn is_ours(&self, lock: LockId) -> bool {
@@ -112,22 +133,27 @@ impl Session {
         self.requests.push_one_way(wire, flags)
     }
 
-    /// Whether the node must be told.
-    fn start_release(&mut self, id: LockId) -> bool {
-        let Some(lock) = self.locks.get_mut(id) else { return true };
+    fn start_release(&mut self, id: LockId) -> Letting {
+        let Some(lock) = self.locks.get_mut(id) else { return Letting::Told };
         match core::mem::replace(lock, Lock::Waiting) {
             Lock::Held(mut held) if held.uses > 1 => {
-                let counted = held.drop_use();
+                let (counted, claim) = (held.drop_use(), held.claim);
+                held.leaving += u32::from(counted);
                 *lock = Lock::Held(held);
-                counted
+                match claim {
+                    Claim::Mode(mode) if !counted => Letting::Untold(mode),
+                    // Permits have no value block to write.
+                    Claim::Permits { .. } if !counted => Letting::Untold(Mode(0)),
+                    _ => Letting::Told,
+                }
             }
             Lock::Held(held) => {
                 *lock = Lock::Releasing(held);
-                true
+                Letting::Told
             }
             other => {
                 *lock = other;
-                true
+                Letting::Told
             }
         }
     }
@@ -151,7 +177,7 @@ impl Session {
     }
 
     pub(crate) fn answer(&mut self, whose: For, request: RequestId, reply: Reply) {
-        if let For::App { key } = whose {
+        if let For::App { key } | For::LetGo { key } = whose {
             self.events.push_back(Event::Answer { request, key, reply });
         }
     }

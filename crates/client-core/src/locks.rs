@@ -75,6 +75,8 @@ pub(crate) struct Held {
     pub(crate) uses: u32,
     /// Uses that the node does not count: a claim brings back one.
     pub(crate) uncounted: u32,
+    /// Releases of single uses that have no answer; the last use is released by one more.
+    pub(crate) leaving: u32,
     /// The home that was sent a claim for this lock.
     pub(crate) claimed_in: Option<u32>,
     /// `claim` is less than the application was told: the answer to its conversion says so, if that is refused.
@@ -121,8 +123,12 @@ impl Locks {
         });
         let place = &mut self.places[index as usize];
         let generation = place.generation().wrapping_add(1) & GENERATION_MAX;
+        // Members of a group wait for one lock, and may have it already: whoever speaks of it means the one that is held.
+        let is_held = !matches!(lock, Lock::Waiting);
         *place = Place::Used { generation, wire: Some(wire), lock };
-        self.by_wire.insert(wire, index);
+        if is_held || !self.by_wire.contains_key(&wire) {
+            self.by_wire.insert(wire, index);
+        }
         id_of(index, generation)
     }
 
@@ -158,7 +164,7 @@ impl Locks {
         let Some(Place::Used { wire, .. }) = self.place_mut(id) else { return };
         let old = wire.replace(new);
         if let Some(old) = old.filter(|old| *old != new) {
-            self.by_wire.remove(&old);
+            self.forget_wire(old, id);
         }
         self.by_wire.insert(new, index_of(id));
     }
@@ -169,9 +175,16 @@ impl Locks {
         let Place::Used { wire, lock, .. } = core::mem::replace(place, Place::Free { generation }) else { return None };
         self.free.push(index_of(id));
         if let Some(wire) = wire {
-            self.by_wire.remove(&wire);
+            self.forget_wire(wire, id);
         }
         Some(lock)
+    }
+
+    /// A lock has this number of the node no more; another one of a group may.
+    fn forget_wire(&mut self, wire: LockId, id: LockId) {
+        if self.by_wire.get(&wire) == Some(&index_of(id)) {
+            self.by_wire.remove(&wire);
+        }
     }
 
     /// The node restarted, or is another one: the ids of before mean nothing any more, and may be given to other locks.
@@ -271,4 +284,25 @@ fn index_of(id: LockId) -> u32 {
 
 fn generation_of(id: LockId) -> u32 {
     (id.0 >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two members' requests of one session wait for one lock of their group, and are granted it together.
+    #[test]
+    fn one_of_two_places_with_a_number_does_not_take_it_away() {
+        let mut locks = Locks::new();
+        let wire = LockId(7);
+        let (first, second) = (locks.add(wire, Lock::Waiting), locks.add(wire, Lock::Waiting));
+        locks.set_wire(first, wire);
+        locks.remove(second);
+        assert_eq!(locks.by_wire(wire), Some(first));
+        let third = locks.add(wire, Lock::Waiting);
+        assert_eq!(locks.by_wire(wire), Some(first), "news are about the first");
+        locks.remove(first);
+        locks.set_wire(third, wire);
+        assert_eq!(locks.by_wire(wire), Some(third));
+    }
 }

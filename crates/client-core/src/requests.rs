@@ -20,6 +20,8 @@ use crate::{
 pub(crate) enum For {
     /// The application, which knows it by this number.
     App { key: u64 },
+    /// The application, which lets go of one use of several: it is told of a release, though a conversion writes its value.
+    LetGo { key: u64 },
     /// The session itself: joining a group again after a restart.
     Regroup(GroupNumber),
     /// The session itself: going on with its transaction after a restart.
@@ -295,6 +297,16 @@ impl Requests {
             self.ids_where(|r| matches!(r.op, Owned::Convert { .. })).into_iter().filter(|id| *id <= self.furthest);
         let told = sent.filter_map(|id| match self.open.get(&id)?.op {
             Owned::Convert { lock, mode, flags, .. } => Some((lock, mode, flags)),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    /// Releases without an answer, and whether they write a value block.
+    pub(crate) fn releases(&self) -> Vec<(RequestId, LockId, bool)> {
+        let all = self.ids_where(|r| matches!(r.op, Owned::Release { .. }));
+        let told = all.into_iter().filter_map(|id| match &self.open.get(&id)?.op {
+            Owned::Release { lock, value, .. } => Some((id, *lock, value.is_some())),
             _ => None,
         });
         told.collect()

@@ -42,6 +42,7 @@ impl Session {
         // [RESTART-7] [HOME-1] Groups first, since claims of their locks name them; requests are held until all is claimed.
         self.restart_count();
         self.weaken_doubtful();
+        self.settle_uses();
         self.locks.forget_wires();
         self.requests.hold();
         if entry == Entry::New {
@@ -90,6 +91,7 @@ impl Session {
         let Phase::Returning(claims) = &mut self.phase else { return };
         claims.groups = claims.groups.saturating_sub(1);
         if claims.groups == 0 {
+            self.acknowledge_groups();
             self.start_claims(now);
         }
     }
@@ -116,6 +118,18 @@ impl Session {
         for (_, lock, sent) in self.requests.writes_with_release() {
             if let (false, Some(Lock::Releasing(held))) = (sent, self.locks.get_mut(lock)) {
                 held.claimed_in = home;
+            }
+        }
+    }
+
+    /// Releases of single uses are not said again: a claim brings back what is left. What one of them was to write nobody can say.
+    ///
+    /// Without this: two uses, one is released, and its home dies before it has answered; the claim brings back one use, and the release, said
+    /// again, takes it away.
+    fn settle_uses(&mut self) {
+        for (id, lock, writes) in self.requests.releases() {
+            if self.locks.get(lock).and_then(Lock::held).is_some_and(|held| held.leaving > 0) {
+                self.settle_local(id, if writes { Reply::Refused(Refusal::Lost) } else { Reply::Released });
             }
         }
     }

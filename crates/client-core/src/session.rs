@@ -619,6 +619,14 @@ impl Session {
         }
     }
 
+    /// Groups are joined again: what is said again next needs the whole credit.
+    pub(crate) fn acknowledge_groups(&mut self) {
+        if self.answers > self.acked {
+            self.acked = self.answers;
+            self.events.push_back(Event::Ack(self.answers));
+        }
+    }
+
     pub(crate) fn acknowledge_if_many(&mut self) {
         let quarter = self.node.as_ref().map_or(1, |n| n.credit / 4);
         self.acknowledge(u64::from(quarter));
@@ -645,7 +653,7 @@ impl Session {
         }
         self.phase = Phase::Over(ending);
         for request in self.requests.drain() {
-            if let For::App { key } = request.whose {
+            if let For::App { key } | For::LetGo { key } = request.whose {
                 let reply = Reply::Refused(Refusal::Lost);
                 self.events.push_back(Event::Answer { request: request.known_as, key, reply });
             }

@@ -89,6 +89,15 @@ impl Node {
         }
     }
 
+    /// [GROUP-4] Who begins to use a lock of its group hears whom it keeps waiting: those before it were told when that one came.
+    pub(crate) fn tell_newcomer(&mut self, now: Time, at: u32, lock: LockId) {
+        if self.groups.having(at, lock).is_some()
+            && let Some(claim) = self.table.blocking_now(lock)
+        {
+            self.notify_member(now, at, Notice::Blocking { lock, claim });
+        }
+    }
+
     /// Slots were thawed: who was to join in what their groups have there does so now ([GROUP-10]).
     pub(crate) fn admit_joiners(&mut self, now: Time) {
         let due: Vec<LockId> =
@@ -115,7 +124,9 @@ impl Node {
                 self.enter_group(at, &name).and_then(|group| self.try_group_lock(now, (at, id), group, &request));
             match outcome {
                 Ok(Outcome::Granted(grant)) => {
+                    let lock = grant.lock;
                     self.tell_member_end(now, at, id, WaitEnd::Granted(grant));
+                    self.tell_newcomer(now, at, lock);
                 }
                 Ok(Outcome::Queued(lock)) => self.wait_elsewhere(now, (at, id), group, lock),
                 Ok(Outcome::Demoted { why, .. }) | Err(why) => {
@@ -154,8 +165,10 @@ impl Node {
     ) {
         match outcome {
             Ok(Outcome::Granted(grant)) => {
+                let lock = grant.lock;
                 self.counters.grants += 1;
                 self.answer(at, id, Reply::Granted(grant));
+                self.tell_newcomer(now, at, lock);
             }
             Ok(Outcome::Queued(lock)) => {
                 self.queue(at, Waiting { id, since: now, pend: Pend::Group { group, lock } }, lock);

@@ -450,7 +450,10 @@ impl Node {
         let anew = self.take_unclaimed(at, lock);
         let Some(value) = self.groups.map.get_mut(&group) else { return };
         let (Some(shared), Some(member)) = (value.locks.get_mut(&lock), value.members.get_mut(&at)) else { return };
-        shared.users.insert(at);
+        if shared.users.insert(at) {
+            // [GROUP-4]
+            self.table.tell_anew(lock);
+        }
         let count = member.uses.entry(lock).or_insert(0);
         *count = if anew { 1 } else { count.saturating_add(1) };
     }

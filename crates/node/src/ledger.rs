@@ -67,6 +67,11 @@ impl Ledger {
         new
     }
 
+    /// Whether a request waits, or its answer may not have arrived.
+    pub(crate) fn knows(&self, id: RequestId) -> bool {
+        self.waiting(id).is_some() || self.log.iter().any(|(answered, _)| *answered == id)
+    }
+
     /// Requests without an answer, and with answers not acknowledged.
     pub(crate) fn in_flight(&self) -> u64 {
         self.waits.len() as u64 + u64::from(self.finals)

@@ -28,6 +28,15 @@ impl Node {
         });
     }
 
+    /// The name of the group that an owner of the table is. For those who watch over a whole run.
+    #[must_use]
+    pub fn group_named(&self, owner: OwnerId) -> Option<&[u8]> {
+        match self.owners.get(owner) {
+            Whose::Group(group) => Some(self.groups.name(group)),
+            _ => None,
+        }
+    }
+
     /// Rises whenever [`Node::visit_locks`] may say something else than before. For those who watch over a whole run.
     #[cfg(feature = "edits")]
     #[must_use]

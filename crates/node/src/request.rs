@@ -85,7 +85,10 @@ impl Node {
         }
         // [SESS-6] A repeated request has one effect. Its answer was sent over this connection, is in the log that was repeated
         // when this connection attached, or is still to come: it is never given twice, since both sides count answers.
-        if id <= session.ledger.seen() {
+        // What is said again of waits at another home has a number from when its client first came here: groups that it has joined anew
+        // since, over another connection, have higher ones.
+        let again = stood.is_some() && session.stage == Stage::Returning && !session.ledger.knows(id);
+        if id <= session.ledger.seen() && !again {
             self.counters.requests_repeated += 1;
             return;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstead_client_core::Lease;
 use lockstead_types::{
-    Flags, LockId, Mode, Refusal, SpaceId, Span, Time, Token,
+    Flags, GroupId, LockId, Mode, Refusal, SpaceId, Span, Time, Token,
     reply::{Grant, Reply, Revoked},
     request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Target, Wait},
 };
@@ -13,8 +13,9 @@ use crate::{
     clients::is_final,
     deals::{Deal, End},
     invariants::Code,
+    judge::Row,
     options::Mix,
-    resource::name_of,
+    resource::{group_number, group_of, name_of},
     world::{Phase, World},
 };
 
@@ -28,10 +29,20 @@ pub(crate) struct App {
     keys: u64,
     leaving: bool,
     watching: bool,
+    group: Membership,
     /// It was told to look again.
     pub(crate) look: bool,
     /// How often it was.
     pub(crate) looks: u32,
+}
+
+/// Whether a program is in its group.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+enum Membership {
+    #[default]
+    No,
+    Asked,
+    In(GroupId),
 }
 
 /// A request without its last answer.
@@ -46,6 +57,7 @@ pub(crate) struct Asked {
 pub(crate) enum What {
     Lock {
         name: u8,
+        group: Option<u8>,
     },
     Convert {
         lock: LockId,
@@ -56,7 +68,9 @@ pub(crate) enum What {
         token: Token,
         name: u8,
         write: Option<u64>,
+        group: Option<u8>,
     },
+    Attach,
     Cancel,
     /// A transaction.
     Begin,
@@ -84,6 +98,9 @@ pub(crate) struct Held {
     pub(crate) mode: Mode,
     pub(crate) token: Token,
     pub(crate) converting: bool,
+    /// The group whose lock it is, and how often it was granted.
+    pub(crate) group: Option<u8>,
+    uses: u32,
     /// Somebody waits for it.
     pub(crate) blocking: bool,
     /// It is kept until somebody wants it.
@@ -117,6 +134,7 @@ impl World {
         if self.options.deals {
             return self.work_deal(at);
         }
+        self.attach(at);
         self.use_locks(at);
         if self.phase == Phase::Drain {
             return self.cancel_all(at);
@@ -143,6 +161,14 @@ impl World {
         if watches && core::mem::take(&mut self.clients[at].app.look) {
             let look = self.clients[at].app.looks;
             self.ask(at, &Op::Sync, What::Look { look });
+        }
+    }
+
+    /// Becomes a member of its group.
+    fn attach(&mut self, at: usize) {
+        if self.options.groups > 0 && self.clients[at].app.group == Membership::No {
+            self.clients[at].app.group = Membership::Asked;
+            self.ask(at, &Op::GroupAttach { name: group_of(at) }, What::Attach);
         }
     }
 
@@ -187,9 +213,10 @@ impl World {
         let mode = self.mode(at);
         let (names, values) = (u64::from(self.options.names), self.options.values);
         let patience = u64::from(self.options.patience);
+        let name = self.clients[at].random.below(names) as u8;
+        let joins = self.may_join(at, name);
         let client = &mut self.clients[at];
         let random = &mut client.random;
-        let name = random.below(names) as u8;
         // Who waits without end holds and waits for nothing else, so that programs make no cycles that last.
         let alone = client.app.held.is_empty() && client.app.asked.is_empty();
         let wait = match random.below(4) {
@@ -198,7 +225,18 @@ impl World {
             _ => Wait::For(Span::from_millis(random.around(patience))),
         };
         let flags = if random.chance(values) { Flags::VALBLK } else { Flags::NONE };
-        let owner = if random.chance(700) { OwnerRef::Alone } else { OwnerRef::Session };
+        let alone_or_not = if random.chance(700) { OwnerRef::Alone } else { OwnerRef::Session };
+        let (owner, group) = match client.app.group {
+            Membership::In(group) if joins && random.chance(self.options.groups) => {
+                (OwnerRef::Group(group), group_number(group_of(at)))
+            }
+            _ => (alone_or_not, None),
+        };
+        // [GROUP-12] Cycles through groups end by deadlines alone.
+        let wait = match wait {
+            Wait::Forever if group.is_some() => Wait::For(Span::from_millis(random.around(4 * patience))),
+            wait => wait,
+        };
         let bytes = name_of(name);
         let request = LockRequest {
             space: SpaceId(0),
@@ -210,7 +248,20 @@ impl World {
             tag: 0,
             priority: 0,
         };
-        self.ask(at, &Op::Lock(request), What::Lock { name });
+        self.ask(at, &Op::Lock(request), What::Lock { name, group });
+    }
+
+    /// Members who join in one after the other past others that wait can keep a lock between them for ever: where these must come to
+    /// their turn they let them.
+    fn may_join(&self, at: usize, name: u8) -> bool {
+        let mine = group_number(group_of(at));
+        let many = |held: &Held| held.name == name && held.group.is_some() && held.uses >= 3;
+        if self.clients[at].app.held.values().any(many) {
+            return false;
+        }
+        let waits = |row: &Row| row.name == name && row.wanted.is_some() && row.group != mine;
+        let rude = self.phase == Phase::Fire && !self.options.is_calm();
+        rude || !self.judge.rows.iter().flatten().any(waits)
     }
 
     fn ask_convert(&mut self, at: usize, lock: LockId, to: Mode) {
@@ -222,7 +273,8 @@ impl World {
         // [VALUE-3] Only a conversion to the same or a weaker mode writes.
         let writes = self.modes.writes(from) && to <= from && client.random.chance(values);
         let wait = Wait::For(Span::from_millis(client.random.around(400)));
-        let write = writes.then(|| self.new_value(name, token));
+        let shared = held.group.is_some();
+        let write = writes.then(|| self.new_value(name, token, shared));
         let bytes = write.map(u64::to_be_bytes);
         let flags = if write.is_some() { Flags::VALBLK } else { Flags::NONE };
         let request = ConvertRequest { lock, mode: to, wait, flags, value: bytes.as_ref().map(|b| &b[..]) };
@@ -237,23 +289,30 @@ impl World {
     fn ask_release(&mut self, at: usize, lock: LockId) {
         let values = self.options.values;
         let client = &mut self.clients[at];
-        let Some(held) = client.app.held.remove(&lock) else { return };
+        let Some(mut held) = client.app.held.remove(&lock) else { return };
+        if held.uses > 1 {
+            held.uses -= 1;
+            client.app.held.insert(lock, held.clone());
+            held.uses = 0;
+        }
         let writes = self.modes.writes(held.mode) && client.random.chance(values);
         let one_way = client.random.chance(500);
-        let write = writes.then(|| self.new_value(held.name, held.token));
+        let write = writes.then(|| self.new_value(held.name, held.token, held.group.is_some()));
         let bytes = write.map(u64::to_be_bytes);
         let flags = if write.is_some() { Flags::VALBLK } else { Flags::NONE };
         let release = ReleaseRequest { lock, flags, value: bytes.as_ref().map(|b| &b[..]) };
         // It may have been over before, unnoticed.
-        self.history.ended(at, lock, self.now.min(self.lapse(at)));
-        self.judge.on_release(held.name, held.token, self.now);
+        if held.uses > 0 {
+            self.history.ended(at, lock, self.now.min(self.lapse(at)));
+            self.judge.on_release(held.name, held.token, self.now);
+        }
         let op = Op::Release { release, one_way };
         if one_way {
             let now = self.clocks[self.clients[at].host].at(self.now);
             let _gone_with_its_session = self.clients[at].session.request(now, &op, u64::MAX);
             self.after_client(at);
         } else {
-            self.ask(at, &op, What::Release { token: held.token, name: held.name, write });
+            self.ask(at, &op, What::Release { token: held.token, name: held.name, write, group: held.group });
         }
     }
 
@@ -306,10 +365,11 @@ impl World {
             return self.judge.fail(Code::I14, &format!("client {at}: a request answered twice: {reply:?}"));
         };
         match (asked.what.clone(), reply) {
-            (What::Lock { name }, Reply::Granted(grant)) => {
-                self.on_granted(at, name, &grant, asked.at);
+            (What::Lock { name, group }, Reply::Granted(grant)) => {
+                self.on_granted(at, (name, group), &grant, asked.at);
                 self.deal_got(at);
             }
+            (What::Attach, Reply::Group(group)) => self.clients[at].app.group = Membership::In(group),
             (What::Begin, Reply::Begun(age)) => self.on_begun(at, age),
             (What::End(end), reply) => self.on_deal_ended(at, end, &reply),
             (What::Convert { lock, from, write }, Reply::Granted(grant)) => {
@@ -324,9 +384,12 @@ impl World {
                 self.back_to(at, lock, mode)
             }
             (What::Convert { lock, from, .. }, Reply::Cancelled) => self.back_to(at, lock, from),
-            (What::Release { name, token, write }, Reply::Released) => {
+            (What::Release { name, token, write, group }, Reply::Released) => {
                 self.judge_written(Some(name), write);
-                self.judge.on_released(name, token);
+                // Others may use it still.
+                if group.is_none() {
+                    self.judge.on_released(name, token);
+                }
             }
             (What::Read { lock }, Reply::Value(value)) => {
                 if let Some(held) = self.clients[at].app.held.get(&lock) {
@@ -343,7 +406,7 @@ impl World {
         }
     }
 
-    fn on_granted(&mut self, at: usize, name: u8, grant: &Grant, asked: u64) {
+    fn on_granted(&mut self, at: usize, (name, group): (u8, Option<u8>), grant: &Grant, asked: u64) {
         let Claim::Mode(mode) = grant.claim else { return };
         let hold = self.hold();
         let lazy = self.options.lazy;
@@ -355,12 +418,25 @@ impl World {
         let random = &mut self.clients[at].random;
         let until = self.now + random.around(hold);
         let lazy = random.chance(lazy);
-        let held = Held { name, mode, token: grant.token, converting: false, blocking: false, lazy, until };
+        let (token, uses) = (grant.token, 1);
+        if let Some(held) =
+            self.clients[at].app.held.get_mut(&grant.lock).filter(|held| group.is_some() && held.group == group)
+        {
+            held.uses += 1;
+            held.until = held.until.max(until);
+            // While it converts it counts on less. Who claimed less than its group has hears of that.
+            if !held.converting && (held.token, held.mode) != (token, mode) {
+                (held.token, held.mode) = (token, mode);
+                self.history.converted(at, grant.lock, (mode, token), (asked, self.now));
+            }
+            return self.judge_read(at, name, grant, asked);
+        }
+        let held = Held { name, mode, token, converting: false, group, uses, blocking: false, lazy, until };
         if let Some(before) = self.clients[at].app.held.insert(grant.lock, held) {
             self.judge
                 .fail(Code::I14, &format!("client {at}: the id of a lock that is held was given again: {before:?}"));
         }
-        self.history.granted(at, grant.lock, name, (mode, grant.token), (asked, self.now));
+        self.history.granted(at, grant.lock, name, (mode, grant.token, group), (asked, self.now));
         self.judge_told(at, grant.lock);
         self.judge_read(at, name, grant, asked);
     }
@@ -410,6 +486,7 @@ impl World {
             }
             // It does not watch, and asks again.
             What::Watch { .. } => self.clients[at].app.watching = false,
+            What::Attach => self.clients[at].app.group = Membership::No,
             What::Look { .. } => self.clients[at].app.look = true,
             _ => {}
         }

@@ -101,7 +101,7 @@ impl World {
                     tag: 0,
                     priority: 0,
                 };
-                self.ask(at, &Op::Lock(request), What::Lock { name });
+                self.ask(at, &Op::Lock(request), What::Lock { name, group: None });
             }
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct History {
 pub(crate) struct Hold {
     pub(crate) client: usize,
     pub(crate) token: Token,
+    /// The group whose lock it is: its members share one grant.
+    pub(crate) group: Option<u8>,
     /// The grant that a conversion replaced by this one.
     pub(crate) before: Option<Token>,
     /// True times between which it was granted.
@@ -69,12 +71,11 @@ impl History {
         client: usize,
         lock: LockId,
         name: u8,
-        grant: (Mode, Token),
+        (mode, token, group): (Mode, Token, Option<u8>),
         (asked, told): (u64, u64),
     ) {
-        let (mode, token) = grant;
         let steps = vec![Step { mode, until: Until::Held }];
-        self.push((client, lock), usize::from(name), Hold { client, token, before: None, asked, told, steps });
+        self.push((client, lock), usize::from(name), Hold { client, token, group, before: None, asked, told, steps });
     }
 
     fn push(&mut self, key: (usize, LockId), name: usize, hold: Hold) {
@@ -107,13 +108,13 @@ impl History {
         let key = (client, lock);
         let Some(open) = self.open.get(&key).copied() else { return };
         let Some(hold) = self.hold(key) else { return };
-        let before = hold.token;
+        let (before, group) = (hold.token, hold.group);
         let Some(last) = hold.steps.last_mut() else { return };
         if token != before {
             last.until = Until::Replaced(token);
             let steps = vec![Step { mode, until: Until::Held }];
             let asked = open.unheard.map_or(asked, |since| since.min(asked));
-            return self.push(key, open.name, Hold { client, token, before: Some(before), asked, told, steps });
+            return self.push(key, open.name, Hold { client, token, group, before: Some(before), asked, told, steps });
         }
         if last.mode != mode {
             last.until = Until::At(asked);

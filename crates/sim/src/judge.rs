@@ -33,7 +33,7 @@ use crate::{
         i20, i21, i23,
     },
     options::Options,
-    resource::{name_of, number_of},
+    resource::{group_number, name_of, number_of},
     world::World,
 };
 
@@ -49,6 +49,8 @@ pub(crate) struct Row {
     /// Its place among those that wait.
     pub(crate) ticket: u64,
     pub(crate) alone: bool,
+    /// Whose it is, of a lock of a group.
+    pub(crate) group: Option<u8>,
 }
 
 /// What is wrong.
@@ -353,8 +355,9 @@ fn rows_of(node: &Node, rows: &mut Vec<Row>) {
         };
         let (held, wanted) = (mode(seen.held), mode(seen.wanted));
         let name = number_of(seen.name);
+        let group = seen.owner.and_then(|owner| node.group_named(owner)).and_then(group_number);
         let Seen { lock, token, ticket, alone, .. } = seen;
-        rows.push(Row { lock, session, name, held, wanted, token, ticket, alone });
+        rows.push(Row { lock, session, name, held, wanted, token, ticket, alone, group });
     });
 }
 
@@ -604,9 +607,9 @@ impl World {
     }
 
     /// A value to write that no other write has.
-    pub(crate) fn new_value(&mut self, name: u8, token: Token) -> u64 {
+    pub(crate) fn new_value(&mut self, name: u8, token: Token, shared: bool) -> u64 {
         self.values += 1;
-        let write = i21::Write { value: self.values, token, asked: self.now, done: None };
+        let write = i21::Write { value: self.values, token, asked: self.now, done: None, shared };
         self.judge.truth.names[usize::from(name)].writes.push(write);
         self.values
     }

@@ -16,6 +16,7 @@ use crate::history::{Hold, Until};
 /// A mode that some grant holds from its moment on.
 struct Held {
     token: Token,
+    group: Option<u8>,
     mode: Mode,
     /// The earliest end; `None` until whatever ends it has had its moment.
     end: Option<u64>,
@@ -29,12 +30,22 @@ pub(crate) fn check(modes: &ModeTable, holds: &[Hold]) -> Result<(), String> {
     let mut now = 0;
     for (number, hold) in order.iter().enumerate() {
         if let Some(twin) = number.checked_sub(1).map(|before| order[before]).filter(|twin| twin.token == hold.token) {
+            if hold.group.is_some() && twin.group == hold.group {
+                // [GROUP-2] It joined in what its group had been granted. That was not over: nobody was granted what conflicts before this
+                // one's end, or it is found below.
+                end_replaced(&mut held, hold, now);
+                held.extend(parts(hold, now));
+                continue;
+            }
             return Err(format!("one token for two grants: {twin:?} and {hold:?}"));
         }
-        now = now.max(hold.asked);
+        // One that joined in asked later than it was granted, to another who may never have heard of it.
+        now = if hold.group.is_some() { now } else { now.max(hold.asked) };
         let first = hold.steps.first().map_or(Mode(0), |step| step.mode);
         let conflict = |other: &&Held| {
+            let shared = hold.group.is_some() && other.group == hold.group;
             Some(other.token) != hold.before
+                && !shared
                 && (!modes.compatible(first, other.mode) || !modes.compatible(other.mode, first))
         };
         for other in held.iter().filter(conflict) {
@@ -56,20 +67,30 @@ pub(crate) fn check(modes: &ModeTable, holds: &[Hold]) -> Result<(), String> {
                 "{hold:?} was told of {late} us before a grant with a lower token can have been given"
             ));
         }
-        held.iter_mut()
-            .filter(|other| Some(other.token) == hold.before && other.end.is_none())
-            .for_each(|o| o.end = Some(now));
+        end_replaced(&mut held, hold, now);
         held.retain(|other| other.end.is_none_or(|end| end > now));
-        held.extend(hold.steps.iter().map(|step| Held {
-            token: hold.token,
-            mode: step.mode,
-            end: match step.until {
-                Until::At(at) => Some(at.max(now)),
-                Until::Held | Until::Replaced(_) => None,
-            },
-        }));
+        held.extend(parts(hold, now));
     }
     Ok(())
+}
+
+/// What a conversion replaces is over.
+fn end_replaced(held: &mut [Held], hold: &Hold, now: u64) {
+    let replaced = held.iter_mut().filter(|other| Some(other.token) == hold.before && other.end.is_none());
+    replaced.for_each(|other| other.end = Some(now));
+}
+
+/// What a grant holds from its moment on.
+fn parts(hold: &Hold, now: u64) -> impl Iterator<Item = Held> {
+    hold.steps.iter().map(move |step| Held {
+        token: hold.token,
+        group: hold.group,
+        mode: step.mode,
+        end: match step.until {
+            Until::At(at) => Some(at.max(now)),
+            Until::Held | Until::Replaced(_) => None,
+        },
+    })
 }
 
 #[cfg(test)]
@@ -95,9 +116,9 @@ mod tests {
     /// One holds EX from 10 to its end; the other asked at 15 and is told of EX at 30.
     fn two(end: impl FnOnce(&mut History)) -> History {
         let mut history = History::new(1);
-        history.granted(0, A, 0, (EX, token(1)), (5, 10));
+        history.granted(0, A, 0, (EX, token(1), None), (5, 10));
         end(&mut history);
-        history.granted(1, B, 0, (EX, token(2)), (15, 30));
+        history.granted(1, B, 0, (EX, token(2), None), (15, 30));
         history
     }
 
@@ -112,14 +133,14 @@ mod tests {
     #[test]
     fn tokens_rise_with_time() {
         let mut history = History::new(1);
-        history.granted(0, A, 0, (PR, token(2)), (5, 10));
-        history.granted(1, B, 0, (PR, token(1)), (15, 20));
+        history.granted(0, A, 0, (PR, token(2), None), (5, 10));
+        history.granted(1, B, 0, (PR, token(1), None), (15, 20));
         assert!(judge(&history).is_err());
         let mut history = History::new(1);
-        history.granted(0, A, 0, (PR, token(2)), (5, 10));
-        history.granted(1, B, 0, (PR, token(1)), (5, 20));
+        history.granted(0, A, 0, (PR, token(2), None), (5, 10));
+        history.granted(1, B, 0, (PR, token(1), None), (5, 20));
         assert_eq!(judge(&history), Ok(()));
-        history.granted(2, LockId(3), 0, (PR, token(1)), (5, 20));
+        history.granted(2, LockId(3), 0, (PR, token(1), None), (5, 20));
         assert!(judge(&history).is_err());
     }
 
@@ -127,7 +148,7 @@ mod tests {
     fn a_conversion_replaces_the_old_mode_at_one_moment() {
         let converted = |others: &dyn Fn(&mut History)| {
             let mut history = History::new(1);
-            history.granted(0, A, 0, (PR, token(1)), (5, 10));
+            history.granted(0, A, 0, (PR, token(1), None), (5, 10));
             history.converting(0, A, PR, 20);
             others(&mut history);
             history.converted(0, A, (EX, token(4)), (20, 40));
@@ -137,7 +158,7 @@ mod tests {
         // Somebody else reads until 35.
         assert_eq!(
             converted(&|h| {
-                h.granted(1, B, 0, (PR, token(2)), (12, 15));
+                h.granted(1, B, 0, (PR, token(2), None), (12, 15));
                 h.ended(1, B, 35);
             }),
             Ok(())
@@ -145,7 +166,7 @@ mod tests {
         // Somebody else writes before the conversion has its grant.
         assert!(
             converted(&|h| {
-                h.granted(1, B, 0, (EX, token(2)), (22, 25));
+                h.granted(1, B, 0, (EX, token(2), None), (22, 25));
                 h.ended(1, B, 30);
             })
             .is_err()
@@ -155,10 +176,10 @@ mod tests {
     #[test]
     fn a_conversion_may_have_been_granted_sooner_than_its_program_heard() {
         let mut history = History::new(1);
-        history.granted(0, A, 0, (Mode(0), token(1)), (5, 10));
+        history.granted(0, A, 0, (Mode(0), token(1), None), (5, 10));
         history.converting(0, A, Mode(0), 20);
         history.kept(0, A, Mode(0));
-        history.granted(1, B, 0, (PR, token(3)), (25, 30));
+        history.granted(1, B, 0, (PR, token(3), None), (25, 30));
         history.converting(0, A, Mode(0), 40);
         history.converted(0, A, (Mode(0), token(2)), (40, 50));
         assert_eq!(judge(&history), Ok(()));
@@ -168,10 +189,10 @@ mod tests {
     fn a_conversion_down_frees_from_its_asking_on_unless_it_is_refused() {
         let down = |answer: &dyn Fn(&mut History)| {
             let mut history = History::new(1);
-            history.granted(0, A, 0, (EX, token(1)), (5, 10));
+            history.granted(0, A, 0, (EX, token(1), None), (5, 10));
             history.converting(0, A, PR, 20);
             answer(&mut history);
-            history.granted(1, B, 0, (PR, token(2)), (12, 25));
+            history.granted(1, B, 0, (PR, token(2), None), (12, 25));
             judge(&history)
         };
         assert_eq!(down(&|_| {}), Ok(()));

@@ -159,6 +159,8 @@ pub struct Options {
     pub patience: u32,
     /// Which modes are asked for: all six, mostly shared, only exclusive.
     pub mix: Mix,
+    /// Of a thousand locks, those asked for as a member of a group.
+    pub groups: u32,
     /// Whether the lockspace of a cluster is persistent.
     pub persistent: bool,
     /// Whether slots go to the nodes that use them.
@@ -218,6 +220,7 @@ impl Options {
             watchers: random.pick(&[0, 0, 1, 2]),
             patience: random.pick(&[300, 500, 1_500]),
             mix: random.pick(&[Mix::Six, Mix::Six, Mix::Shared, Mix::Exclusive]),
+            groups: Random::new(seed, 0x0911_0911).pick(&[0, 0, 300, 800]),
             persistent: false,
             affinity: false,
             deals: false,
@@ -303,6 +306,7 @@ impl Options {
             "values" => &mut self.values,
             "watchers" => &mut self.watchers,
             "patience" => &mut self.patience,
+            "groups" => &mut self.groups,
             "late" => &mut self.late,
             "weights" => {
                 self.weights = number > 0;
@@ -359,6 +363,9 @@ impl fmt::Display for Options {
             " think={think} hold={hold} depth={depth} credit={credit} waiters={waiters} turn={turn} lazy={lazy}"
         )?;
         write!(f, " convert={convert} values={values} watchers={watchers} patience={patience} mix={mix:?}")?;
+        if self.groups > 0 {
+            write!(f, " groups={}", self.groups)?;
+        }
         for (on, what) in [(self.persistent, "persistent"), (self.affinity, "affinity")] {
             if on {
                 write!(f, " {what}=1")?;

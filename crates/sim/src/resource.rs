@@ -40,6 +40,18 @@ pub(crate) fn name_of(name: u8) -> Vec<u8> {
     }
 }
 
+/// The groups programs attach to, and which one a program is in.
+const GROUPS: [&[u8]; 2] = [b"odd ones", b"even ones"];
+
+pub(crate) fn group_of(client: usize) -> &'static [u8] {
+    GROUPS[client % 2]
+}
+
+/// The group of a name.
+pub(crate) fn group_number(name: &[u8]) -> Option<u8> {
+    GROUPS.iter().position(|group| *group == name).map(|at| at as u8)
+}
+
 /// The resource of a name.
 pub(crate) fn number_of(name: &[u8]) -> u8 {
     let at = if name.first() == Some(&b'n') { 1 } else { LONG.len() };

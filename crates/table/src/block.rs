@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use lockstead_types::{Mode, ModeSet, request::Claim};
+use lockstead_types::{LockId, Mode, ModeSet, request::Claim};
 
 use crate::{
     Effect, OwnerId, Table,
@@ -106,6 +106,25 @@ impl Table {
             if let Some(mode) = mode {
                 fx.push(Effect::Blocking { owner, lock: self.id(l), claim: self.blocked_claim(l, mode) });
             }
+        }
+    }
+
+    /// What a lock keeps waiting, as its holder would be told: for one that begins to use it beside others.
+    #[must_use]
+    pub fn blocking_now(&self, lock: LockId) -> Option<Claim> {
+        let l = self.find_any(lock).filter(|l| self.locks[*l].state == State::Granted)?;
+        let wanted = self.queue(self.locks[l].resource)?.wanted_set;
+        self.to_tell(l, wanted).map(|mode| self.blocked_claim(l, mode))
+    }
+
+    /// Somebody begins to use a lock beside others: whom it keeps waiting from now on it must be told, though these were told of such
+    /// a one before.
+    pub fn tell_anew(&mut self, lock: LockId) {
+        let Some(l) = self.find_any(lock) else { return };
+        self.set_told(l, Told::NOTHING);
+        let resource = self.locks[l].resource;
+        if self.queue(resource).is_some() {
+            self.queue_mut(resource).told_for = None;
         }
     }
 

@@ -295,6 +295,10 @@ impl Node {
         outcome: Result<Outcome, Refusal>,
         stood: Option<Stood>,
     ) {
+        let granted = outcome.as_ref().ok().and_then(|outcome| match outcome {
+            Outcome::Granted(grant) => Some(grant.lock),
+            Outcome::Queued(_) | Outcome::Demoted { .. } => None,
+        });
         let reply = match outcome {
             Ok(Outcome::Granted(grant)) => Reply::Granted(grant),
             Ok(Outcome::Queued(lock)) => {
@@ -311,6 +315,7 @@ impl Node {
             Err(why) => Reply::Refused(why),
         };
         self.reply_guest(now, at, id, (slot, generation), reply);
+        granted.into_iter().for_each(|lock| self.tell_newcomer(now, at, lock));
     }
 
     fn read_for_guest(&self, at: u32, owner: OwnerId, lock: LockId) -> Result<Value, Refusal> {

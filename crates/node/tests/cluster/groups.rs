@@ -465,3 +465,14 @@ fn a_groups_waits_are_no_cycles_over_masters() {
     cluster.pass(Span::from_secs(1));
     assert_eq!(refusal(&cluster.told(a.0.conn)), Some(Refusal::Timeout));
 }
+
+#[test]
+fn who_joins_in_past_a_waiter_is_told() {
+    let (mut cluster, mut a, mut b, mut c) = team(3);
+    let name = &cluster.name_at(3);
+    use_it(&mut cluster, &mut a, name, EX);
+    assert!(is_queued(&cluster.lock(&mut c, name, PR)));
+    let told = ask(&mut cluster, &mut b, name, EX);
+    let grant = granted(&told).expect("past who waits");
+    assert_eq!(blocking(&told), Some((grant.lock, Claim::Mode(PR))), "or it would keep c waiting and not know");
+}

@@ -35,9 +35,10 @@ fn members_share_and_the_last_user_releases() {
     let (mut rig, group, mut a, mut b, mut c) = team();
     let first = rig.granted(&mut a, group_lock(group, "x", EX, Wait::Never));
     rig.queued(&mut c, lock("x", EX));
-    let second = rig.granted(&mut b, group_lock(group, "x", PR, Wait::Never));
+    let out = rig.ask(&mut b, group_lock(group, "x", PR, Wait::Never));
+    let [(_, Reply::Granted(second))] = &replies(&out, b.conn)[..] else { panic!("{out:?}") };
     assert_eq!((second.lock, second.token, second.claim), (first.lock, first.token, EX), "past who waits");
-    let again = rig.granted(&mut b, group_lock(group, "x", EX, Wait::Never));
+    let Reply::Granted(again) = rig.reply(&mut b, group_lock(group, "x", EX, Wait::Never)) else { panic!("its own") };
     assert_eq!(again.lock, first.lock);
     assert_eq!(rig.reply(&mut a, release(first.lock)), Reply::Released);
     assert_eq!(rig.refused(&mut a, release(first.lock)), Refusal::NotHeld);
@@ -221,4 +222,25 @@ fn groups_are_bounded() {
     assert_eq!(rig.refused(&mut b, Op::GroupAttach { name: b"other" }), Refusal::Limit(LimitName::Groups));
     assert_eq!(rig.refused(&mut b, Op::GroupAttach { name: b"" }), Refusal::Invalid);
     assert_eq!(rig.refused(&mut b, Op::GroupAttach { name: &[b'x'; 9] }), Refusal::TooLong);
+}
+
+#[test]
+fn who_joins_in_past_a_waiter_is_told() {
+    let (mut rig, group, mut a, mut b, mut c) = team();
+    let held = rig.granted(&mut a, group_lock(group, "x", EX, Wait::Never));
+    rig.queued(&mut c, lock("x", PR));
+    let out = rig.ask(&mut b, group_lock(group, "x", EX, Wait::Never));
+    assert_eq!(notices(&out, b.conn), [Notice::Blocking { lock: held.lock, claim: PR }]);
+    assert_eq!(notices(&out, a.conn), [], "it was told");
+}
+
+#[test]
+fn who_joined_in_between_two_waiters_is_told_of_the_second() {
+    let (mut rig, group, mut a, mut b, mut c) = team();
+    let held = rig.granted(&mut a, group_lock(group, "x", EX, Wait::Never));
+    rig.queued(&mut c, lock("x", PR));
+    rig.ask(&mut c, cancel(1));
+    rig.granted(&mut b, group_lock(group, "x", EX, Wait::Never));
+    let out = rig.ask(&mut c, lock("x", PR));
+    assert_eq!(notices(&out, b.conn), [Notice::Blocking { lock: held.lock, claim: PR }], "a was told of such a one");
 }

@@ -18,7 +18,9 @@ pub(crate) fn told(world: &mut World, at: usize, lock: LockId) {
         }
         for (theirs_id, theirs) in &world.clients[other].app.held {
             let same = other == at && *theirs_id == lock;
-            if same || theirs.name != mine.name || world.modes.compatible(mine.mode, theirs.mode) {
+            // [GROUP-2] Members of a group share.
+            let shared = mine.group.is_some() && mine.group == theirs.group;
+            if same || shared || theirs.name != mine.name || world.modes.compatible(mine.mode, theirs.mode) {
                 continue;
             }
             let what = format!("client {at} believes in {mine:?} beside client {other} in {theirs:?}");

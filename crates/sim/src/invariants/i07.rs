@@ -21,7 +21,9 @@ pub(crate) fn decided(world: &mut World, row: &Row, before: Option<&Row>) {
             // Its own lock, converted: at a new master, or after a conversion of which it has not heard, by another token than
             // before. Two locks of one session are compared in the tables and when it is told.
             let own = held.converting && row.session == Some(world.clients[client].id);
-            if same || own || held.name != row.name || world.modes.compatible(mode, held.mode) {
+            // Of a group's lock another user may know a newer token, and claim it first ([GROUP-9]).
+            let shared = held.group.is_some() && held.group == row.group;
+            if same || own || shared || held.name != row.name || world.modes.compatible(mode, held.mode) {
                 continue;
             }
             let what = format!("{row:?} was decided while client {client} counts on {held:?}");

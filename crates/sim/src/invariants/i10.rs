@@ -8,7 +8,8 @@ pub(crate) const STATEMENT: &str = "the old mode is held until the new one is gr
 
 /// A lock under a token it had before.
 pub(crate) fn kept(modes: &ModeTable, grant: &GrantTruth, row: &Row) -> Result<(), String> {
-    let Some(mode) = row.held else { return Ok(()) };
+    // [GROUP-9] One member's conversion down may be granted before the others have said what they have of it.
+    let Some(mode) = row.held.filter(|_| row.group.is_none()) else { return Ok(()) };
     // [PERSIST-5] What was not agreed on when the slot moved is undone, a conversion down as well. Nobody was told of it.
     if mode == grant.mode || modes.is_down(grant.mode, mode) || grant.undone == Some(mode) {
         Ok(())

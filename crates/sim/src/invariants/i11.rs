@@ -63,6 +63,8 @@ pub(crate) struct Places {
     /// The wait that each lock of a node came from. Only the master that granted it knows that: once the lock is gone from there, and
     /// be it to another master, the wait has ended.
     came_from: BTreeMap<(usize, LockId), (SessionId, u64)>,
+    /// Tickets of waits that members of a group share: whose they were nobody sees in a table.
+    shared: BTreeSet<u64>,
     /// The ticket that a home last told a request.
     told: BTreeMap<(SessionId, RequestId), u64>,
 }
@@ -81,7 +83,8 @@ impl Places {
     pub(crate) fn queued(&mut self, now: u64, session: SessionId, id: RequestId, queued: Queued) -> Result<(), String> {
         self.told.insert((session, id), queued.ticket);
         let Some((said, over)) = self.said.get(&(session, id)).copied() else { return Ok(()) };
-        if queued.ticket == said || self.ended.contains(&(session, said)) || now >= over {
+        if queued.ticket == said || self.ended.contains(&(session, said)) || self.shared.contains(&said) || now >= over
+        {
             return Ok(());
         }
         Err(format!("request {} of {session} had the ticket {said}, and waits on with {}", id.0, queued.ticket))
@@ -103,6 +106,8 @@ impl Places {
         for row in before.iter().filter(|row| row.held.is_some() && !after.iter().any(|now| now.lock == row.lock)) {
             self.ended.extend(self.came_from.remove(&(node, row.lock)));
         }
+        self.shared
+            .extend(after.iter().filter(|row| row.group.is_some() && row.wanted.is_some()).map(|row| row.ticket));
         for row in before.iter().filter(|row| row.wanted.is_some()) {
             let Some(session) = row.session else { continue };
             let same = |other: &&Row| other.lock == row.lock;

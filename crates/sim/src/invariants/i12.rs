@@ -28,6 +28,7 @@ const WITHIN: u64 = 250 * MS;
 enum Thread {
     Session(SessionId),
     Lock(LockId),
+    Group(u8),
 }
 
 /// See above.
@@ -40,7 +41,11 @@ pub(crate) struct Deadlocks {
 }
 
 fn thread(row: &Row) -> Option<Thread> {
-    if row.alone { Some(Thread::Lock(row.lock)) } else { row.session.map(Thread::Session) }
+    match row.group {
+        Some(group) => Some(Thread::Group(group)),
+        None if row.alone => Some(Thread::Lock(row.lock)),
+        None => row.session.map(Thread::Session),
+    }
 }
 
 /// Whether one that waits waits for the other: it holds what is in the way, or waits before.

@@ -200,6 +200,11 @@ impl World {
 
     /// A node says that it has broken a cycle over several masters; `ticket` is the victim's.
     pub(crate) fn judge_far_victim(&mut self, at: usize, report: &DeadlockReport, ticket: u64) {
+        // [GROUP-12] A group is another owner at each master, and none that stays when its last user there has gone: what it waited for as one
+        // cannot be told from what it waits for as the next.
+        if report.cycle.iter().any(|edge| edge.waiter.holder.group.is_some() || edge.blocker.holder.group.is_some()) {
+            return;
+        }
         let calm = self.calm_since() + SEC < self.now;
         let since = if calm { self.now.saturating_sub(FRESH) } else { 0 };
         if let Err(what) = self.judge.history.judge(&self.modes, report, since) {

@@ -22,6 +22,8 @@ pub(crate) struct Write {
     pub(crate) asked: u64,
     /// True time at which it was known to be done.
     pub(crate) done: Option<u64>,
+    /// Under a lock of a group, so that another program may have written under it at the same time.
+    pub(crate) shared: bool,
 }
 
 /// A value was read; whatever was done before `since` must be seen. `calm`: nothing can have made it invalid.
@@ -46,10 +48,17 @@ pub(crate) fn read(truth: &NameTruth, value: &Value, since: u64, calm: bool) -> 
     match last {
         Some(at)
             if truth.writes[at].token > truth.writes[found].token
-                || (at > found && truth.writes[at].token == truth.writes[found].token) =>
+                || (at > found
+                    && truth.writes[at].token == truth.writes[found].token
+                    && comes_after(&truth.writes[at], &truth.writes[found])) =>
         {
             Err(format!("{:?} was read after {:?}", truth.writes[found], truth.writes[at]))
         }
         _ => Ok(()),
     }
+}
+
+/// Of two writes under one token, the later asked for: whether it was made later, too.
+fn comes_after(write: &Write, before: &Write) -> bool {
+    !write.shared || before.done.is_some_and(|done| done < write.asked)
 }
