@@ -20,7 +20,8 @@ pub(crate) fn kept(modes: &ModeTable, grant: &GrantTruth, row: &Row) -> Result<(
 
 /// The same lock a moment later.
 pub(crate) fn step(modes: &ModeTable, before: &Row, row: &Row) -> Result<(), String> {
-    let (Some(old), Some(new)) = (before.held, row.held) else { return Ok(()) };
+    // [GROUP-9] Of a group's lock another member may say more while the slot is frozen.
+    let (Some(old), Some(new), None) = (before.held, row.held, row.group) else { return Ok(()) };
     // While it waits for what it wants, it has what it had.
     let Some(wanted) = row.wanted else { return Ok(()) };
     let meanwhile = modes.while_converting(old, wanted, Flags::NONE);
