@@ -274,6 +274,12 @@ impl Session {
             }
             Notice::Revoked { lock, why } => {
                 let Some(lock) = self.locks.by_wire(lock) else { return };
+                // [TXN-8] Should the end that was to release it be refused, it is not there any more.
+                if matches!(self.locks.get(lock), Some(Lock::Releasing(held)) if held.part.is_some()) {
+                    self.locks.remove(lock);
+                    self.events.push_back(Event::LockLost { lock, why });
+                    return;
+                }
                 if matches!(self.locks.get(lock), Some(Lock::Held(_))) {
                     self.events.push_back(Event::Notice(Notice::Revoked { lock, why }));
                     self.lose_lock(lock, why);

@@ -122,6 +122,7 @@ impl Session {
             }
             _ => {}
         }
+        self.note_release(self.part_of_lock(id));
         // A waiting lock's place stays until its request is answered.
         if !matches!(self.locks.get(id), Some(Lock::Waiting)) {
             self.locks.remove(id);

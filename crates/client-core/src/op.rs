@@ -174,7 +174,14 @@ impl Owned {
             Owned::Convert { .. } => Class::Conversion,
             Owned::Rare(rare) if matches!(**rare, Rare::Sync) => Class::Sync,
             // What was asked in the transaction is part of it.
-            Owned::Rare(rare) if matches!(**rare, Rare::End { end: End::Commit | End::Statement, .. }) => Class::Sync,
+            Owned::Rare(rare)
+                if matches!(
+                    **rare,
+                    Rare::Begin { .. } | Rare::Savepoint | Rare::End { end: End::Commit | End::Statement, .. }
+                ) =>
+            {
+                Class::Sync
+            }
             _ => Class::AtOnce,
         }
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use lockstead_types::{
     Age, LockId, Refusal, RequestId,
-    reply::{Notice, Reply},
+    reply::{Notice, Reply, Revoked},
     request::{Op, OwnerRef},
     transaction::{Part, Resume, Savepoint, TransactionStage},
 };
@@ -49,7 +49,7 @@ impl End {
 impl Session {
     /// Asks for the end of the transaction, or of a part of it.
     pub(crate) fn request_end(&mut self, end: End, key: u64) -> RequestId {
-        if end.is_of_all() && matches!(end, End::Rollback { .. }) {
+        if matches!(end, End::Rollback { .. }) {
             self.recall_in_txn();
         }
         // [TXN-10] Whatever becomes of it, they are claimed no more.
@@ -98,14 +98,7 @@ impl Session {
 
     pub(crate) fn on_end_answered(&mut self, end: End, locks: Vec<LockId>, reply: &Reply) {
         if *reply != Reply::Done {
-            // It goes on, with all it had.
-            for lock in locks {
-                if let Some(lock) = self.locks.get_mut(lock)
-                    && let Lock::Releasing(held) = core::mem::replace(lock, Lock::Waiting)
-                {
-                    *lock = Lock::Held(held);
-                }
-            }
+            self.keep_after_all(locks);
             return;
         }
         let gone = |lock: &Lock| lock.held().and_then(|held| held.part).is_some_and(|part| end.releases(part));
@@ -115,6 +108,23 @@ impl Session {
         }
         if end.is_of_all() {
             self.txn = None;
+        }
+    }
+
+    /// The end was refused: the transaction goes on, with all it had.
+    fn keep_after_all(&mut self, locks: Vec<LockId>) {
+        for id in locks {
+            let known = self.locks.wire_of(id).is_some();
+            if let Some(lock) = self.locks.get_mut(id)
+                && let Lock::Releasing(held) = core::mem::replace(lock, Lock::Waiting)
+            {
+                *lock = Lock::Held(held);
+                // [TXN-10] Its home died with the end that was asked first, and the next one was not claimed from: others may have it.
+                if !known {
+                    self.lose_lock(id, Revoked::Superseded);
+                    self.on_aborted();
+                }
+            }
         }
     }
 

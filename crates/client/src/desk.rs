@@ -46,6 +46,8 @@ pub(crate) enum Undo {
     Note(LockId),
     /// A group: leave it.
     Detach,
+    /// A transaction: end it.
+    RollBack,
     /// Nothing.
     Nothing,
 }
@@ -56,6 +58,7 @@ pub(crate) enum Cleanup {
     Nothing,
     Release(Vec<LockId>),
     Detach(GroupId),
+    RollBack,
 }
 
 enum Slot {
@@ -242,6 +245,7 @@ impl Desk {
                 Cleanup::Nothing
             }
             (Undo::Detach, Reply::Group(group)) => Cleanup::Detach(group),
+            (Undo::RollBack, Reply::Begun(_)) => Cleanup::RollBack,
             _ => Cleanup::Nothing,
         }
     }

@@ -378,6 +378,7 @@ impl Core {
                         self.request(conn, now, &Op::Release { release, one_way: true });
                     }
                 }
+                Cleanup::RollBack => self.request(conn, now, &Op::Rollback { to: None }),
                 Cleanup::Detach(group) => self.request(conn, now, &Op::GroupDetach(group)),
             }
         }

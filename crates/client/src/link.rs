@@ -249,6 +249,7 @@ fn undo_of(op: &Op<'_>) -> Undo {
         Op::Lock(_) | Op::LockMany(_) => Undo::Release,
         Op::Convert(convert) => Undo::Note(convert.lock),
         Op::GroupAttach { .. } => Undo::Detach,
+        Op::Begin { .. } => Undo::RollBack,
         _ => Undo::Nothing,
     }
 }
@@ -257,6 +258,6 @@ fn undo_of(op: &Op<'_>) -> Undo {
 pub(crate) fn cancel_of(ticket: Ticket, undo: Undo) -> Option<Op<'static>> {
     match undo {
         Undo::Release | Undo::Note(_) => Some(Op::Cancel(Target::Request(ticket.request))),
-        Undo::Detach | Undo::Nothing => None,
+        Undo::Detach | Undo::RollBack | Undo::Nothing => None,
     }
 }

@@ -41,9 +41,12 @@ pub struct Transaction {
 
 impl Transaction {
     pub(crate) async fn begin(link: &Link, age: Option<Age>) -> Result<Transaction, Error> {
-        link.with_desk(|desk| desk.must_retry = false);
         match link.ask(Op::Begin { age }).await? {
-            Reply::Begun(age) => Ok(Transaction { link: link.clone(), age, open: AtomicBool::new(true) }),
+            Reply::Begun(age) => {
+                // What the one before was told is not about this one.
+                link.with_desk(|desk| desk.must_retry = false);
+                Ok(Transaction { link: link.clone(), age, open: AtomicBool::new(true) })
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -107,7 +110,7 @@ impl Transaction {
     /// Ends it, and releases all it has. What it guards should be durable before.
     ///
     /// # Errors
-    /// `aborted` where it must be rolled back (which is done then), `busy` while a request of it waits, [`Error::Lost`].
+    /// `aborted` where it must be rolled back, `busy` while a request of it waits; it is rolled back then. [`Error::Lost`].
     pub async fn commit(self) -> Result<(), Error> {
         self.try_commit().await
     }

@@ -166,6 +166,12 @@ impl Node {
             if value.granted >= value.parts.len() {
                 return self.complete_many(now, many);
             }
+            // [TXN-7] Its transaction wants nothing more; what stopped its last wait came too late for that.
+            let (at, id) = (value.session, value.id);
+            if self.is_of_ended_txn(at, id) {
+                return self.fail_many(now, many, WaitEnd::Refused(Refusal::Aborted));
+            }
+            let Some(value) = self.manies.slab.get_mut(many) else { return };
             let Some(owner) = self.sessions.get(value.session).map(|s| s.owner) else { return };
             let wait = match value.until {
                 Until::Now => Wait::Never,

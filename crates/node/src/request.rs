@@ -193,7 +193,9 @@ impl Node {
             Ok(()) => {
                 self.counters.releases += 1;
                 // [SESS-12] A one-way release that succeeds leaves nothing to be acknowledged.
-                if !one_way {
+                if one_way {
+                    self.settle_release(at, id);
+                } else {
                     self.answer(at, id, Reply::Released);
                 }
             }

@@ -6,7 +6,7 @@
 pub struct Age {
     /// The SCN of its home when it first began: smaller is older.
     pub scn: u64,
-    /// Of two that began under one SCN the smaller is older: at one home the first, else by chance of their sessions' numbers. That two have the
+    /// Of two that began under one SCN the smaller is older: at one home the first, of two homes the one where fewer have begun, else by chance. That two have the
     /// same is next to impossible, and harms nobody: neither waits for the other.
     pub tie: u64,
 }

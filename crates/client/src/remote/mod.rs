@@ -400,6 +400,9 @@ impl Inner {
                     self.core.request(now, &Op::Release { release, one_way: true }, NOBODY).ok();
                 }
             }
+            Cleanup::RollBack => {
+                self.core.request(now, &Op::Rollback { to: None }, NOBODY).ok();
+            }
             Cleanup::Detach(group) => {
                 self.core.request(now, &Op::GroupDetach(group), NOBODY).ok();
             }

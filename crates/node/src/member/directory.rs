@@ -408,6 +408,7 @@ impl Node {
         session.stage = Stage::Live;
         let (session, home) = (session.id, session.home);
         self.counters.sessions_returned += 1;
+        self.tell_no_age(now, at);
         let Some(member) = &self.member else { return };
         for node in super::up_nodes(&member.state) {
             self.introduce(now, at, node);

@@ -476,6 +476,8 @@ impl Node {
         if let Some(Forward { what: What::Release { copy, .. }, .. }) = member.forwards.remove(key) {
             member.copies.remove(copy);
         }
+        let (at, id) = key;
+        self.settle_release(at, id);
     }
 
     /// [CLUSTER-5] What a conversion leaves for certain, as soon as it is sent: its answer may be lost with the master, who may have

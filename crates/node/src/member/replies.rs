@@ -267,7 +267,10 @@ impl Node {
                 self.counters.releases += 1;
                 self.answer(at, id, other);
             }
-            _ => self.counters.releases += 1,
+            _ => {
+                self.counters.releases += 1;
+                self.settle_release(at, id);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use lockstead_types::{
     peer::{HomeGeneration, PeerMessage},
 };
 
-use crate::{node::Node, owners::Whose};
+use crate::{member::up_nodes, node::Node, owners::Whose};
 
 impl Node {
     /// A node alone has one table, which is told at once.
@@ -31,6 +31,19 @@ impl Node {
         }
         let (age, (session, home)) = (Some(txn.age), who);
         self.send_peer(now, master, PeerMessage::Aged { session, home, age });
+    }
+
+    /// A session that has come here in no transaction may have been in one at its former home, which has not told all masters of its end.
+    pub(crate) fn tell_no_age(&mut self, now: Time, at: u32) {
+        if self.txn(at).is_some() || !self.spaces.prevents() {
+            return;
+        }
+        let nodes = self.member.as_ref().map(|m| up_nodes(&m.state)).unwrap_or_default();
+        for master in nodes {
+            if let Some((session, home)) = self.introduce(now, at, master) {
+                self.send_peer(now, master, PeerMessage::Aged { session, home, age: None });
+            }
+        }
     }
 
     /// A master that starts anew knows no age.

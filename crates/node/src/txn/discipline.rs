@@ -103,7 +103,7 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn admit_release(&mut self, at: u32, id: RequestId, lock: LockId, one_way: bool) -> Result<(), Refusal> {
+    pub(super) fn admit_release(&mut self, at: u32, id: RequestId, lock: LockId) -> Result<(), Refusal> {
         let Some((discipline, _)) = self.of_txn(at, lock) else { return Ok(()) };
         let Some(txn) = self.txn_mut(at) else { return Ok(()) };
         let Some(part) = txn.locks.get(&lock).copied() else { return Ok(()) };
@@ -115,12 +115,8 @@ impl Node {
             Discipline::TwoPhase => txn.stage = txn.stage.shrinking(),
             Discipline::Free => {}
         }
-        // A one-way release that is refused is answered, but one that succeeds is not: the lock stays among the transaction's, and is
-        // released with the others if it is still there.
-        if !one_way {
-            txn.locks.remove(&lock);
-            txn.pending.insert(id, Asked::Release(lock, part));
-        }
+        txn.locks.remove(&lock);
+        txn.pending.insert(id, Asked::Release(lock, part));
         Ok(())
     }
 

@@ -85,7 +85,7 @@ impl Txn {
     fn add_lock(&mut self, lock: LockId, statement: bool) {
         // A lock that is claimed comes with the number it had.
         self.locks.insert(lock, Part { number: self.granted, statement });
-        self.granted += 1;
+        self.granted = self.granted.saturating_add(1);
     }
 
     /// Takes note of the last answer to one of its requests. [TXN-7] What ends because the transaction does says so.
@@ -152,7 +152,10 @@ impl Node {
         // A home that was left before all was claimed may be come to again, with what it was told then.
         let started = match self.txn_mut(at).filter(|_| returning) {
             Some(txn) => {
-                (txn.age, txn.stage, txn.granted) = (age, stage, granted);
+                // [TXN-8] What was aborted here since it came stays so, though its client has not heard of it yet.
+                let aborted = txn.stage == TransactionStage::Aborted;
+                (txn.age, txn.granted) = (age, granted);
+                txn.stage = if aborted { TransactionStage::Aborted } else { stage };
                 Ok(())
             }
             None if !returning => Err(Refusal::Invalid),
@@ -182,7 +185,7 @@ impl Node {
             None => Some(Refusal::Phase),
             Some(txn) if txn.stage == TransactionStage::Aborted || txn.rollback.is_some() => Some(Refusal::Aborted),
             // [TXN-3] What it still waits for it would get after its end.
-            Some(txn) if !txn.pending.is_empty() => Some(Refusal::Busy),
+            Some(txn) if txn.waits() => Some(Refusal::Busy),
             Some(_) => None,
         };
         if let Some(why) = refused {
@@ -196,6 +199,8 @@ impl Node {
 
     pub(crate) fn on_rollback(&mut self, now: Time, at: u32, id: RequestId, to: Option<Savepoint>) {
         let Some(txn) = self.txn_mut(at) else { return self.refuse(at, id, Refusal::Phase) };
+        // [TXN-7] To end it all goes before to end a part of it.
+        let part = txn.rollback.take_if(|known| to.is_none() && known.to.is_some());
         let refused = match to {
             _ if txn.rollback.is_some() => Some(Refusal::Busy),
             // [TXN-8] An aborted one has no points to go back to: others were promised all it holds.
@@ -207,6 +212,9 @@ impl Node {
             return self.refuse(at, id, why);
         }
         txn.rollback = Some(Rollback { id, to });
+        if let Some(part) = part {
+            self.refuse(at, part.id, Refusal::Aborted);
+        }
         self.cancel_pending(now, at);
         self.tell_effects(now);
         self.txns.unfinished.push(at);
@@ -245,7 +253,7 @@ impl Node {
             Op::Lock(request) => self.admit_locks(at, id, core::slice::from_ref(request)),
             Op::LockMany(requests) => self.admit_locks(at, id, requests),
             Op::Convert(request) if open => self.admit_conversion(at, id, request),
-            Op::Release { release, one_way } if open => self.admit_release(at, id, release.lock, *one_way),
+            Op::Release { release, .. } if open => self.admit_release(at, id, release.lock),
             _ => Ok(()),
         }
     }
@@ -295,6 +303,7 @@ impl Node {
     pub(crate) fn settle_claim(&mut self, now: Time, at: u32, id: RequestId, reply: &Reply) {
         let Some(txn) = self.txn_mut(at) else { return };
         let Some(Asked::Claim(part)) = txn.pending.remove(&id) else { return };
+        let ready = txn.rollback.is_some() && txn.pending.is_empty();
         match reply {
             Reply::Granted(grant) => {
                 txn.locks.insert(grant.lock, part);
@@ -302,6 +311,23 @@ impl Node {
             }
             _ => self.abort_txn(now, at),
         }
+        if ready {
+            self.txns.unfinished.push(at);
+        }
+    }
+
+    /// A one-way release was done, of which no answer comes.
+    pub(crate) fn settle_release(&mut self, at: u32, id: RequestId) {
+        let Some(txn) = self.txn_mut(at) else { return };
+        txn.pending.remove(&id);
+        if txn.rollback.is_some() && txn.pending.is_empty() {
+            self.txns.unfinished.push(at);
+        }
+    }
+
+    /// Whether a request is one of a transaction that wants nothing more.
+    pub(crate) fn is_of_ended_txn(&self, at: u32, id: RequestId) -> bool {
+        self.txn(at).is_some_and(|txn| txn.check_open().is_err() && txn.pending.contains_key(&id))
     }
 
     // ------------------------------------------------------------ abort
@@ -339,6 +365,11 @@ impl Txn {
     fn check_open(&self) -> Result<(), Refusal> {
         let over = self.stage == TransactionStage::Aborted || self.rollback.is_some();
         if over { Err(Refusal::Aborted) } else { Ok(()) }
+    }
+
+    /// Whether anything is under way that it would get after its end.
+    fn waits(&self) -> bool {
+        self.pending.values().any(|asked| !matches!(asked, Asked::Release(..)))
     }
 
     /// Locks of it in the order they came.

@@ -56,8 +56,9 @@ impl Node {
         for id in pending {
             let pend = self.sessions.get(at).and_then(|s| s.ledger.waiting(id)).map(|w| w.pend);
             match pend {
-                Some(Pend::Forward) => self.cancel_forward_quietly(now, at, id),
-                Some(Pend::Lock(_) | Pend::Many(_) | Pend::Group { .. }) => {
+                // What a member waits for, of several names at once too, waits at a master.
+                Some(Pend::Forward | Pend::Many(_)) if self.is_member() => self.cancel_forward_quietly(now, at, id),
+                Some(Pend::Forward | Pend::Lock(_) | Pend::Many(_) | Pend::Group { .. }) => {
                     let _has_ended = self.cancel_request(now, at, id);
                 }
                 None => {}
