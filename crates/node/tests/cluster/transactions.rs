@@ -283,3 +283,77 @@ fn what_was_to_be_released_is_not_claimed() {
     let told = cluster.ask(&mut b, Op::Lock(request(&x, PR)));
     assert!(granted(&told).is_some());
 }
+
+#[test]
+fn a_rollback_stops_a_request_for_several_names() {
+    let mut cluster = Cluster::of(3);
+    let (x, y) = (cluster.name_at(3), cluster.name_at(2));
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    let held = cluster.locked(&mut b, &y, EX);
+    begin(&mut cluster, &mut a);
+    cluster.ask(&mut a, Op::LockMany(vec![own(&x), own(&y)]));
+    let told = cluster.ask(&mut a, Op::Rollback { to: None });
+    assert!(is_done(&told) && refusal(&told) == Some(Refusal::Aborted), "{told:?}");
+    cluster.release(&mut b, held.lock);
+    assert!(free(&mut cluster, &mut b, &x) && free(&mut cluster, &mut b, &y));
+}
+
+#[test]
+fn to_roll_back_all_goes_before_a_savepoint() {
+    let mut cluster = Cluster::of(2);
+    let y = cluster.name_at(2);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    cluster.locked(&mut b, &y, EX);
+    begin(&mut cluster, &mut a);
+    assert!(is_queued(&cluster.ask(&mut a, Op::Lock(own(&y)))));
+    // What waits at the other node cannot be stopped just now.
+    cluster.cut.extend([(1, 2), (2, 1)]);
+    assert_eq!(cluster.ask(&mut a, Op::Rollback { to: Some(Savepoint(0)) }), []);
+    assert_eq!(refusal(&cluster.ask(&mut a, Op::Rollback { to: None })), Some(Refusal::Aborted));
+    cluster.join(1, 2);
+    cluster.pass(Span::from_secs(1));
+    assert!(is_done(&cluster.told(a.conn)));
+    begin(&mut cluster, &mut a);
+}
+
+#[test]
+fn a_count_of_grants_that_is_made_up_stops_no_node() {
+    let mut cluster = Cluster::of(3);
+    let x = cluster.name_at(3);
+    let mut a = cluster.open(2, 1);
+    let age = begin(&mut cluster, &mut a);
+    cluster.kill(2);
+    cluster.evict(2);
+    cluster.attach(&mut a, 1);
+    let resume = Resume { age, granted: u64::MAX, stage: TransactionStage::Growing };
+    cluster.ask(&mut a, Op::Resume(resume));
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    locked(&mut cluster, &mut a, &x);
+    let y = cluster.name_at(1);
+    locked(&mut cluster, &mut a, &y);
+    assert!(is_done(&cluster.ask(&mut a, Op::Commit)));
+}
+
+#[test]
+fn an_abort_outlives_coming_to_the_same_home_again() {
+    let mut cluster = Cluster::of(3);
+    let x = cluster.name_at(3);
+    let (mut a, mut b) = (cluster.open(2, 1), cluster.open(1, 2));
+    let age = begin(&mut cluster, &mut a);
+    let first = locked(&mut cluster, &mut a, &x);
+    cluster.kill(2);
+    cluster.evict(2);
+    cluster.attach(&mut a, 1);
+    let resume = Resume { age, granted: 1, stage: TransactionStage::Growing };
+    cluster.ask(&mut a, Op::Resume(resume));
+    let (claim, sealed) = claim_of(&x, &first);
+    let claim = Reclaim { part: Some(Part { number: 0, statement: false }), ..claim };
+    let told = cluster.say(&a, ClientMessage::Reclaim { id: RequestId(1 << 63), claim: claim.clone(), sealed });
+    let token = granted(&told).expect("its own").token;
+    cluster.ask(&mut b, Op::ForceRelease { space: SpaceId(0), name: &x, token, reason: "test" });
+    // Its client did not hear of it, and says again how it was.
+    cluster.attach(&mut a, 1);
+    cluster.ask(&mut a, Op::Resume(resume));
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    assert_eq!(refusal(&cluster.ask(&mut a, Op::Commit)), Some(Refusal::Aborted));
+}
