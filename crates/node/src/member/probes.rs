@@ -92,8 +92,11 @@ impl Node {
         let Some(member) = &mut self.member else { return };
         member.probes.newest += 1;
         let (by, number) = (member.me, member.probes.newest);
-        // A cycle over several masters has sessions that hold at one and wait at another: with them it begins.
-        for PeerWait { node, wait } in waits.into_iter().filter(|wait| wait.node != by) {
+        // Waits at this master, too: one between two locks here may be the last of a cycle that leads on over other masters.
+        //
+        // Without this: a, who holds here, waits elsewhere for b, and b waits here for c; then c begins to wait here for a. The homes of a and
+        // b have said so already, and the cycle is found when they say so again.
+        for PeerWait { node, wait } in waits {
             self.send_probe(now, node, PeerMessage::Probe { origin: session, by, number, wait, path: Vec::new() });
         }
     }

@@ -140,15 +140,13 @@ impl Node {
         }
     }
 
-    /// Tells all masters that know a session what it waits for. One that all its locks are at finds its cycles by itself.
+    /// Tells all masters that know a session what it waits for. One that all its locks are at finds its cycles there by itself, but not
+    /// those that lead through it and on over other masters.
     fn tell_stuck(&mut self, now: Time, at: u32, waits: &[PeerWait]) {
         let Some(member) = &self.member else { return };
         let Some(session) = self.sessions.get(at) else { return };
         let locks = u32::try_from(member.copies.count_of(at)).unwrap_or(u32::MAX);
         let masters: Vec<NodeId> = session.introduced.iter().map(|(node, _)| *node).collect();
-        if masters.iter().all(|master| waits.iter().all(|wait| wait.node == *master)) {
-            return;
-        }
         let (session, home) = (session.id, session.home);
         for master in masters {
             self.send_search(now, master, PeerMessage::Stuck { session, home, waits: waits.to_vec(), locks });

@@ -132,6 +132,25 @@ fn of_two_cycles_through_one_wait_one_victim_breaks_both_where_it_can() {
 }
 
 #[test]
+fn a_wait_between_two_locks_of_one_master_may_be_the_last_of_a_cycle_over_several() {
+    for home in [1, 2] {
+        let mut cluster = Cluster::of(2);
+        let (here, there) = (cluster.names_at(1, 2), cluster.name_at(2));
+        let (mut a, mut b, mut c) = (cluster.open(1, 1), cluster.open(2, 2), cluster.open(home, 3));
+        cluster.locked(&mut a, &here[0], EX);
+        cluster.locked(&mut b, &there, EX);
+        cluster.locked(&mut c, &here[1], EX);
+        // a waits for b, and b for c: their homes have said so before c waits for a.
+        queue(&mut cluster, &mut a, &there, EX);
+        queue(&mut cluster, &mut b, &here[1], EX);
+        cluster.pass(DELAY);
+        queue(&mut cluster, &mut c, &here[0], EX);
+        cluster.pass(DELAY.scaled(2, 1));
+        assert_eq!(victims(&mut cluster, &[a, b, c]), [2], "c at home at node {home}");
+    }
+}
+
+#[test]
 fn what_is_left_of_overlapping_cycles_is_found_at_once() {
     let mut cluster = Cluster::of(2);
     let (there, here) = (cluster.name_at(2), cluster.names_at(1, 4));
