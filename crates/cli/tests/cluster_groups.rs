@@ -11,7 +11,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 async fn client(cluster: &Cluster, nodes: &[usize]) -> Client {
     let endpoints: Vec<String> = nodes.iter().map(|node| format!("tcp://{}", cluster.nodes[*node].client)).collect();
-    let client = Client::builder().endpoints(&endpoints.join(",")).ttl(LONG).connect();
+    let client = Client::builder().endpoints(endpoints.join(",")).ttl(LONG).connect();
     tokio::time::timeout(LONG, client).await.expect("in time").expect("a session")
 }
 
