@@ -66,15 +66,15 @@ fn mistakes_are_64_and_an_absent_node_is_69() {
         &["ls", "-o", "xml"],
         &["release", "a", "--token", "1", "--reason", "r"],
         &["dev", "--nodes", "0"],
-        // Nothing stands behind them: accepted, they would promise what is not kept.
         &["lockspace", "create", "x", "--discipline", "fifo"],
         &["lockspace", "create", "x", "--mastering", "chance"],
+        // Nothing stands behind it: accepted, it would promise what is not kept.
         &["lockspace", "create", "x", "--cache", "read"],
     ] {
         assert_eq!(status(node.command(args).stdout(Stdio::null())), Some(64), "{args:?}");
     }
-    let said = output(&mut node.command(&["lockspace", "create", "x", "--discipline", "fifo"])).stderr;
-    assert!(String::from_utf8_lossy(&said).contains("unexpected argument '--discipline'"));
+    let said = output(&mut node.command(&["lockspace", "create", "x", "--cache", "read"])).stderr;
+    assert!(String::from_utf8_lossy(&said).contains("unexpected argument '--cache'"));
     for args in [&["--help"][..], &["--version"], &["lock", "--help"], &["bench", "-h"]] {
         assert_eq!(status(node.command(args).stdout(Stdio::null())), Some(0), "{args:?}");
     }

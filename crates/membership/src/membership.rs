@@ -349,6 +349,10 @@ fn raft_config(timing: &Timing) -> openraft::Config {
         purge_batch_size: 256,
         // A node that comes back asks first whether it could win, and does not depose a leader that is well.
         enable_pre_vote: Some(true),
+        // A leader sends an entry while it writes it. One whose write failed, or that was killed before it, starts without it, though the others may
+        // have agreed on it; went it on as the leader of the same term, it would agree on another entry in that place, and its state would be
+        // another one than theirs from then on. So it stands for election, which it loses to those who have the entry.
+        enable_leader_restore: Some(false),
         // A node that was away and comes back is met again within a second.
         backoff: "50ms 100ms 200ms ...500ms".into(),
         ..openraft::Config::default()
