@@ -24,11 +24,13 @@ impl Node {
 
     /// [PREVENT-7] Tells a master how old the session's transaction is, if it does not know and may want to.
     pub(crate) fn tell_age(&mut self, now: Time, at: u32, master: NodeId, who: (SessionId, HomeGeneration)) {
-        let prevents = self.spaces.prevents();
-        let Some(txn) = self.txn_mut(at).filter(|_| prevents) else { return };
-        if !txn.told.insert(master) {
+        // On the way of every request to its master: what is seldom is asked first, and all lockspaces are looked at for nobody else.
+        let untold = self.txn(at).is_some_and(|txn| !txn.told.contains(&master));
+        if !untold || !self.spaces.prevents() {
             return;
         }
+        let Some(txn) = self.txn_mut(at) else { return };
+        txn.told.insert(master);
         let (age, (session, home)) = (Some(txn.age), who);
         self.send_peer(now, master, PeerMessage::Aged { session, home, age });
     }
