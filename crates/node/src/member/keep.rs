@@ -11,7 +11,7 @@ use alloc::{
     vec::Vec,
 };
 
-use lockstead_cluster::{Command, Kept, Refused};
+use lockstead_cluster::{Command, Kept, Refused, State};
 use lockstead_types::{
     LockId, NodeId, Slot, SlotSet, SpaceId, Time,
     peer::PeerMessage,
@@ -34,6 +34,8 @@ pub(crate) struct Keeping {
     changes: BTreeMap<(Slot, Resource), Changing>,
     /// Resources that changed while their slot was being taken over: looked at when it is thawed.
     later: Vec<Resource>,
+    /// Resources whose writer was lost under a master before, which is not agreed on yet.
+    lost: BTreeSet<(Slot, Resource)>,
     /// What may not go out yet, by slot, in the order of what it came after.
     held: BTreeMap<Slot, VecDeque<Held>>,
 }
@@ -140,10 +142,19 @@ impl Node {
         if (entry.master, entry.incarnation) != (member.me, member.incarnation) {
             return;
         }
+        let mut present = kept_now(&self.table, &resource);
         if frozen {
-            return member.keeping.later.push(resource);
+            member.keeping.later.push(resource.clone());
+            if !member.has_heard_homes(slot) {
+                return;
+            }
+            // [PERSIST-2] What is written before the thaw is told before the thaw. Who may write is not known whole until then: one
+            // without a home may claim its lock yet.
+            //
+            // Without this: M2 takes a slot over and makes a write that M1 was asked for, and answers; it gives the slot up before it has proposed
+            // that at the thaw, and M3 is told of the value of before.
+            present.written |= kept_of(&member.state, &resource).written;
         }
-        let present = kept_now(&self.table, &resource);
         let key = (slot, resource);
         if let Some(changing) = member.keeping.changes.get_mut(&key) {
             if changing.proposed != present || changing.again.is_some() {
@@ -162,7 +173,7 @@ impl Node {
         let Some(member) = &mut self.member else { return };
         let (slot, (space, name)) = &key;
         let (slot, space, name) = (*slot, *space, name.to_vec());
-        let known = member.state.kept.get(&space).and_then(|of| of.get(name.as_slice())).cloned().unwrap_or_default();
+        let known = kept_of(&member.state, &key.1);
         let Some(entry) = member.state.master(slot).filter(|_| known != kept) else { return };
         member.keeping.changes.insert(key, Changing { since, proposed: kept.clone(), again: None });
         member.keeping.order += 1;
@@ -183,6 +194,9 @@ impl Node {
         member.proposals.settled(Subject::Keep(since));
         // [PERSIST-6] What was proposed later about another resource of the slot came before it: it is said again.
         let overtaken = refused == Some(Refused::Outdated);
+        if refused.is_none() {
+            member.keeping.lost.remove(&key);
+        }
         let again = member
             .keeping
             .changes
@@ -233,18 +247,26 @@ impl Node {
             return None;
         }
         let changing = member.keeping.changes.get(&(slot, (space, name.into())))?;
-        let kept = member.state.kept.get(&space).and_then(|of| of.get(name)).cloned().unwrap_or_default();
+        let resource = (space, name.into());
+        let kept = kept_of(&member.state, &resource);
         // One that gave its right up and wrote nothing is not missed.
-        let present = kept_now(&self.table, &(space, name.into()));
+        let present = kept_now(&self.table, &resource);
         let wrote = (&present.value, present.dubious) != (&kept.value, kept.dubious);
         let may_have_written = kept.written && wrote;
         let askers = if may_have_written { member.asked_again_by(slot, changing.since) } else { Some(BTreeSet::new()) };
-        Some(Agreed { value: Value { bytes: kept.value.into(), invalid: kept.dubious }, askers })
+        // [PERSIST-3] A writer was lost here, or before: that is known, though it is not agreed on.
+        //
+        // Without this: s releases its lock with a value that reaches nobody, since all nodes die; nobody claims the lock, and who waited behind it is
+        // granted what it waits for; before it is agreed that the value is dubious, and so before that one is told, the slot moves: what was there
+        // before is told as valid.
+        let lost = kept.written && (present.dubious || member.keeping.lost.contains(&(slot, resource)));
+        Some(Agreed { value: Value { bytes: kept.value.into(), invalid: kept.dubious || lost }, askers })
     }
 
     /// Slots have gone to other masters: who is to hear that, since their requests were not carried out as far as anybody knows.
     pub(crate) fn forget_kept(&mut self, slots: &SlotSet) -> Vec<(NodeId, PeerMessage)> {
         let Some(member) = &mut self.member else { return Vec::new() };
+        member.keeping.lost.retain(|(slot, _)| !slots.has(*slot));
         let proposals = &mut member.proposals;
         member.keeping.changes.retain(|(slot, _), changing| {
             let gone = slots.has(*slot);
@@ -276,6 +298,23 @@ impl Node {
             }
         }
     }
+
+    /// What there is in the value blocks of slots that are taken over is known: where the last writer was lost, that is remembered until it is
+    /// agreed on.
+    pub(crate) fn note_lost_writers(&mut self, slots: &SlotSet) {
+        let Some(member) = &self.member else { return };
+        let written =
+            member.state.kept.iter().flat_map(|(space, of)| of.iter().map(|(name, kept)| (*space, name, kept)));
+        let lost = written.filter(|(_, _, kept)| kept.written && !kept.dubious).filter_map(|(space, name, _)| {
+            let slot = self.slot_of(space, name).filter(|slot| slots.has(*slot))?;
+            let (value, _) = self.table.value_and_writer(space, name);
+            value.invalid.then(|| (slot, (space, name.clone())))
+        });
+        let lost: Vec<(Slot, Resource)> = lost.collect();
+        if let Some(member) = &mut self.member {
+            member.keeping.lost.extend(lost);
+        }
+    }
 }
 
 /// What the asker is told instead of an answer that may not go out.
@@ -286,6 +325,10 @@ fn undone(message: &PeerMessage) -> Option<PeerMessage> {
         }
         _ => None,
     }
+}
+
+fn kept_of(state: &State, (space, name): &Resource) -> Kept {
+    state.kept.get(space).and_then(|of| of.get(name)).cloned().unwrap_or_default()
 }
 
 fn kept_now(table: &lockstead_table::Table, (space, name): &Resource) -> Kept {

@@ -103,6 +103,11 @@ impl Recoveries {
 }
 
 impl Member {
+    /// Whether a slot that is being taken over waits for sessions alone, and this node may act: what there is in its value blocks is known.
+    pub(super) fn has_heard_homes(&self, slot: Slot) -> bool {
+        self.acting && self.recoveries.map.values().any(|r| r.slots.has(slot) && r.homes.is_empty())
+    }
+
     /// Whether a session is still to say that it has claimed all at the newest home known of it.
     fn must_claim(&self, session: SessionId) -> bool {
         let Some(entry) = self.state.sessions.get(&session) else { return false };
@@ -307,11 +312,13 @@ impl Node {
     /// All homes have reported: what there is in the value blocks of a recovery's slots is known, as far as it ever will be.
     fn settle_values(&mut self, epoch: u32) {
         let Some(recovery) = self.member.as_mut().and_then(|m| m.recoveries.map.get_mut(&epoch)) else { return };
+        let slots = recovery.slots.clone();
         self.table.finish_values(&recovery.complete);
         // Once, and not at the thaw: somebody may write until then.
         for (space, name) in core::mem::take(&mut recovery.doubtful) {
             self.table.distrust_value(space, &name);
         }
+        self.note_lost_writers(&slots);
     }
 
     /// A session has left a home that has not reported: it must claim what it has, should that home never report.

@@ -342,3 +342,81 @@ fn a_proposal_that_comes_twice_is_not_taken_for_news() {
     let mut b = cluster.open(2, 2);
     assert_eq!(locked(&mut cluster, &mut b, space, PR).value, value(b"new", false));
 }
+
+#[test]
+fn a_lost_writer_is_remembered_when_its_slot_moves_before_that_is_agreed_on() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let slot = Slot::of(7, space, NAME);
+    let mut a = cluster.open(1, 1);
+    let first = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &first, Some(b"old"));
+    locked(&mut cluster, &mut a, space, EX);
+    // It releases it with a value on the way, and claims nothing when it comes back.
+    all_die(&mut cluster);
+    let mut b = cluster.open(2, 2);
+    cluster.attach(&mut a, 3);
+    cluster.stall();
+    lock(&mut cluster, &mut b, space, EX);
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    assert_eq!(cluster.told(b.conn), [], "that the value is dubious is not agreed on");
+    let entry = cluster.state.slots[usize::from(slot.0)];
+    cluster.apply(&Command::Move { slots: vec![(slot, entry.generation, NodeId(entry.master.0 % 3 + 1))] });
+    cluster.go_on();
+    assert_eq!(granted(&cluster.told(b.conn)).expect("nobody holds it").value, value(b"old", true));
+}
+
+#[test]
+fn a_writer_that_ends_before_that_is_agreed_on_is_not_missed_by_who_waited_behind_it() {
+    let mut cluster = Cluster::of(3);
+    let space = persistent(&mut cluster);
+    let slot = Slot::of(7, space, NAME);
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    let first = locked(&mut cluster, &mut a, space, EX);
+    leave(&mut cluster, &mut a, &first, Some(b"old"));
+    locked(&mut cluster, &mut a, space, EX);
+    assert!(is_queued(&lock(&mut cluster, &mut b, space, EX)));
+    cluster.stall();
+    let home = cluster.state.sessions[&a.session].generation;
+    cluster.apply(&Command::EndSession { session: a.session, home, why: EndWhy::Expired });
+    cluster.run();
+    assert_eq!(cluster.told(b.conn), [], "that the value is dubious is not agreed on");
+    let entry = cluster.state.slots[usize::from(slot.0)];
+    cluster.apply(&Command::Move { slots: vec![(slot, entry.generation, NodeId(entry.master.0 % 3 + 1))] });
+    cluster.go_on();
+    assert_eq!(granted(&cluster.told(b.conn)).expect("nobody holds it").value, value(b"old", true));
+}
+
+#[test]
+fn what_is_written_before_the_thaw_is_told_once_it_is_kept() {
+    let mut cluster = Cluster::of(4);
+    let space = persistent(&mut cluster);
+    let slot = Slot::of(7, space, NAME);
+    let master = cluster.state.slots[usize::from(slot.0)].master.0;
+    let home = master % 4 + 1;
+    // This one has no home, and keeps the slot from its thaw.
+    let homeless = cluster.open(master, 2);
+    let mut a = cluster.open(home, 1);
+    let held = locked(&mut cluster, &mut a, space, EX);
+    cluster.kill(master);
+    cluster.evict(master);
+    cluster.stall();
+    let down =
+        ConvertRequest { lock: held.lock, mode: PR, wait: Wait::Never, flags: Flags::VALBLK, value: Some(b"new") };
+    assert_eq!(cluster.ask(&mut a, Op::Convert(down)), [], "it may be forgotten yet");
+    let entry = cluster.state.slots[usize::from(slot.0)];
+    let to = (1..=4).find(|node| ![master, entry.master.0].contains(node)).expect("four nodes");
+    cluster.apply(&Command::Move { slots: vec![(slot, entry.generation, NodeId(to))] });
+    cluster.go_on();
+    cluster.pass(Span::from_millis(1));
+    assert!(granted(&cluster.told(a.conn)).is_some(), "asked again of the new master");
+    let kept = &cluster.state.kept[&space][NAME];
+    assert_eq!((&kept.value[..], kept.dubious), (&b"new"[..], false), "in the freeze, too");
+    assert!(kept.written, "who has no home may hold it");
+    let generation = cluster.state.sessions[&homeless.session].generation;
+    cluster.apply(&Command::EndSession { session: homeless.session, home: generation, why: EndWhy::Expired });
+    cluster.run();
+    assert!(!cluster.state.kept[&space][NAME].written, "nobody does");
+    let mut b = cluster.open(to, 3);
+    assert_eq!(locked(&mut cluster, &mut b, space, PR).value, value(b"new", false));
+}
