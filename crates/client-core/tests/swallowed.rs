@@ -295,7 +295,7 @@ fn doubt_adds_up() {
 #[test]
 fn without_a_common_mode_nothing_is_claimed() {
     let mut rig = Rig::new();
-    let mode = |name: &str| ModeSpec { name: name.into(), aliases: Vec::new(), writes: false };
+    let mode = |name: &str| ModeSpec { name: name.into(), aliases: Vec::new(), writes: false, intent: None };
     let modes = ModeTableSpec {
         name: "sides".into(),
         modes: vec![mode("L"), mode("R")],
@@ -304,7 +304,7 @@ fn without_a_common_mode_nothing_is_claimed() {
     };
     rig.ask(&Op::SpaceOpen { name: "sides" });
     let id = rig.request_sent();
-    rig.reply(id, Reply::Space(Box::new(SpaceInfo { space: SpaceId(3), modes, value_bytes: 64 })));
+    rig.reply(id, Reply::Space(Box::new(SpaceInfo { space: SpaceId(3), modes, value_bytes: 64, hierarchy: None })));
     rig.answers.clear();
     rig.converting(SpaceId(3), Mode(0), Mode(1), Flags::NONE);
     rig.crash();

@@ -159,6 +159,10 @@ impl Node {
             ModeChoice::BuiltIn(name) => built_in(name).ok_or(Refusal::BadMode)?,
             ModeChoice::Custom(spec) => ModeTable::new(spec.clone()).map_err(|_| Refusal::BadMode)?,
         };
+        // [HIER-1]
+        if spec.hierarchy.as_ref().is_some_and(|tree| tree.check(&modes).is_err()) {
+            return Err(Refusal::BadMode);
+        }
         let value_bytes = if spec.value_bytes == 0 { self.config.limits.value_bytes } else { spec.value_bytes };
         let (policy, deadlock, victim) = (spec.policy, spec.deadlock, spec.victim);
         // [PERSIST-4] A node alone has nobody who keeps it.
@@ -197,7 +201,8 @@ impl Node {
 
     pub(crate) fn answer_space(&mut self, at: u32, id: RequestId, space: SpaceId) {
         let Some(known) = self.table.space(space) else { return self.refuse(at, id, Refusal::NoLockspace) };
-        let info = SpaceInfo { space, modes: known.modes.spec().clone(), value_bytes: known.value_bytes };
+        let hierarchy = self.spaces.get(space).and_then(|spec| spec.hierarchy.clone());
+        let info = SpaceInfo { space, modes: known.modes.spec().clone(), value_bytes: known.value_bytes, hierarchy };
         self.answer(at, id, Reply::Space(Box::new(info)));
     }
 

@@ -341,7 +341,7 @@ fn locks_are_restored_with_their_tokens() {
 /// An update lock may come beside readers, and readers not beside it: both are kept if they came so.
 #[test]
 fn who_came_later_had_to_be_compatible() {
-    let mode = |name: &str| ModeSpec { name: name.into(), aliases: Vec::new(), writes: false };
+    let mode = |name: &str| ModeSpec { name: name.into(), aliases: Vec::new(), writes: false, intent: None };
     let spec = ModeTableSpec {
         name: "update".into(),
         modes: vec![mode("S"), mode("U")],

@@ -3,6 +3,7 @@
 use lockstead_script::{parse_duration, show::claim_text};
 use lockstead_types::{
     Limits, ModeTable, Span,
+    hierarchy::{Escalate, Escalation, Hierarchy},
     message::Rejection,
     request::Claim,
     space::{DeadlockPolicy, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
@@ -16,7 +17,8 @@ pub enum Directive {
     New,
     /// `limits NAME=N ...`: before anything else; times are durations.
     Limits(Vec<(String, String)>),
-    /// `space NAME [modes=T] [policy=vms|fair] [overtakes=N] [ageing=DUR] [deadlock=P] [victim=P] [discipline=D] [value-bytes=N]`.
+    /// `space NAME [modes=T] [policy=vms|fair] [overtakes=N] [ageing=DUR] [deadlock=P] [victim=P] [discipline=D] [value-bytes=N]
+    /// [hierarchy=A/B/...] [escalate=off|auto|LEVEL] [escalate-at=N] [escalate-retry=N]`.
     Space(Box<SpaceSpec>),
     /// `drop NAME [force]`.
     Drop {
@@ -180,6 +182,7 @@ fn space(args: &[&str]) -> Result<SpaceSpec, String> {
     let (name, rest) = args.split_first().ok_or("`space NAME ...`")?;
     let mut spec = SpaceSpec::named(name);
     let (mut overtakes, mut ageing) = (8, Span::from_secs(1));
+    let (mut escalate, mut at, mut retry) = ("off".to_owned(), Escalate::AUTO.at, Escalate::AUTO.retry);
     for word in rest {
         let (key, value) = pair(word)?;
         match (key.as_str(), value.as_str()) {
@@ -201,12 +204,23 @@ fn space(args: &[&str]) -> Result<SpaceSpec, String> {
             ("victim", "fewest-locks") => spec.victim = VictimPolicy::FewestLocks,
             ("victim", "lowest-priority") => spec.victim = VictimPolicy::LowestPriority,
             ("levels", n) => spec.levels = n.parse().map_err(|_| format!("`{n}` is no number"))?,
+            ("hierarchy", levels) => {
+                let tree = Hierarchy { levels: Hierarchy::parse_levels(levels), escalation: Escalation::Off };
+                spec.levels = tree.slot_levels();
+                spec.hierarchy = Some(Box::new(tree));
+            }
+            ("escalate", word) => escalate = word.to_owned(),
+            ("escalate-at", n) => at = n.parse().map_err(|_| format!("`{n}` is no number"))?,
+            ("escalate-retry", n) => retry = n.parse().map_err(|_| format!("`{n}` is no number"))?,
             ("value-bytes", n) => spec.value_bytes = n.parse().map_err(|_| format!("`{n}` is no number"))?,
             _ => return Err(format!("a lockspace has no `{word}`")),
         }
     }
     if let QueuePolicy::Fair { .. } = spec.policy {
         spec.policy = QueuePolicy::Fair { overtakes, ageing };
+    }
+    if let Some(tree) = &mut spec.hierarchy {
+        tree.escalation = tree.escalation_of(&escalate, at, retry).map_err(|error| error.to_string())?;
     }
     Ok(spec)
 }

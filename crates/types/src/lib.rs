@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+pub mod hierarchy;
 pub mod mode;
 pub mod tables;
 

@@ -101,6 +101,9 @@ pub struct ModeSpec {
     pub aliases: Vec<String>,
     /// Whether a holder of this mode writes the value block when it converts down or releases.
     pub writes: bool,
+    /// The mode in which what is above is held while something below is locked in this one, by name; `None` where it says nothing
+    /// of what is above ([HIER-2]).
+    pub intent: Option<String>,
 }
 
 /// A checked mode table.
@@ -135,6 +138,8 @@ pub enum ModeTableError {
     Row(usize),
     /// A shortcut names no mode of the table.
     Shortcut(String),
+    /// An intent names no mode of the table.
+    Intent(String),
 }
 
 impl fmt::Display for ModeTableError {
@@ -151,6 +156,7 @@ impl fmt::Display for ModeTableError {
                 write!(f, "row {row} of the relation needs one of + - ! for each mode; the first is row 1")
             }
             ModeTableError::Shortcut(n) => write!(f, "shortcut {n:?} names no mode of the table"),
+            ModeTableError::Intent(n) => write!(f, "intent {n:?} names no mode of the table"),
         }
     }
 }
@@ -186,6 +192,10 @@ impl ModeTable {
         for i in 0..3 {
             let name = &table.spec.shortcuts[i];
             table.shortcuts[i] = table.parse(name).ok_or_else(|| ModeTableError::Shortcut(name.clone()))?;
+        }
+        let unknown = |name: &&String| table.parse(name).is_none();
+        if let Some(name) = table.spec.modes.iter().filter_map(|m| m.intent.as_ref()).find(unknown) {
+            return Err(ModeTableError::Intent(name.clone()));
         }
         table.join = table.all_joins();
         Ok(table)

@@ -4,6 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
     age::Age,
+    hierarchy::Hierarchy,
     ids::{GroupId, LockId, SessionId, SpaceId},
     mode::ModeTableSpec,
     refusal::Refusal,
@@ -102,6 +103,8 @@ pub struct SpaceInfo {
     pub modes: ModeTableSpec,
     /// Bytes of its value blocks.
     pub value_bytes: u32,
+    /// How its resources lie above one another.
+    pub hierarchy: Option<Box<Hierarchy>>,
 }
 
 /// News that answers no request.

@@ -1,8 +1,8 @@
 //! How a lockspace is set up.
 
-use alloc::string::String;
+use alloc::{boxed::Box, string::String};
 
-use crate::{mode::ModeTableSpec, time::Span, transaction::Discipline};
+use crate::{hierarchy::Hierarchy, mode::ModeTableSpec, time::Span, transaction::Discipline};
 
 /// What a lockspace is created with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +28,8 @@ pub struct SpaceSpec {
     pub persistent: bool,
     /// What is demanded of transactions.
     pub discipline: Discipline,
+    /// How its resources lie above one another; `None` where each stands for itself.
+    pub hierarchy: Option<Box<Hierarchy>>,
 }
 
 impl SpaceSpec {
@@ -45,6 +47,7 @@ impl SpaceSpec {
             mastering: Mastering::Spread,
             persistent: false,
             discipline: Discipline::Strict,
+            hierarchy: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Sources: `vms` Davis, *VAXcluster Principles*, and Linux `fs/dlm` (Oracle's IDLM has the same algebra under other
 //! names); `granular` Gray, Lorie, Putzolu, Traiger 1975, with SQL Server's published U; `sqlserver` Microsoft's
-//! locking guide, 22 modes; `postgres` PostgreSQL 15 `lock.c` (table modes) and its manual (row modes); `rw` needs none.
+//! locking guide, 22 modes, with their intents; `postgres` PostgreSQL 15 `lock.c` (table modes) and its manual (row modes); `rw` needs none.
 
 use alloc::{
     borrow::ToOwned,
@@ -38,6 +38,7 @@ fn vms() -> ModeTableSpec {
         &["++++++", "+++++-", "+++---", "++-+--", "++----", "+-----"],
         ["PR", "PW", "EX"],
     )
+    .with_intents("CR>CR PR>CR CW>CW PW>CW EX>CW")
 }
 
 fn granular() -> ModeTableSpec {
@@ -49,6 +50,7 @@ fn granular() -> ModeTableSpec {
         &["+++++-", "++----", "+-++--", "+-+---", "+-----", "------"],
         ["S", "U", "X"],
     )
+    .with_intents("IS>IS S>IS IX>IX U>IX SIX>IX X>IX")
 }
 
 fn sqlserver() -> ModeTableSpec {
@@ -85,7 +87,11 @@ fn sqlserver() -> ModeTableSpec {
     for row in &mut spec.relation {
         *row = row.replace('N', "+").replace('C', "-").replace('I', "!");
     }
-    spec
+    // Of a table a schema lock announces at the database what it does to it; key ranges announce what they do to their key.
+    spec.with_intents(
+        "SCH-S>IS SCH-M>IX S>IS U>IU X>IX IS>IS IU>IU IX>IX SIU>IU SIX>IX UIX>IX BU>IX \
+         RS-S>IS RS-U>IU RI-N>IX RI-S>IX RI-U>IX RI-X>IX RX-S>IX RX-U>IX RX-X>IX",
+    )
 }
 
 /// Table modes 1 to 8 and the four row modes. The two kinds are asked of different resources, so a pair of one each is
@@ -138,6 +144,7 @@ fn spec(name: &str, modes: &[&str], writers: &[&str], relation: &[&str], shortcu
             name: name.to_owned(),
             aliases: aliases.split(',').filter(|a| !a.is_empty()).map(ToString::to_string).collect(),
             writes: writers.contains(&name),
+            intent: None,
         }
     };
     ModeTableSpec {
@@ -145,6 +152,16 @@ fn spec(name: &str, modes: &[&str], writers: &[&str], relation: &[&str], shortcu
         modes: modes.iter().map(mode).collect(),
         relation: relation.iter().map(|r| String::from(*r)).collect::<Vec<_>>(),
         shortcuts: shortcuts.map(String::from),
+    }
+}
+
+impl ModeTableSpec {
+    /// `intents` are written `MODE>INTENT`.
+    fn with_intents(mut self, intents: &str) -> ModeTableSpec {
+        for (mode, intent) in intents.split_whitespace().filter_map(|text| text.split_once('>')) {
+            self.modes.iter_mut().filter(|m| m.name == mode).for_each(|m| m.intent = Some(intent.to_owned()));
+        }
+        self
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 
 use lockstead_types::{
     Age, Flags, GroupId, LimitName, LockId, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span, Token,
+    hierarchy::{Escalate, EscalateLevel, Escalation, Hierarchy},
     message::{Attached, Reclaim, Rejection, Welcome},
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Notice, Queued, Revoked, SpaceInfo, Value},
@@ -181,8 +182,12 @@ choice!(SlotRef, "reference to a slot" { 0 = Number(slot), 1 = Name { space, nam
 record!(Value { bytes: Box<[u8]>, invalid: bool });
 
 record!(ModeTableSpec { name: String, modes: Vec<ModeSpec>, relation: Vec<String>, shortcuts: [String; 3] });
-record!(ModeSpec { name: String, aliases: Vec<String>, writes: bool });
-record!(SpaceInfo { space: SpaceId, modes: ModeTableSpec, value_bytes: u32 });
+record!(ModeSpec { name: String, aliases: Vec<String>, writes: bool, intent: Option<String> });
+record!(SpaceInfo { space: SpaceId, modes: ModeTableSpec, value_bytes: u32, hierarchy: Option<Box<Hierarchy>> });
+record!(Hierarchy { levels: Vec<String>, escalation: Escalation });
+choice!(Escalation, "escalation" { 0 = Off, 1 = To(escalate) });
+record!(Escalate { level: EscalateLevel, at: u32, retry: u32 });
+choice!(EscalateLevel, "level of escalation" { 0 = Parent, 1 = Level(level) });
 record!(SpaceSpec {
     name: String,
     modes: ModeChoice,
@@ -194,6 +199,7 @@ record!(SpaceSpec {
     mastering: Mastering,
     persistent: bool,
     discipline: Discipline,
+    hierarchy: Option<Box<Hierarchy>>,
 });
 choice!(ModeChoice, "choice of modes" { 0 = BuiltIn(name), 1 = Custom(spec) });
 choice!(QueuePolicy, "queue policy" { 0 = Vms, 1 = Fair { overtakes, ageing } });

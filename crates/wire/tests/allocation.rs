@@ -147,9 +147,9 @@ fn lists_of_the_smallest_members_cost_a_small_multiple() {
         // LockMany of requests with empty names.
         list(&[&[0x11][..], &id].concat(), &[0; 17], &[]),
         // SpaceCreate with a relation of empty rows: name "", custom modes named "", no modes.
-        list(&[&[0x1A][..], &id, &[0, 0, 1, 0, 0, 0, 0, 0, 0]].concat(), &[0; 2], &[0; 6 + 7 + 4]),
+        list(&[&[0x1A][..], &id, &[0, 0, 1, 0, 0, 0, 0, 0, 0]].concat(), &[0; 2], &[0; 6 + 7 + 5]),
         // The same with modes that have nothing.
-        list(&[&[0x1A][..], &id, &[0, 0, 1, 0, 0]].concat(), &[0; 7], &[0; 4 + 6 + 7 + 4]),
+        list(&[&[0x1A][..], &id, &[0, 0, 1, 0, 0]].concat(), &[0; 8], &[0; 4 + 6 + 7 + 5]),
     ];
     for (n, body) in client.iter().enumerate() {
         let (result, spent) = client_cost(body);

@@ -5,8 +5,10 @@ use core::time::Duration;
 use lockstead_server::config::LEVELS_MAX;
 use lockstead_types::{
     Span,
+    hierarchy::{Escalate, Escalation, Hierarchy},
     mode::ModeTable,
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
+    tables::built_in,
     transaction::Discipline,
 };
 use serde_json::{Value, json};
@@ -27,7 +29,8 @@ use crate::{
     long_about = "Create, list, show and drop lockspaces.\n\nA lockspace is a named set of resources with its own mode table \
                   and policies. `default` exists from the start, with `vms` modes.",
     after_long_help = "Examples:\n  lockstead lockspace create tables --modes granular --policy fair\n  \
-                       lockstead lock -L tables -m IX db1 -- batch\n  lockstead lockspace show tables\n  \
+                       lockstead lock -L tables -m IX db1 -- batch\n  \
+                       lockstead lockspace create rows --modes granular --hierarchy database/table/page/row --escalate table\n  lockstead lockspace show tables\n  \
                        lockstead lockspace drop tables"
 )]
 pub(crate) struct Args {
@@ -72,9 +75,9 @@ struct CreateArgs {
     /// Bytes of value blocks; 0 is the node's default
     #[arg(long, value_name = "N", default_value_t = 0)]
     value_bytes: u32,
-    /// In a cluster, keep names that begin with the same N components (ended by `/`) on one node; 0 takes each name by itself
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=i64::from(LEVELS_MAX)))]
-    levels: u8,
+    /// In a cluster, keep names that begin with the same N components (ended by `/`) on one node; 0, where nothing is said, takes each name by itself, and a hierarchy keeps all but its two lowest levels apart
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=i64::from(LEVELS_MAX)))]
+    levels: Option<u8>,
     /// In a cluster, which node masters its names
     #[arg(long, value_enum, default_value = "spread")]
     mastering: MasteringArg,
@@ -84,6 +87,18 @@ struct CreateArgs {
     /// What is demanded of transactions
     #[arg(long, value_enum, default_value = "strict")]
     discipline: DisciplineArg,
+    /// Its resources form a tree with levels of these names, such as database/table/page/row: `a/b` lies below `a`
+    #[arg(long, value_name = "LEVELS")]
+    hierarchy: Option<String>,
+    /// With `--hierarchy`, where the many locks one owner has below a resource become one lock of it: off, auto (the next one above), or the name of a level
+    #[arg(long, value_name = "WHERE", default_value = "off", requires = "hierarchy")]
+    escalate: String,
+    /// With `--escalate`: how many are many
+    #[arg(long, value_name = "N", default_value_t = Escalate::AUTO.at, requires = "hierarchy")]
+    escalate_at: u32,
+    /// With `--escalate`: after how many more it is tried again, where it could not be done
+    #[arg(long, value_name = "N", default_value_t = Escalate::AUTO.retry, requires = "hierarchy")]
+    escalate_retry: u32,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -186,7 +201,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 async fn create(args: &CreateArgs) -> Outcome {
-    let spec = args.spec();
+    let spec = args.spec().map_err(|why| Exit::Usage.because(why))?;
     let client = connect(&args.connect).await?;
     let created = client.create_space(spec.clone()).await;
     created.map_err(|error| explain(error, &About::Space(&args.name)))?;
@@ -211,6 +226,7 @@ async fn ls(args: &LsArgs) -> Outcome {
                 "MASTERING",
                 "PERSISTENT",
                 "DISCIPLINE",
+                "HIERARCHY",
             ]);
             for (_, spec) in &spaces {
                 table.row(row(spec));
@@ -249,9 +265,12 @@ async fn show(args: &ShowArgs) -> Outcome {
                 "mastering",
                 "persistent",
                 "discipline",
+                "hierarchy",
             ];
             let facts: String = heads.iter().zip(cells).map(|(head, cell)| format!("{head:12} {cell}\n")).collect();
-            format!("{facts}\nMay the mode on the left be granted beside the one above?\n\n{}", matrix(space.modes()))
+            let intents = if spec.hierarchy.is_some() { intents(space.modes()) } else { String::new() };
+            let matrix = matrix(space.modes());
+            format!("{facts}\nMay the mode on the left be granted beside the one above?\n\n{matrix}{intents}")
         },
     )?;
     Ok(Exit::Success)
@@ -267,8 +286,11 @@ async fn remove(args: &DropArgs) -> Outcome {
 }
 
 impl CreateArgs {
-    fn spec(&self) -> SpaceSpec {
-        SpaceSpec {
+    fn spec(&self) -> Result<SpaceSpec, String> {
+        let hierarchy = self.hierarchy.as_deref().map(|levels| self.tree(levels)).transpose()?;
+        // [HIER-1]
+        let levels = self.levels.unwrap_or_else(|| hierarchy.as_ref().map_or(0, Hierarchy::slot_levels));
+        Ok(SpaceSpec {
             name: self.name.clone(),
             modes: ModeChoice::BuiltIn(self.modes.clone()),
             policy: match self.policy {
@@ -289,7 +311,7 @@ impl CreateArgs {
                 VictimArg::LowestPriority => VictimPolicy::LowestPriority,
             },
             value_bytes: self.value_bytes,
-            levels: self.levels,
+            levels,
             mastering: match self.mastering {
                 MasteringArg::Spread => Mastering::Spread,
                 MasteringArg::Affinity => Mastering::Affinity,
@@ -301,7 +323,18 @@ impl CreateArgs {
                 DisciplineArg::ThreePhase => Discipline::ThreePhase,
                 DisciplineArg::Free => Discipline::Free,
             },
-        }
+            hierarchy: hierarchy.map(Box::new),
+        })
+    }
+
+    fn tree(&self, levels: &str) -> Result<Hierarchy, String> {
+        let mut tree = Hierarchy { levels: Hierarchy::parse_levels(levels), escalation: Escalation::Off };
+        let escalation = tree.escalation_of(&self.escalate, self.escalate_at, self.escalate_retry);
+        tree.escalation = escalation.map_err(|error| format!("--escalate {}: {error}", self.escalate))?;
+        // Of a table in the node's configuration the node says it.
+        let checked = built_in(&self.modes).map_or(Ok(()), |modes| tree.check(&modes));
+        checked.map_err(|error| format!("--hierarchy {levels}: {error}"))?;
+        Ok(tree)
     }
 }
 
@@ -324,7 +357,18 @@ fn row(spec: &SpaceSpec) -> Vec<String> {
         json::mastering(spec.mastering).to_owned(),
         if spec.persistent { "yes" } else { "no" }.to_owned(),
         spec.discipline.word().to_owned(),
+        spec.hierarchy.as_ref().map_or_else(|| "-".to_owned(), |tree| tree_text(tree)),
     ]
+}
+
+fn tree_text(tree: &Hierarchy) -> String {
+    let levels = tree.levels.join("/");
+    match tree.escalation {
+        Escalation::Off => levels,
+        Escalation::To(Escalate { at, retry, .. }) => {
+            format!("{levels} escalate={} at={at} retry={retry}", tree.escalate_word())
+        }
+    }
 }
 
 /// `{"EX": {"PR": "-", ...}, ...}`: requested, then held.
@@ -352,6 +396,21 @@ fn matrix(modes: &ModeTable) -> String {
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
+    }
+    text
+}
+
+/// What is held above while something is locked below, a line for each intent.
+fn intents(modes: &ModeTable) -> String {
+    let name = |mode| modes.mode_name(mode);
+    let mut text =
+        "\nWhat is above is held in the mode on the left while something below is locked in one of these:\n\n"
+            .to_owned();
+    for above in modes.modes() {
+        let below: Vec<&str> = modes.modes().filter(|mode| modes.intent(*mode) == Some(above)).map(name).collect();
+        if !below.is_empty() {
+            text.push_str(&format!("{}  {}\n", name(above), below.join(" ")));
+        }
     }
     text
 }

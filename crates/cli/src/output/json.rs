@@ -5,6 +5,7 @@
 
 use lockstead_types::{
     ModeTable, NodeId, Token,
+    hierarchy::{Escalation, Hierarchy},
     name::escape,
     reply::{Change, Value},
     report::{
@@ -142,8 +143,17 @@ pub(crate) fn space(spec: &SpaceSpec) -> Json {
         "lockspace": spec.name, "modes": modes_name(&spec.modes), "policy": policy, "overtakes": overtakes,
         "ageing_ms": ageing, "deadlock": deadlock_policy(spec.deadlock), "victim": victim_policy(spec.victim),
         "value_bytes": spec.value_bytes, "levels": spec.levels, "mastering": mastering(spec.mastering), "persistent": spec.persistent,
-        "discipline": spec.discipline.word(),
+        "discipline": spec.discipline.word(), "hierarchy": spec.hierarchy.as_deref().map(tree),
     })
+}
+
+/// Levels, the root's first, and when many locks become one.
+fn tree(tree: &Hierarchy) -> Json {
+    let (at, retry) = match tree.escalation {
+        Escalation::Off => (Json::Null, Json::Null),
+        Escalation::To(escalate) => (escalate.at.into(), escalate.retry.into()),
+    };
+    json!({ "levels": tree.levels, "escalate": tree.escalate_word(), "at": at, "retry": retry })
 }
 
 /// A value block. `text` where it is UTF-8, `hex` always.

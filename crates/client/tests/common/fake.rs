@@ -295,7 +295,10 @@ impl Seat {
             }
             Op::SpaceOpen { .. } => {
                 let modes = built_in("vms").expect("built in").spec().clone();
-                Answer::to(id, Reply::Space(Box::new(SpaceInfo { space: SpaceId(0), modes, value_bytes: 32 })))
+                Answer::to(
+                    id,
+                    Reply::Space(Box::new(SpaceInfo { space: SpaceId(0), modes, value_bytes: 32, hierarchy: None })),
+                )
             }
             Op::Sync if manner == Manner::EndsAtSync => Answer::one(ServerMessage::Ended),
             Op::Query(Query::Resource { .. }) => Answer::to(id, Reply::Report(Box::new(Report::Resource(None)))),

@@ -7,6 +7,7 @@ use lockstead_cluster::{
 };
 use lockstead_types::{
     NodeId, SessionId, Slot, SpaceId, Span,
+    hierarchy::{Escalate, EscalateLevel, Escalation, Hierarchy},
     mode::{ModeSpec, ModeTableSpec},
     peer::{HomeGeneration, Incarnation, SlotGeneration},
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
@@ -89,9 +90,23 @@ impl Code for Span {
 }
 
 record!(Seat { node, identity, peer_address, client_address, weight });
-record!(SpaceSpec { name, modes, policy, deadlock, victim, value_bytes, levels, mastering, persistent, discipline });
+record!(SpaceSpec {
+    name,
+    modes,
+    policy,
+    deadlock,
+    victim,
+    value_bytes,
+    levels,
+    mastering,
+    persistent,
+    discipline,
+    hierarchy
+});
+record!(Hierarchy { levels, escalation });
+record!(Escalate { level, at, retry });
 record!(ModeTableSpec { name, modes, relation, shortcuts });
-record!(ModeSpec { name, aliases, writes });
+record!(ModeSpec { name, aliases, writes, intent });
 record!(Member { identity, incarnation, nonce, state, weight, peer_address, client_address });
 record!(Kept { value, dubious, written });
 record!(Place { node, why });
@@ -124,6 +139,46 @@ choice!(Discipline { 0 Strict {} 1 TwoPhase {} 2 ThreePhase {} 3 Free {} });
 choice!(Mastering { 0 Spread {} 1 Affinity {} });
 choice!(VictimPolicy { 0 Requester {} 1 Youngest {} 2 FewestLocks {} 3 LowestPriority {} });
 choice!(QueuePolicy { 0 Vms {} 1 Fair { overtakes, ageing } });
+
+impl Code for Escalation {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Escalation::Off => out.push(0),
+            Escalation::To(escalate) => {
+                out.push(1);
+                escalate.put(out);
+            }
+        }
+    }
+
+    fn take(from: &mut Reader<'_>) -> io::Result<Escalation> {
+        match u8::take(from)? {
+            0 => Ok(Escalation::Off),
+            1 => Ok(Escalation::To(Code::take(from)?)),
+            tag => Err(bad(&format!("no escalation has the tag {tag}"))),
+        }
+    }
+}
+
+impl Code for EscalateLevel {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            EscalateLevel::Parent => out.push(0),
+            EscalateLevel::Level(level) => {
+                out.push(1);
+                level.put(out);
+            }
+        }
+    }
+
+    fn take(from: &mut Reader<'_>) -> io::Result<EscalateLevel> {
+        match u8::take(from)? {
+            0 => Ok(EscalateLevel::Parent),
+            1 => Ok(EscalateLevel::Level(Code::take(from)?)),
+            tag => Err(bad(&format!("no level of escalation has the tag {tag}"))),
+        }
+    }
+}
 
 impl Code for ModeChoice {
     fn put(&self, out: &mut Vec<u8>) {

@@ -93,6 +93,29 @@ impl Code for String {
     }
 }
 
+impl<T: Code> Code for Option<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.is_some().put(out);
+        if let Some(value) = self {
+            value.put(out);
+        }
+    }
+
+    fn take(from: &mut Reader<'_>) -> io::Result<Option<T>> {
+        if bool::take(from)? { Ok(Some(T::take(from)?)) } else { Ok(None) }
+    }
+}
+
+impl<T: Code> Code for Box<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        T::put(self, out);
+    }
+
+    fn take(from: &mut Reader<'_>) -> io::Result<Box<T>> {
+        T::take(from).map(Box::new)
+    }
+}
+
 impl<T: Code> Code for Vec<T> {
     fn put(&self, out: &mut Vec<u8>) {
         put_count(self.len(), out);

@@ -2,10 +2,11 @@
 
 use lockstead_types::{
     ModeTable,
+    hierarchy::{Escalate, Escalation, Hierarchy},
     limits::VALUE_BYTES_CEILING,
     mode::{ModeSpec, ModeTableSpec},
     space::{DeadlockPolicy, Mastering, ModeChoice, QueuePolicy, SpaceSpec, VictimPolicy},
-    tables::BUILT_IN,
+    tables::{BUILT_IN, built_in},
     transaction::Discipline,
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub struct ModeConfig {
     /// Whether its holder writes the value block.
     #[serde(default)]
     pub writes: bool,
+    /// The mode in which what is above is held while something below is locked in this one; without it nothing is.
+    pub intent: Option<String>,
 }
 
 /// Names of the modes for the short flags of commands.
@@ -80,6 +83,14 @@ pub struct LockspaceConfig {
     pub persistent: Option<bool>,
     /// What is demanded of transactions: `strict` (where absent), `two-phase`, `three-phase` or `free`.
     pub discipline: Option<String>,
+    /// Levels of a tree of resources, such as `database/table/page/row`; each resource stands for itself where absent.
+    pub hierarchy: Option<String>,
+    /// Where many locks below a resource become one lock of it: `off` (where absent), `auto` for the next one above, or a level.
+    pub escalate: Option<String>,
+    /// How many are many; 5000 where absent.
+    pub escalate_at: Option<u32>,
+    /// After how many more it is tried again; 1250 where absent.
+    pub escalate_retry: Option<u32>,
 }
 
 /// Components of a name that may go together at most.
@@ -144,7 +155,12 @@ pub(super) fn check(tables: &[ModeTableSpec], spaces: &[SpaceSpec]) -> Result<()
 
 impl ModeTableConfig {
     pub(crate) fn to_spec(&self) -> ModeTableSpec {
-        let mode = |m: &ModeConfig| ModeSpec { name: m.name.clone(), aliases: m.aliases.clone(), writes: m.writes };
+        let mode = |m: &ModeConfig| ModeSpec {
+            name: m.name.clone(),
+            aliases: m.aliases.clone(),
+            writes: m.writes,
+            intent: m.intent.clone(),
+        };
         let Shortcuts { shared, update, exclusive } = self.shortcuts.clone();
         ModeTableSpec {
             name: self.name.clone(),
@@ -155,7 +171,12 @@ impl ModeTableConfig {
     }
 
     pub(crate) fn from_spec(spec: &ModeTableSpec) -> ModeTableConfig {
-        let mode = |m: &ModeSpec| ModeConfig { name: m.name.clone(), aliases: m.aliases.clone(), writes: m.writes };
+        let mode = |m: &ModeSpec| ModeConfig {
+            name: m.name.clone(),
+            aliases: m.aliases.clone(),
+            writes: m.writes,
+            intent: m.intent.clone(),
+        };
         let [shared, update, exclusive] = spec.shortcuts.clone();
         ModeTableConfig {
             name: spec.name.clone(),
@@ -196,7 +217,41 @@ impl LockspaceConfig {
         if let Some(text) = &self.mastering {
             spec.mastering = choose(&key("mastering"), text, &MASTERING)?;
         }
+        spec.hierarchy = self.to_hierarchy(&spec.modes)?.map(Box::new);
+        if let (Some(tree), None) = (&spec.hierarchy, self.levels) {
+            // [HIER-1] What lies below one another is on one master, where nobody says otherwise.
+            spec.levels = tree.slot_levels();
+        }
         Ok(spec)
+    }
+
+    fn to_hierarchy(&self, modes: &ModeChoice) -> Result<Option<Hierarchy>, ConfigError> {
+        let key = |field: &str| format!("lockspace.{}.{field}", self.name);
+        let Some(levels) = &self.hierarchy else {
+            let said = [
+                ("escalate", self.escalate.is_some()),
+                ("escalate_at", self.escalate_at.is_some()),
+                ("escalate_retry", self.escalate_retry.is_some()),
+            ];
+            return match said.into_iter().find(|(_, said)| *said) {
+                Some((field, _)) => Err(ConfigError::new(&key(field), "belongs to a hierarchy")),
+                None => Ok(None),
+            };
+        };
+        let mut tree = Hierarchy { levels: Hierarchy::parse_levels(levels), escalation: Escalation::Off };
+        let (at, retry) =
+            (self.escalate_at.unwrap_or(Escalate::AUTO.at), self.escalate_retry.unwrap_or(Escalate::AUTO.retry));
+        let word = self.escalate.as_deref().unwrap_or("off");
+        tree.escalation = tree
+            .escalation_of(word, at, retry)
+            .map_err(|error| ConfigError::new(&key("escalate"), error.to_string()))?;
+        let table = match modes {
+            ModeChoice::BuiltIn(name) => built_in(name),
+            ModeChoice::Custom(spec) => ModeTable::new(spec.clone()).ok(),
+        };
+        let checked = table.map_or(Ok(()), |table| tree.check(&table));
+        checked.map_err(|error| ConfigError::new(&key("hierarchy"), error.to_string()))?;
+        Ok(Some(tree))
     }
 
     fn to_policy(&self) -> Result<QueuePolicy, ConfigError> {
@@ -231,6 +286,11 @@ impl LockspaceConfig {
                 ("fair", Some(overtakes), Some(format!("{}ns", ageing.as_nanos())))
             }
         };
+        let tree = spec.hierarchy.as_ref();
+        let counts = tree.and_then(|tree| match tree.escalation {
+            Escalation::Off => None,
+            Escalation::To(escalate) => Some(escalate),
+        });
         let modes = match &spec.modes {
             ModeChoice::BuiltIn(name) => name.clone(),
             ModeChoice::Custom(table) => table.name.clone(),
@@ -244,10 +304,14 @@ impl LockspaceConfig {
             deadlock: word(&DEADLOCK, &spec.deadlock),
             victim: word(&VICTIM, &spec.victim),
             value_bytes: Some(spec.value_bytes),
-            levels: Some(spec.levels).filter(|levels| *levels > 0),
+            levels: Some(spec.levels).filter(|levels| *levels > 0 || tree.is_some()),
             persistent: spec.persistent.then_some(true),
             discipline: (spec.discipline != Discipline::Strict).then(|| spec.discipline.word().to_owned()),
             mastering: word(&MASTERING, &spec.mastering).filter(|_| spec.mastering != Mastering::Spread),
+            hierarchy: tree.map(|tree| tree.levels.join("/")),
+            escalate: counts.and(tree).map(|tree| tree.escalate_word().to_owned()),
+            escalate_at: counts.map(|escalate| escalate.at),
+            escalate_retry: counts.map(|escalate| escalate.retry),
         }
     }
 }

@@ -170,6 +170,7 @@ fn read_body(body: &[u8]) -> Option<Entry> {
 mod tests {
     use super::*;
     use lockstead_types::{
+        hierarchy::{Escalate, EscalateLevel, Escalation, Hierarchy},
         space::{DeadlockPolicy, Mastering, QueuePolicy, VictimPolicy},
         tables::built_in,
     };
@@ -186,6 +187,10 @@ mod tests {
             levels: 3,
             mastering: Mastering::Affinity,
             persistent: true,
+            hierarchy: Some(Box::new(Hierarchy {
+                levels: vec!["table".into(), "page".into(), "row".into()],
+                escalation: Escalation::To(Escalate { level: EscalateLevel::Level(0), at: 77, retry: 3 }),
+            })),
             ..SpaceSpec::named("fair \"one\"\n")
         };
         let record = SessionRecord {

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use lockstead_types::{
     Age, Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span,
     Token,
+    hierarchy::{Escalate, EscalateLevel, Escalation, Hierarchy},
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
     mode::{ModeSpec, ModeTableSpec},
     reply::{Change, ChangeEvent, Grant, Notice, Queued, Reply, Revoked, SpaceInfo, Value},
@@ -333,7 +334,12 @@ impl Rng {
     pub(super) fn modes(&mut self) -> ModeTableSpec {
         ModeTableSpec {
             name: self.string(),
-            modes: self.list(|r| ModeSpec { name: r.string(), aliases: r.list(Rng::string), writes: r.yes() }),
+            modes: self.list(|r| ModeSpec {
+                name: r.string(),
+                aliases: r.list(Rng::string),
+                writes: r.yes(),
+                intent: r.maybe(Rng::string),
+            }),
             relation: self.list(Rng::string),
             shortcuts: [self.string(), self.string(), self.string()],
         }
@@ -366,7 +372,15 @@ impl Rng {
             mastering: self.pick(&[Mastering::Spread, Mastering::Affinity]),
             persistent: self.yes(),
             discipline: self.pick(&Discipline::ALL.map(|(discipline, _)| discipline)),
+            hierarchy: self.maybe(Rng::tree),
         }
+    }
+
+    fn tree(&mut self) -> Box<Hierarchy> {
+        let level = if self.yes() { EscalateLevel::Parent } else { EscalateLevel::Level(self.next() as u8) };
+        let escalate = Escalate { level, at: self.n32(), retry: self.n32() };
+        let escalation = if self.yes() { Escalation::Off } else { Escalation::To(escalate) };
+        Box::new(Hierarchy { levels: self.list(Rng::string), escalation })
     }
 
     pub(super) fn row(&mut self) -> LockRow {
@@ -536,7 +550,8 @@ impl Rng {
             7 => Reply::Group(GroupId(self.n32())),
             8 => {
                 let (modes, value_bytes) = (self.modes(), self.n32());
-                Reply::Space(Box::new(SpaceInfo { space: self.space(), modes, value_bytes }))
+                let hierarchy = self.maybe(Rng::tree);
+                Reply::Space(Box::new(SpaceInfo { space: self.space(), modes, value_bytes, hierarchy }))
             }
             9 => Reply::Purged(self.n32()),
             10 => Reply::Refused(self.refusal()),

@@ -3,6 +3,7 @@
 use lockstead_types::{
     Age, Flags, GroupId, LimitName, LockId, Mode, NodeId, Refusal, RequestId, Seal, Sealed, SessionId, SpaceId, Span,
     Token,
+    hierarchy::{Escalate, EscalateLevel, Escalation, Hierarchy},
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
     mode::ModeTableSpec,
     reply::{Change, ChangeEvent, Grant, Notice, Queued, Reply, Revoked, SpaceInfo, Value},
@@ -61,7 +62,9 @@ pub(crate) fn lock() -> LockRequest<'static> {
 }
 
 fn custom_modes() -> ModeTableSpec {
-    built_in("rw").expect("built in").spec().clone()
+    let mut modes = built_in("rw").expect("built in").spec().clone();
+    modes.modes[0].intent = Some("R".into());
+    modes
 }
 
 fn space_specs() -> [SpaceSpec; 2] {
@@ -76,8 +79,14 @@ fn space_specs() -> [SpaceSpec; 2] {
         mastering: Mastering::Affinity,
         persistent: true,
         discipline: Discipline::TwoPhase,
+        hierarchy: Some(tree()),
     };
     [SpaceSpec::named("plain"), custom]
+}
+
+fn tree() -> Box<Hierarchy> {
+    let escalation = Escalation::To(Escalate { level: EscalateLevel::Level(0), at: 5_000, retry: 1_250 });
+    Box::new(Hierarchy { levels: vec!["table".into(), "row".into()], escalation })
 }
 
 fn preventing(deadlock: DeadlockPolicy) -> SpaceSpec {
@@ -305,7 +314,7 @@ fn replies() -> Vec<(&'static str, Reply)> {
     let full = Grant { value: Some(block(true)), demoted: true, alternative: true, ..grant() };
     let permits = Grant { claim: PERMITS, value: Some(block(false)), ..grant() };
     let sealed = Grant { seal: Some(SEAL), ..permits.clone() };
-    let info = SpaceInfo { space: SPACE, modes: custom_modes(), value_bytes: 64 };
+    let info = SpaceInfo { space: SPACE, modes: custom_modes(), value_bytes: 64, hierarchy: Some(tree()) };
     vec![
         ("queued", Reply::Queued(Queued { lock: LOCK, ticket: 31 })),
         ("granted", Reply::Granted(grant())),
