@@ -339,6 +339,7 @@ impl Node {
             // [RESTART-12] Claims of members merge: the first brings the lock back, the others become users of it.
             self.table.merge(now, owner, &as_report(claim), 0, &mut self.fx)?;
             self.look_at_shared(owner, group, claim.space, claim.name, claim.tag);
+            self.end_conversions_of_others(now, at, group, lock);
         } else if !self.groups.shared(group, lock).is_some_and(|s| s.users.contains(&at)) {
             // [SLOT-8] Others may have been granted it meanwhile, its group's other members too.
             return Err(Refusal::Lost);
@@ -353,6 +354,16 @@ impl Node {
         let modes = self.table.space(claim.space).ok_or(Refusal::NoLockspace)?.modes.clone();
         let held = found.held.filter(|held| covers(&modes, *held, claim.held)).ok_or(Refusal::Lost)?;
         self.shared_grant(owner, held, &found, Flags::NONE)
+    }
+
+    /// [GROUP-7] Another user comes back to a lock that a member converts: that one asked while nobody knew of this user.
+    pub(crate) fn end_conversions_of_others(&mut self, now: Time, at: u32, group: u32, lock: LockId) {
+        let Some(shared) = self.groups.shared(group, lock).filter(|shared| shared.held.is_some()) else { return };
+        let conversion = |w: &&Waiter| w.at != at && matches!(w.want, Want::Conversion);
+        let ended: Vec<(u32, RequestId)> = shared.waiters.iter().filter(conversion).map(|w| (w.at, w.id)).collect();
+        for (of, id) in ended {
+            self.end_member_wait(now, of, group, lock, id, WaitEnd::Refused(Refusal::Busy));
+        }
     }
 
     /// A lock of a group has become another in the table: what it holds now, and who waits for that.

@@ -74,6 +74,7 @@ impl Node {
         };
         self.look_at_shared(owner, group, row.space, row.name, row.tag);
         if row.held.is_some() {
+            self.end_conversions_of_others(now, at, group, lock);
             (0..named.uses.max(1)).for_each(|_| self.add_use(at, group, lock));
         }
         if let Some(wait) = &row.wanted {

@@ -3,11 +3,11 @@
 
 use lockstead_node::{Input, NodeConfig, Output, Record};
 use lockstead_types::{
-    LockId, RequestId, SessionId, Span, Token,
+    LockId, Mode, RequestId, SessionId, Span, Token,
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage},
     refusal::Refusal,
     reply::{Grant, Notice, Reply, Revoked},
-    request::{Op, Query, Wait},
+    request::{Claim, Op, Query, Wait},
 };
 
 use crate::rig::*;
@@ -146,6 +146,23 @@ fn members_claims_merge() {
     assert_eq!(rig.node.status(rig.now).granted, 1);
     assert_eq!(rig.reply(&mut b, release(first.lock)), Reply::Released);
     assert_eq!(rig.node.status(rig.now).granted, 0);
+}
+
+#[test]
+fn a_members_claim_ends_what_another_converts() {
+    for wanted in [Claim::Mode(Mode(2)), EX] {
+        let mut rig = restarted(&[(1, false), (2, false), (3, false)]);
+        let [mut a, b, _] = [1, 2, 3].map(|session| come_back(&mut rig, session, false));
+        let of_group = |mode| Reclaim { group: Some(b"team"), part: None, ..reclaim("x", mode, token(5), LockId(9)) };
+        let first = claim(&mut rig, &a, of_group(PR)).expect("granted");
+        rig.queued(&mut a, convert(first.lock, wanted));
+        // It held more when that member last heard of it, and relies on it.
+        let id = RequestId(1 << 63);
+        let out = rig.say(b.conn, ClientMessage::Reclaim { id, claim: of_group(PW), sealed: None });
+        assert_eq!(replies(&out, a.conn), [(a.asked, Reply::Refused(Refusal::Busy))]);
+        let [(_, Reply::Granted(second))] = &replies(&out, b.conn)[..] else { panic!("{out:?}") };
+        assert_eq!((second.lock, second.token, second.claim), (first.lock, token(5), PW));
+    }
 }
 
 #[test]
