@@ -110,9 +110,13 @@ impl Session {
         let home = self.home.number();
         let wire = self.locks.wire_of(id);
         match (wire, self.locks.get_mut(id)) {
-            (Some(wire), Some(Lock::Held(held))) if held.uses > 1 => {
+            // One without a number at the node is to be claimed, and no use beyond the first is counted then.
+            (wire, Some(Lock::Held(held))) if held.uses > 1 => {
                 let counted = held.drop_use();
-                return if counted { self.requests.push_one_way(wire, flags) } else { self.requests.next_id() };
+                return match wire.filter(|_| counted) {
+                    Some(wire) => self.requests.push_one_way(wire, flags),
+                    None => self.requests.next_id(),
+                };
             }
             (None, Some(lock @ Lock::Held(_))) if lock.held().is_some_and(|h| h.claimed_in == home) => {
                 if let Lock::Held(held) = core::mem::replace(lock, Lock::Waiting) {

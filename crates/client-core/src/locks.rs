@@ -218,6 +218,14 @@ impl Locks {
         })
     }
 
+    /// All that are held.
+    pub(crate) fn held_mut(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.places.iter_mut().filter_map(|place| match place {
+            Place::Used { lock: Lock::Held(held), .. } => Some(held),
+            _ => None,
+        })
+    }
+
     pub(crate) fn clear(&mut self) {
         self.places.clear();
         self.free.clear();

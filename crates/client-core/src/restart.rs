@@ -122,16 +122,18 @@ impl Session {
         }
     }
 
-    /// Releases of single uses are not said again: a claim brings back what is left. What one of them was to write nobody can say.
+    /// A claim brings back one use, however many there are. Releases of single uses are not said again, and from here on one that is left is
+    /// nobody's but the session's own affair. What one of them was to write nobody can say.
     ///
     /// Without this: two uses, one is released, and its home dies before it has answered; the claim brings back one use, and the release, said
-    /// again, takes it away.
+    /// again, takes it away. And the same where it is released while the claim has no answer yet.
     fn settle_uses(&mut self) {
         for (id, lock, writes) in self.requests.releases() {
             if self.locks.get(lock).and_then(Lock::held).is_some_and(|held| held.leaving > 0) {
                 self.settle_local(id, if writes { Reply::Refused(Refusal::Lost) } else { Reply::Released });
             }
         }
+        self.locks.held_mut().for_each(|held| held.uncounted = held.uses.saturating_sub(1));
     }
 
     /// [HOME-8] All is claimed: what becomes of releases that write a value block, of locks that are not.
@@ -185,7 +187,6 @@ impl Session {
                 self.locks.set_wire(id, grant.lock);
                 if let Some(held) = self.locks.get_mut(id).and_then(Lock::held_mut) {
                     held.take_grant(&grant);
-                    held.uncounted = held.uses.saturating_sub(1);
                 }
             }
             // Somebody with a newer token has what conflicts with it, or the claim came too late.

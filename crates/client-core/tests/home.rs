@@ -3,6 +3,8 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "home/groups.rs"]
+mod groups;
 #[path = "home/transactions.rs"]
 mod transactions;
 

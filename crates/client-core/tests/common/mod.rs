@@ -45,6 +45,9 @@ pub(crate) enum Sent {
         name: Vec<u8>,
         stood: Stood,
     },
+    Attach {
+        id: RequestId,
+    },
     Done,
 }
 
@@ -246,6 +249,7 @@ fn sent(message: &ClientMessage<'_>) -> Option<Sent> {
     Some(match message {
         ClientMessage::Request { id, op: Op::Lock(lock) } => Sent::Lock { id: *id, name: lock.name.into() },
         ClientMessage::Request { op: Op::Release { release, .. }, .. } => Sent::Release { lock: release.lock },
+        ClientMessage::Request { id, op: Op::GroupAttach { .. } } => Sent::Attach { id: *id },
         ClientMessage::Request { id, op: Op::Sync } => Sent::Sync { id: *id },
         ClientMessage::Reclaim { id, claim, .. } => {
             Sent::Claim { id: *id, name: claim.name.into(), token: claim.token, part: claim.part }
