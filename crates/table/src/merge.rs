@@ -14,7 +14,7 @@ impl Table {
     ///
     /// # Errors
     /// `Lost` where the slot is not frozen, the owner has no such lock, a newer grant gave less, or a conflicting lock has a higher
-    /// token; `Busy` where the two want or hold what neither covers; `NoLockspace`, `BadMode`, `Invalid`, `TooLong` where the report
+    /// token; `Busy` where the two want what neither covers, or hold what no mode is both of; `NoLockspace`, `BadMode`, `Invalid`, `TooLong` where the report
     /// cannot be of this table. The lock is as before then.
     pub fn merge(
         &mut self,
@@ -68,12 +68,11 @@ impl Table {
         if more && held.token < token {
             return Err(Refusal::Lost);
         }
-        if more && !self.covers(l, held.claim, present) {
-            return Err(Refusal::Busy);
-        }
-        let claim = if more { held.claim } else { present };
-        let (resource, held) = (self.locks[l].resource, Held { claim, ..held });
+        let resource = self.locks[l].resource;
+        // Of what is held already the rivals have been driven out.
         let mut rivals = self.rivals(resource, held)?;
+        let claim = if more { self.both(l, held.claim, present).ok_or(Refusal::Busy)? } else { present };
+        let held = Held { claim, ..held };
         rivals.retain(|rival| *rival != l);
         self.remove_held(l, mode);
         self.locks[l].mode = mode_of(claim);
@@ -121,6 +120,22 @@ impl Table {
         let queue = self.queue_mut(resource);
         (queue.straight, queue.restored, queue.told_for) = (false, true, None);
         Ok(())
+    }
+
+    /// What excludes what either excludes, and no more.
+    ///
+    /// Members that have asked to let go of different parts of what their group has claim each what they asked to keep, whatever came
+    /// of it: nobody can tell that it was refused for the other's sake. Neither covers the other, and both count on it.
+    fn both(&self, l: u32, one: Claim, other: Claim) -> Option<Claim> {
+        if self.covers(l, one, other) {
+            return Some(one);
+        }
+        let (Claim::Mode(one), Claim::Mode(other)) = (one, other) else { return None };
+        let modes = self.modes_of(self.locks[l].resource);
+        let joined = modes.join(one, other)?;
+        let exact = modes.conflicts_of(joined) == modes.conflicts_of(one).union(modes.conflicts_of(other))
+            && modes.blocked_by(joined) == modes.blocked_by(one).union(modes.blocked_by(other));
+        exact.then_some(Claim::Mode(joined))
     }
 
     fn covers(&self, l: u32, claim: Claim, other: Claim) -> bool {

@@ -22,6 +22,7 @@ const SEED: u64 = 77;
 const EPOCH: u32 = 7;
 const NL: Mode = Mode(0);
 const CR: Mode = Mode(1);
+const CW: Mode = Mode(2);
 const PR: Mode = Mode(3);
 const PW: Mode = Mode(4);
 const EX: Mode = Mode(5);
@@ -592,6 +593,28 @@ fn who_yields_says_so_of_the_whole_group() {
     desk.restore(other, &held("a", PR, 8), 0).expect("compatible");
     assert_eq!(desk.merge(group, &held("a", EX, 3), 0), Err(Refusal::Lost), "a newer grant conflicts");
     assert_eq!(desk.merge(group, &held("a", CR, 9), 0).map(|lock| desk.table.token_of(lock)), Ok(Some(old(9))));
+}
+
+#[test]
+fn members_that_let_go_of_different_parts_keep_both() {
+    for (one, other) in [(PR, CW), (CW, PR)] {
+        let mut desk = Desk::new();
+        let [group, reader, writer] = desk.owners();
+        desk.freeze(&["a"]);
+        let lock = desk.restore(group, &held("a", one, 9), 0).expect("restored");
+        assert_eq!(desk.merge(group, &held("a", other, 9), 0), Ok(lock));
+        assert_eq!(desk.table.find(group, HERE, b"a", 0).and_then(|f| f.held), Some(Claim::Mode(PW)));
+        // What either of them excludes was not granted beside it before.
+        desk.restore(reader, &held("a", CR, 4), 0).expect("compatible with both");
+        assert_eq!(desk.restore(writer, &held("a", CW, 4), 0), Err(Refusal::Lost));
+    }
+    // One let go, and another got what the other one counts on.
+    let mut desk = Desk::new();
+    let [group, reader] = desk.owners();
+    desk.freeze(&["a"]);
+    desk.restore(group, &held("a", PR, 9), 0).expect("restored");
+    desk.restore(reader, &held("a", PR, 12), 0).expect("compatible");
+    assert_eq!(desk.merge(group, &held("a", CW, 9), 0), Err(Refusal::Lost));
 }
 
 #[test]
