@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 
 use lockstead_types::{
-    Refusal, Time,
+    Age, Refusal, Time,
     chase::{EdgeId, WaitId},
     report::{Holder, WaitEdge},
 };
@@ -137,6 +137,12 @@ impl Table {
     #[must_use]
     pub fn waiting_owner(&self, wait: WaitId) -> Option<OwnerId> {
         self.waiting(wait).map(|l| OwnerId(self.locks[l].owner))
+    }
+
+    /// How old the transaction is that this is a wait of ([DEAD-17]).
+    #[must_use]
+    pub fn waiting_age(&self, wait: WaitId) -> Option<Age> {
+        self.age_of_lock(self.waiting(wait)?)
     }
 
     /// The owner that waits as one thread of control by this wait, while it does; nobody where the lock stands alone ([DEAD-4]).

@@ -399,7 +399,11 @@ impl Table {
 
     /// [DEAD-11] Who pays, by the policy of the lockspace where the cycle was closed.
     fn choose(&self, call: &Call<'_>, cycle: &[Edge]) -> Option<(u32, VictimReason)> {
-        let age = |l: u32| self.wait(l).map_or(0, |w| w.ticket);
+        // [DEAD-17] Who is in no transaction, or whose age nobody has told, before all who are; of transactions by their age.
+        let age = |l: u32| {
+            let (transaction, ticket) = (self.age_of_lock(l), self.wait(l).map_or(0, |w| w.ticket));
+            (transaction.is_none(), transaction, ticket)
+        };
         let priority = |l: u32| self.wait(l).map_or(0, |w| w.priority);
         let locks = |l: u32| match self.actor_of(l) {
             Some(Actor::Owner(owner)) => self.owners.get(owner).locks,
@@ -410,6 +414,8 @@ impl Table {
         // [DEAD-11] The first edge is of whoever the search began with, or of one within it.
         let first = cycle.first()?;
         match self.space_of(self.locks[first.waiter].resource).space.victim {
+            // [DEAD-17] Nor may a transaction close cycles until it has had enough of it.
+            VictimPolicy::Requester if waiters().any(|l| self.age_of_lock(l).is_some()) => youngest(),
             VictimPolicy::Requester => {
                 let closer = waiters().find(|l| *l == call.caller && self.locks[*l].is_pending());
                 closer.map(|l| (l, VictimReason::ClosedCycle)).or_else(youngest)

@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 
 use crate::{
+    age::Age,
     ids::{LockId, NodeId},
     report::WaitEdge,
 };
@@ -57,6 +58,8 @@ pub struct CycleEdge {
     pub priority: i8,
     /// How many locks its owner has, in all as far as its home has said so.
     pub locks: u32,
+    /// How old its transaction is, as far as its home has said so.
+    pub age: Option<Age>,
 }
 
 /// What a master says of the edges of a cycle that are said to be there.

@@ -278,7 +278,7 @@ pub enum VictimReason {
     Conversion,
     /// The request that closed the cycle.
     ClosedCycle,
-    /// It began to wait last.
+    /// It began to wait last, or its transaction began last.
     Youngest,
     /// Its owner had the fewest locks.
     FewestLocks,

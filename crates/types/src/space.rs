@@ -131,9 +131,10 @@ impl DeadlockPolicy {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum VictimPolicy {
-    /// The one whose waiting closed the cycle.
+    /// The one whose waiting closed the cycle; where transactions are in it the youngest.
     Requester,
-    /// The one that began to wait last; equal to `Requester` for cycles that close at once.
+    /// The one whose transaction is the youngest, and before all those the one that began to wait last without a transaction; where there are
+    /// none, equal to `Requester` for cycles that close at once.
     Youngest,
     /// The one whose owner has the fewest locks; of several the youngest.
     FewestLocks,

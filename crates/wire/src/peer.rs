@@ -9,7 +9,7 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use lockstead_types::{
-    Flags, LockId, NodeId, RequestId, Slot, SpaceId, Span, Token,
+    Age, Flags, LockId, NodeId, RequestId, Slot, SpaceId, Span, Token,
     chase::{Confirmation, CycleEdge, EdgeId, PeerEdge, PeerWait, WaitId},
     peer::{
         Envelope, Fates, HomeGeneration, Incarnation, OwnedClaim, PeerLock, PeerMessage, PeerOp, PeerOrder, PeerOwner,
@@ -120,7 +120,7 @@ record!(WaitId { lock: LockId, ticket: u64 });
 record!(EdgeId { waiter: WaitId, blocker: LockId, mark: u64, hard: bool });
 record!(PeerWait { node: NodeId, wait: WaitId });
 record!(PeerEdge { node: NodeId, edge: EdgeId });
-record!(CycleEdge { row: WaitEdge, priority: i8, locks: u32 });
+record!(CycleEdge { row: WaitEdge, priority: i8, locks: u32, age: Option<Age> });
 choice!(Confirmation, "what became of the edges of a cycle" { 0 = Found(edges), 1 = Gone, 2 = Busy });
 
 /// As to a client: the code of the answer, then its fields.

@@ -191,8 +191,11 @@ impl Node {
 
     /// [DEAD-11] By the policy of the lockspace of the youngest wait: who closed the cycle nobody knows, and is taken to be that one.
     fn choose_of(&self, whole: &[(PeerEdge, &CycleEdge)]) -> Option<(usize, NodeId, WaitId, DeadlockReport)> {
-        // Tickets of different masters tell nothing; how long they have waited does.
-        let age = |(edge, found): &(PeerEdge, &CycleEdge)| (found.row.waiter.since, Reverse(chief_key(edge)));
+        // [DEAD-17] By the age of the transaction, and before all those who is in none. Tickets of different masters tell nothing; how long they
+        // have waited does.
+        let age = |(edge, found): &(PeerEdge, &CycleEdge)| {
+            (found.age.is_some(), Reverse(found.age), found.row.waiter.since, Reverse(chief_key(edge)))
+        };
         let youngest = whole.iter().min_by_key(|edge| age(edge))?;
         let policy = self.table.space(youngest.1.row.space)?.victim;
         let (victim, why) = match policy {
@@ -265,7 +268,7 @@ impl Node {
             let (row, priority, here) = self.table.confirm_edge(now, edge, &who)?;
             let guest = self.table.waiting_owner(edge.waiter).and_then(|owner| self.guest_owning(owner));
             let locks = guest.and_then(|guest| guest.stuck.as_ref()).map_or(here, |stuck| stuck.locks);
-            Some(CycleEdge { row, priority, locks })
+            Some(CycleEdge { row, priority, locks, age: self.table.waiting_age(edge.waiter) })
         });
         found.collect::<Option<Vec<CycleEdge>>>().map_or(Confirmation::Gone, Confirmation::Found)
     }

@@ -154,12 +154,13 @@ impl Node {
                 guest.unclaimed = self.table.owner_lock_ids(guest.owner).collect();
                 let memberships = guest.groups.iter().filter_map(|group| self.groups.map.get(group)?.members.get(&at));
                 guest.unclaimed.extend(memberships.flat_map(crate::groups::Membership::locks));
-                let untold = guest.leave_waits();
+                let (owner, untold) = (guest.owner, guest.leave_waits());
                 guest.stuck = None;
                 guest.claimed = false;
                 (guest.home, guest.generation, guest.meta) = (from, home, meta);
                 self.drop_guest_watches(at);
                 self.end_untold(now, at, untold);
+                self.forget_age_of_former(now, owner);
             }
             return;
         }

@@ -22,11 +22,12 @@ impl Node {
         }
     }
 
-    /// [PREVENT-7] Tells a master how old the session's transaction is, if it does not know and may want to.
+    /// [PREVENT-7] Tells a master how old the session's transaction is, if it does not know and may want to. [DEAD-17] Everywhere else one that
+    /// is tried for the first time is taken for the youngest, and nobody told.
     pub(crate) fn tell_age(&mut self, now: Time, at: u32, master: NodeId, who: (SessionId, HomeGeneration)) {
         // On the way of every request to its master: what is seldom is asked first, and all lockspaces are looked at for nobody else.
-        let untold = self.txn(at).is_some_and(|txn| !txn.told.contains(&master));
-        if !untold || !self.spaces.prevents() {
+        let untold = self.txn(at).filter(|txn| !txn.told.contains(&master));
+        if !untold.is_some_and(|txn| txn.again || self.spaces.prevents()) {
             return;
         }
         let Some(txn) = self.txn_mut(at) else { return };
@@ -45,6 +46,14 @@ impl Node {
             if let Some((session, home)) = self.introduce(now, at, master) {
                 self.send_peer(now, master, PeerMessage::Aged { session, home, age: None });
             }
+        }
+    }
+
+    /// [DEAD-17] A session has come to a new home, which says again how old its transaction is, where it is in one still. Where ages say who
+    /// may wait, what the former one said goes on until then.
+    pub(crate) fn forget_age_of_former(&mut self, now: Time, owner: OwnerId) {
+        if !self.spaces.prevents() {
+            self.table.set_owner_age(now, owner, None, &mut self.fx);
         }
     }
 

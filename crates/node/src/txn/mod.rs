@@ -27,6 +27,8 @@ use crate::node::Node;
 /// The transaction of a session.
 pub(crate) struct Txn {
     age: Age,
+    /// Begun with the age of an earlier try, or come from another home, where it may have been.
+    again: bool,
     stage: TransactionStage,
     /// How many locks it has been granted.
     granted: u64,
@@ -69,9 +71,10 @@ pub(crate) struct Txns {
 }
 
 impl Txn {
-    fn new(age: Age) -> Txn {
+    fn new(age: Age, again: bool) -> Txn {
         Txn {
             age,
+            again,
             stage: TransactionStage::Growing,
             granted: 0,
             locks: BTreeMap::new(),
@@ -134,8 +137,8 @@ impl Node {
         self.txns.begun = self.txns.begun.wrapping_add(1);
         let tie = (u64::from(self.txns.begun) << 32) | u64::from(session.0 as u32 ^ (session.0 >> 64) as u32);
         let new = Age { scn: self.table.last_token().as_u64(), tie };
-        let age = age.unwrap_or(new);
-        match self.start_txn(now, at, Txn::new(age)) {
+        let (again, age) = (age.is_some(), age.unwrap_or(new));
+        match self.start_txn(now, at, Txn::new(age, again)) {
             Ok(()) => {
                 self.counters.transactions_begun += 1;
                 self.answer(at, id, Reply::Begun(age));
@@ -159,7 +162,7 @@ impl Node {
                 Ok(())
             }
             None if !returning => Err(Refusal::Invalid),
-            None => self.start_txn(now, at, Txn { stage, granted, ..Txn::new(age) }),
+            None => self.start_txn(now, at, Txn { stage, granted, ..Txn::new(age, true) }),
         };
         match started {
             Ok(()) => self.answer(at, id, Reply::Begun(age)),

@@ -357,3 +357,31 @@ fn an_abort_outlives_coming_to_the_same_home_again() {
     cluster.say(&a, ClientMessage::ReclaimDone);
     assert_eq!(refusal(&cluster.ask(&mut a, Op::Commit)), Some(Refusal::Aborted));
 }
+
+#[test]
+fn who_tries_again_is_never_the_victim_of_who_came_later() {
+    for again in [false, true] {
+        let mut cluster = Cluster::of(2);
+        let space = SpaceId(0);
+        let (x, y) = (name_in(&cluster, space, 1), name_in(&cluster, space, 2));
+        let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+        let first = begin(&mut cluster, &mut a);
+        assert!(is_done(&cluster.ask(&mut a, Op::Rollback { to: None })));
+        begin(&mut cluster, &mut b);
+        let told = cluster.ask(&mut a, Op::Begin { age: again.then_some(first) });
+        assert!(matches!(&told[..], [ServerMessage::Reply { reply: Reply::Begun(_), .. }]));
+        locked(&mut cluster, &mut a, &x);
+        locked(&mut cluster, &mut b, &y);
+        assert!(is_queued(&cluster.ask(&mut b, Op::Lock(own(&x)))));
+        assert!(cluster.told(a.conn).iter().any(|m| matches!(m, ServerMessage::Notice(Notice::Blocking { .. }))));
+        cluster.pass(Span::from_millis(5));
+        // By how long they have waited it would be a.
+        assert!(is_queued(&cluster.ask(&mut a, Op::Lock(own(&y)))));
+        cluster.pass(Span::from_millis(400));
+        let refused = [a, b].map(|client| {
+            let told = cluster.told(client.conn);
+            told.iter().any(|m| matches!(m, ServerMessage::Reply { reply: Reply::Refused(Refusal::Deadlock), .. }))
+        });
+        assert_eq!(refused, [!again, again], "tried again: {again}");
+    }
+}

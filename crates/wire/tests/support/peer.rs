@@ -270,7 +270,7 @@ fn cycles() -> Vec<(&'static str, PeerMessage)> {
     let wait = WaitId { lock: LOCK, ticket: 70 };
     let edge = EdgeId { waiter: wait, blocker: LockId(0x0000_0001_0000_0002), mark: 71, hard: true };
     let here = PeerEdge { node: NodeId(2), edge };
-    let found = CycleEdge { row: samples::edge(), priority: -3, locks: 4 };
+    let found = CycleEdge { row: samples::edge(), priority: -3, locks: 4, age: Some(samples::AGE) };
     let confirmed = |found| PeerMessage::Confirmed { ask: 6, found };
     let stuck = vec![PeerWait { node: NodeId(3), wait }];
     vec![
@@ -398,6 +398,7 @@ impl Rng {
                 row: r.edge(),
                 priority: r.next() as i8,
                 locks: r.n32(),
+                age: r.maybe(Rng::age),
             })),
         }
     }
