@@ -220,8 +220,7 @@ impl Options {
             watchers: random.pick(&[0, 0, 1, 2]),
             patience: random.pick(&[300, 500, 1_500]),
             mix: random.pick(&[Mix::Six, Mix::Six, Mix::Shared, Mix::Exclusive]),
-            // None by themselves, as long as what they show is not explained (docs/bugs.md, Open): `--set groups=600` draws them.
-            groups: 0,
+            groups: Random::new(seed, 0x0911_0911).pick(&[0, 0, 0, 0, 0, 0, 0, 600]),
             persistent: false,
             affinity: false,
             deals: false,
@@ -234,6 +233,11 @@ impl Options {
         let random = &mut Random::new(seed, 0x05fa_ce00);
         options.persistent = !options.alone && random.chance(200);
         options.affinity = !options.alone && random.chance(200);
+        let random = &mut Random::new(seed, 0x0dea_1000);
+        options.deals = random.chance(125);
+        if options.deals {
+            options.deadlock = random.pick(&POLICIES);
+        }
         options
     }
 

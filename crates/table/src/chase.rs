@@ -133,6 +133,21 @@ impl Table {
         Some((self.edge_row(now, edge, who), priority, locks))
     }
 
+    /// Whether an edge is there still.
+    #[must_use]
+    pub fn has_edge(&self, id: &EdgeId) -> bool {
+        self.edge_still(id).is_some()
+    }
+
+    /// Whether a wait's way on leads through another one that only stands before it: to somebody else, when that one has ended.
+    #[must_use]
+    pub fn waits_behind(&self, wait: WaitId, before: WaitId) -> bool {
+        let (Some(wait), Some(before)) = (self.waiting(wait), self.waiting(before)) else { return false };
+        let mut edges = Vec::new();
+        self.soft_edges(wait, &mut edges);
+        edges.iter().any(|edge| edge.blocker == before)
+    }
+
     /// Whose wait this is, while it waits.
     #[must_use]
     pub fn waiting_owner(&self, wait: WaitId) -> Option<OwnerId> {

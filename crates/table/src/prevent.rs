@@ -98,9 +98,13 @@ impl Table {
     /// [PREVENT-2] Under wound-wait that is the younger one, whichever came first. Without this: a younger one converts and waits for an
     /// older one, as it may. The older one converts, is refused `deadlock`, releases, and begins again; so does the younger one, and
     /// the oldest of all never commits.
+    ///
+    /// [DEAD-17] Where cycles are searched the newcomer waits if it is the older one, and the search ends the other's wait.
     pub(crate) fn is_settled_by_age(&self, l: u32, rival: u32, flags: Flags) -> bool {
-        self.prevents_at(self.locks[l].resource)
-            && self.age_of_lock(l).is_some()
+        let (policy, age) = (self.space_of(self.locks[l].resource).space.deadlock, self.age_of_lock(l));
+        let older = || self.age_of_lock(rival).is_none_or(|other| age.is_some_and(|age| age.is_older_than(other)));
+        age.is_some()
+            && (policy.prevents() || (policy == DeadlockPolicy::Detect && older()))
             && !flags.has(Flags::NODLCKWT)
             && !flags.has(Flags::CONVDEADLK)
             && self.is_edge(rival)

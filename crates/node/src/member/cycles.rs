@@ -254,7 +254,8 @@ impl Node {
         let gone = found == Confirmation::Gone;
         self.send_search(now, from, PeerMessage::Confirmed { ask, found });
         if gone {
-            self.search_again(now, edges.iter().map(|edge| edge.waiter).collect());
+            let turned = edges.iter().filter(|edge| !self.table.has_edge(edge)).map(|edge| edge.waiter).collect();
+            self.search_again(now, edges.iter().map(|edge| edge.waiter).collect(), &turned);
         }
     }
 
@@ -278,11 +279,12 @@ impl Node {
         let by = (from, ask);
         let Some(member) = &mut self.member else { return };
         let waits = member.cycles.give_back(now, by);
+        let turned = waits.iter().copied().filter(|other| self.table.waits_behind(*other, wait)).collect();
         if waits.contains(&wait) && self.table.end_victim(now, wait, &mut self.fx) {
             self.keep_cycle(now, report);
             self.tell_effects(now);
         }
-        self.search_again(now, waits);
+        self.search_again(now, waits, &turned);
     }
 
     /// `over`: it is broken, gone or given up, and not just put off.
@@ -290,7 +292,7 @@ impl Node {
         let Some(member) = &mut self.member else { return };
         let waits = member.cycles.give_back(now, (from, ask));
         if over {
-            self.search_again(now, waits);
+            self.search_again(now, waits, &BTreeSet::new());
         }
     }
 }

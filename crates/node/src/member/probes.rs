@@ -108,15 +108,18 @@ impl Node {
     /// with c; c pays, and a, b and d wait for each other until somebody says again that it is stuck.
     ///
     /// A cycle that was passed over goes another way from some wait of the one that is over, so where there is one way alone nothing is
-    /// looked for.
-    pub(crate) fn search_again(&mut self, now: Time, waits: BTreeSet<WaitId>) {
+    /// looked for; but from a wait whose way of before is gone itself, be it the only one.
+    ///
+    /// Without this: a waits behind b, and b for c, which waits for a and for d, which waits for b; b pays for one cycle, and a waits
+    /// for c from then on, by another edge than the one the probe went along.
+    pub(crate) fn search_again(&mut self, now: Time, waits: BTreeSet<WaitId>, turned: &BTreeSet<WaitId>) {
         for wait in waits {
             // What stands alone is a thread of its own, and in no cycle over several masters.
             let guest = self.table.waiting_thread(wait).and_then(|owner| self.guest_owning(owner));
-            let Some(origin) = guest.map(|guest| guest.session).filter(|origin| self.is_forked(now, wait, *origin))
-            else {
+            let Some(origin) = guest.map(|guest| guest.session) else { continue };
+            if !turned.contains(&wait) && !self.is_forked(now, wait, origin) {
                 continue;
-            };
+            }
             let Some(member) = &mut self.member else { return };
             member.probes.newest += 1;
             let (by, number) = (member.me, member.probes.newest);

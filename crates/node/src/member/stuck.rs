@@ -15,6 +15,7 @@ use lockstead_types::{
 
 use super::{
     Member,
+    copies::Copy,
     forward::{Forward, What},
 };
 use crate::{
@@ -91,6 +92,12 @@ impl Member {
     }
 
     fn wait_of(&self, forward: &Forward) -> Option<PeerWait> {
+        let (ticket, copy) = self.waiting_copy(forward)?;
+        let (node, lock) = copy.place?;
+        Some(PeerWait { node, wait: WaitId { lock, ticket } })
+    }
+
+    fn waiting_copy(&self, forward: &Forward) -> Option<(u64, &Copy)> {
         let ticket = forward.queued?;
         let copy = match &forward.what {
             What::Lock(_) => forward.copy,
@@ -99,8 +106,13 @@ impl Member {
         };
         // [GROUP-12] A group is another thread of control, at each master for itself.
         let copy = self.copies.get(copy?).filter(|copy| !copy.alone && copy.group.is_none())?;
-        let (node, lock) = copy.place?;
-        Some(PeerWait { node, wait: WaitId { lock, ticket } })
+        Some((ticket, copy))
+    }
+
+    /// Whether a session waits at a slot whose new master has not told yet where.
+    fn waits_unplaced(&self, at: u32) -> bool {
+        let mut all = self.forwards.map.range((at, RequestId(0))..=(at, RequestId(u64::MAX)));
+        all.any(|(_, forward)| self.waiting_copy(forward).is_some_and(|(_, copy)| copy.place.is_none()))
     }
 }
 
@@ -119,6 +131,13 @@ impl Node {
         while let Some((at, told)) = self.member.as_mut().and_then(|m| m.stalls.pop_due(now)) {
             let Some(member) = &mut self.member else { return };
             let waits = member.waits_of(at);
+            // Without this: a waits, and its slot moves; it is looked at before the new master has told the wait's place, is in no wait, and
+            // is looked at no more: nobody ever hears that it is stuck.
+            if waits.is_empty() && self.sessions.get(at).is_some() && member.waits_unplaced(at) {
+                let due = now.after(member.stalls.delay);
+                member.stalls.schedule(at, due);
+                continue;
+            }
             if waits.is_empty() || self.sessions.get(at).is_none() {
                 if told {
                     member.stalls.was_in_vain();

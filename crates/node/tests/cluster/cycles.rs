@@ -10,7 +10,7 @@ use lockstead_types::{
     space::{DeadlockPolicy, SpaceSpec, VictimPolicy},
 };
 
-use crate::rig::{Client, Cluster, EX, PR, request};
+use crate::rig::{Client, Cluster, EX, PR, granted, request};
 
 /// The longest delay before a search begins.
 const DELAY: Span = Span::from_millis(100);
@@ -174,6 +174,53 @@ fn what_is_left_of_overlapping_cycles_is_found_at_once() {
     println!("{} messages", cluster.probes());
     cluster.pass(Span::from_secs(3));
     assert_eq!(victims(&mut cluster, &all), []);
+}
+
+#[test]
+fn whose_way_led_through_the_victim_is_looked_at_again() {
+    let mut cluster = Cluster::of(2);
+    let mut open = |node, session| cluster.open(node, session);
+    let (mut a, mut b, mut c, mut d) = (open(2, 1), open(1, 2), open(2, 3), open(1, 4));
+    let spec = SpaceSpec { victim: VictimPolicy::LowestPriority, ..SpaceSpec::named("orders") };
+    let told = cluster.ask(&mut a, Op::SpaceCreate(Box::new(spec)));
+    let [ServerMessage::Reply { reply: Reply::Space(info), .. }] = &told[..] else { panic!("{told:?}") };
+    let space = info.space;
+    let at = |node: u16| {
+        let names = (0u32..).map(|i| format!("n{i}").into_bytes());
+        names.into_iter().find(|name| cluster.master_of(space, name) == node).expect("some name is there")
+    };
+    let (x, y) = (at(1), at(2));
+    let lock = |name, mode, priority| Op::Lock(LockRequest { space, priority, ..request(name, mode) });
+    let held = granted(&cluster.ask(&mut c, lock(&x, PR, 0))).expect("granted");
+    assert!(is_granted(&cluster.ask(&mut d, lock(&x, PR, 0))));
+    assert!(is_granted(&cluster.ask(&mut a, lock(&y, EX, 0))));
+    // c converts and waits for d; b waits for both of them; a, who would be compatible with both, behind b; and d for a.
+    assert!(is_queued(&cluster.convert(&mut c, held.lock, EX)));
+    assert!(is_queued(&cluster.ask(&mut b, lock(&x, EX, -5))));
+    assert!(is_queued(&cluster.ask(&mut a, lock(&x, PR, 0))));
+    cluster.pass(Span::from_millis(1));
+    assert!(is_queued(&cluster.ask(&mut d, lock(&y, EX, 0))));
+    cluster.pass(DELAY.scaled(2, 1));
+    // b pays for the cycle through it, and then a waits behind c.
+    assert_eq!(victims(&mut cluster, &[a, b, c, d]), [1, 3]);
+}
+
+#[test]
+fn who_waits_at_a_slot_that_moves_is_looked_at_when_it_has_come() {
+    let mut cluster = Cluster::of(3);
+    let (x, y) = (cluster.name_at(1), cluster.name_at(2));
+    let (mut a, mut b) = (cluster.open(1, 1), cluster.open(2, 2));
+    cluster.locked(&mut b, &x, EX);
+    cluster.locked(&mut a, &y, EX);
+    queue(&mut cluster, &mut a, &x, EX);
+    // The new master takes its time; meanwhile a has waited for long.
+    cluster.fall_behind(3);
+    cluster.move_to(&x, 3);
+    cluster.pass(DELAY);
+    cluster.catch_up(3);
+    queue(&mut cluster, &mut b, &y, EX);
+    cluster.pass(DELAY.scaled(2, 1));
+    assert_eq!(victims(&mut cluster, &[a, b]), [1]);
 }
 
 #[test]

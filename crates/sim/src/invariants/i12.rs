@@ -126,6 +126,7 @@ impl World {
         let mut reports: Vec<_> = node.deadlocks().rev().take_while(|report| report.number > *newest).collect();
         reports.reverse();
         let mut far = Vec::new();
+        let paid: BTreeSet<LockId> = reports.iter().map(|report| report.victim).collect();
         for report in reports {
             *newest = report.number;
             if is_far(report, before, after, is_mine) {
@@ -136,7 +137,7 @@ impl World {
             let edges = &report.cycle;
             let closed =
                 edges.iter().zip(edges.iter().cycle().skip(1)).all(|(one, next)| is_same(one, next, before, after));
-            let unreal = edges.iter().find(|edge| !is_real(&self.modes, edge, report.victim, (before, after)));
+            let unreal = edges.iter().find(|edge| !is_real(&self.modes, edge, &paid, (before, after)));
             let within = edges.iter().any(|edge| edge.waiter.lock == report.victim);
             let again = edges.iter().any(|edge| victims.contains(&edge.waiter.lock));
             if !closed || unreal.is_some() || !within || again {
@@ -195,10 +196,10 @@ fn is_same(edge: &WaitEdge, next: &WaitEdge, before: &[Row], after: &[Row]) -> b
 }
 
 /// Whether an edge was there in one of the tables, as far as its ends are. One that came in this step, and went again as the
-/// victim, waits in neither; nor does one that came, and was granted when the victim had gone.
-fn is_real(modes: &ModeTable, edge: &WaitEdge, victim: LockId, (before, after): (&[Row], &[Row])) -> bool {
+/// victim, of this cycle or of the next that it closed, waits in neither; nor does one that came, and was granted when the victim had gone.
+fn is_real(modes: &ModeTable, edge: &WaitEdge, paid: &BTreeSet<LockId>, (before, after): (&[Row], &[Row])) -> bool {
     let waits = |lock| rows_of(lock, before, after).any(|row| row.wanted.is_some());
-    if [edge.waiter.lock, edge.blocker.lock].contains(&victim) && !waits(victim) {
+    if [edge.waiter.lock, edge.blocker.lock].into_iter().any(|lock| paid.contains(&lock) && !waits(lock)) {
         return true;
     }
     let came = |lock| !before.iter().any(|row| row.lock == lock) && !waits(lock);
