@@ -405,7 +405,7 @@ fn the_delay_grows_where_waits_end_by_themselves() {
         cluster.pass(Span::from_nanos(1));
         assert_eq!(cluster.probes(), before + 1);
         cluster.release(&mut b, held.lock);
-        let granted = cluster.told(a.conn).iter().find_map(|m| crate::rig::granted(core::slice::from_ref(m)));
+        let granted = cluster.told(a.conn).iter().find_map(|m| granted(core::slice::from_ref(m)));
         cluster.release(&mut a, granted.expect("b has released it").lock);
         cluster.pass(Span::from_secs(1));
         cluster.say(&a, ClientMessage::Renew { seq: 1 });
