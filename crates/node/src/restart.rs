@@ -6,7 +6,7 @@
 
 use hashbrown::HashMap;
 use lockstead_types::{
-    ConnId, LockId, RequestId, Span, Time,
+    ConnId, LockId, RequestId, SlotSet, Span, Time,
     message::{Reclaim, ServerMessage},
     refusal::Refusal,
     reply::{Grant, Reply},
@@ -133,6 +133,8 @@ impl Node {
         }
         // [RESTART-3] The freeze ends when every recorded session has reported or ended.
         if self.restart.missing == 0 && self.table.is_frozen() {
+            // [FREEZE-5] One of them may have held what it does not claim, and have written it.
+            self.table.distrust_unsaid(&SlotSet::FULL);
             self.table.thaw(now, &mut self.fx);
             self.tell_effects(now);
             self.admit_joiners(now);

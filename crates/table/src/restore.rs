@@ -139,6 +139,24 @@ impl Table {
         self.doubted = rest;
     }
 
+    /// Says that some who had locks in these slots may have given them up unheard: where somebody waits, and nobody has said what the
+    /// value block is, that is empty and invalid ([SLOT-7]). To be said before the thaw; nothing where a slot is not frozen.
+    pub fn distrust_unsaid(&mut self, slots: &lockstead_types::SlotSet) {
+        for place in 0..self.extras.places() {
+            let resource = self.extras[place].resource;
+            if resource == NIL || self.queue(resource).is_none() {
+                continue;
+            }
+            // [PERSIST-1] What is kept of a persistent resource is known, be it nothing.
+            let known = self.space_of(resource).space.persistent || self.extras[place].credit > Credit::Nothing;
+            if !known && self.is_frozen_at(resource) && slots.has(self.slot_of(resource)) {
+                // [SLOT-7] Without this: a holds EX, b waits for it, and the master dies with a's home; a releases with a value that reaches
+                // nobody, so it claims nothing; b waits here again, and is told that nothing was ever written.
+                self.doubt_value(resource);
+            }
+        }
+    }
+
     /// Flags the value block of a resource invalid, whoever reported it: somebody asked to write it and was never told whether it
     /// was ([SLOT-7]). Nothing where the resource is not there, or its slot not frozen.
     pub fn distrust_value(&mut self, space: SpaceId, name: &[u8]) {

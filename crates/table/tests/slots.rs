@@ -498,6 +498,31 @@ fn a_value_block_is_as_good_as_its_source() {
 }
 
 #[test]
+fn who_waits_at_the_thaw_is_told_of_nothing_for_certain_that_nobody_said() {
+    let mut desk = Desk::new();
+    let [a, b] = desk.owners();
+    desk.freeze(&["a", "b", "c"]);
+    let lock = desk.queue(a, "a", PR);
+    let told = desk.queue(a, "b", PR);
+    desk.table.restore_value(HERE, b"b", &Value { bytes: (*b"told").into(), invalid: false }, true);
+    let other = desk.queue(a, "c", PR);
+    desk.table.distrust_unsaid(&slots(&["a", "b"]));
+    desk.thaw(&["a", "b", "c"]);
+    assert_eq!(desk.value(a, lock), (String::new(), true));
+    assert_eq!(desk.value(a, told), ("told".into(), false));
+    assert_eq!(desk.value(a, other), (String::new(), false), "of another slot");
+    // Until it is written, or the last lock goes.
+    let beside = desk.grant(b, "a", NL).lock;
+    assert_eq!(desk.value(b, beside), (String::new(), true));
+    for (owner, lock) in [(a, lock), (b, beside)] {
+        let req = ReleaseRequest { lock, flags: Flags::NONE, value: None };
+        assert_eq!(desk.table.release(NOW, owner, &req, &mut desk.fx), Ok(()));
+    }
+    let again = desk.grant(b, "a", NL).lock;
+    assert_eq!(desk.value(b, again), (String::new(), false));
+}
+
+#[test]
 fn a_value_block_waits_for_the_thaw() {
     let mut desk = Desk::new();
     let [a] = desk.owners();

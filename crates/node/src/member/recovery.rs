@@ -41,7 +41,7 @@ pub(crate) struct Recovery {
     /// Nodes that went before they had reported.
     silent: BTreeSet<NodeId>,
     /// Sessions that may have locks nobody has reported: their home is gone, or they have not claimed all at a new one.
-    sessions: BTreeSet<SessionId>,
+    sessions: Missing,
     /// Sessions that ended since it began, and not with a goodbye: what they may have written is in doubt.
     crashed: BTreeSet<SessionId>,
     /// Who decided for each slot before.
@@ -55,6 +55,21 @@ pub(crate) struct Recovery {
     /// What reads or writes value blocks, with what the same sessions asked behind it, and waits for all homes.
     pub(super) early: Vec<Early>,
     began: Time,
+}
+
+/// Sessions that are waited for.
+#[derive(Default)]
+struct Missing {
+    left: BTreeSet<SessionId>,
+    /// There were some: what they gave up and did not say is not known.
+    were_any: bool,
+}
+
+impl Missing {
+    fn add(&mut self, sessions: impl IntoIterator<Item = SessionId>) {
+        self.left.extend(sessions);
+        self.were_any |= !self.left.is_empty();
+    }
 }
 
 impl Recovery {
@@ -132,13 +147,12 @@ impl Node {
         };
         self.table.freeze_slots(&slots);
         let homes = member.state.up().collect();
-        let sessions = member.state.homeless().map(|(id, _)| id).collect();
+        let mut sessions = Missing::default();
+        sessions.add(member.state.homeless().map(|(id, _)| id));
         #[cfg(feature = "planted")]
-        let sessions = if lockstead_types::planted::is(lockstead_types::planted::Bug::HomelessForgotten) {
-            BTreeSet::new()
-        } else {
-            sessions
-        };
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::HomelessForgotten) {
+            sessions = Missing::default();
+        }
         let former = moved.iter().filter(|(slot, ..)| slots.has(*slot)).map(|(s, node, i)| (*s, (*node, *i))).collect();
         let recovery = Recovery {
             slots,
@@ -177,7 +191,7 @@ impl Node {
             #[cfg(feature = "planted")]
             let silent = silent && !lockstead_types::planted::is(lockstead_types::planted::Bug::SilentHomeForgotten);
             if silent {
-                recovery.sessions.extend(&homeless);
+                recovery.sessions.add(homeless.iter().copied());
             }
         }
         heard.into_iter().for_each(|epoch| self.settle_values(epoch));
@@ -201,7 +215,7 @@ impl Node {
         let waited: Vec<SessionId> = returning.iter().filter(|s| member.must_claim(**s)).copied().collect();
         let recovery = member.recoveries.map.get_mut(&epoch);
         let slots = recovery.map(|recovery| {
-            recovery.sessions.extend(waited);
+            recovery.sessions.add(waited);
             recovery.slots.clone()
         });
         let mut fates = Vec::new();
@@ -265,7 +279,7 @@ impl Node {
         let Some(recovery) = self.member.as_mut().and_then(|m| m.recoveries.map.get_mut(&epoch)) else { return };
         // It must be waited for: this node may not have applied yet that it moved, and then nobody else says so.
         if claimed == Some(false) {
-            recovery.sessions.insert(session);
+            recovery.sessions.add([session]);
         }
         // [SLOT-7] It may have given up its right to write meanwhile, with a value that reached nobody, and claim the rest.
         if wrote && (claimed.is_some() || recovery.crashed.contains(&session)) {
@@ -332,7 +346,7 @@ impl Node {
         }
         for recovery in member.recoveries.map.values_mut() {
             if recovery.homes.iter().any(|(home, _)| *home == from) {
-                recovery.sessions.insert(session);
+                recovery.sessions.add([session]);
             }
         }
     }
@@ -341,7 +355,7 @@ impl Node {
     pub(crate) fn on_session_reported(&mut self, now: Time, session: SessionId) {
         let Some(member) = &mut self.member else { return };
         for recovery in member.recoveries.map.values_mut() {
-            recovery.sessions.remove(&session);
+            recovery.sessions.left.remove(&session);
         }
         self.try_thaw(now);
     }
@@ -363,12 +377,18 @@ impl Node {
     fn try_thaw(&mut self, now: Time) {
         loop {
             let Some(member) = &mut self.member else { return };
-            let done = |r: &Recovery| r.homes.is_empty() && r.sessions.is_empty() && r.early.is_empty();
+            let done = |r: &Recovery| r.homes.is_empty() && r.sessions.left.is_empty() && r.early.is_empty();
             let Some(epoch) = member.recoveries.map.iter().find(|(_, r)| done(r)).map(|(e, _)| *e) else { return };
             let Some(recovery) = member.recoveries.map.remove(&epoch) else { return };
             self.counters.recovery_times.add(now.since(recovery.began));
             // Sessions that came to other homes may have claimed locks on what nobody else had anything on.
             self.table.finish_values(&recovery.complete);
+            // [SLOT-7] And others may have given up what they had, with a value that reached nobody.
+            if recovery.sessions.were_any {
+                let mut unsaid = recovery.slots.clone();
+                unsaid.remove_all(&recovery.complete);
+                self.table.distrust_unsaid(&unsaid);
+            }
             // Otherwise they are thawed with all others when it may act again.
             if self.may_act() {
                 self.table.thaw_slots(now, &recovery.slots, &mut self.fx);

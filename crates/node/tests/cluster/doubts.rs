@@ -489,3 +489,25 @@ fn f21_a_home_tells_late_of_a_writer_that_has_gone_on() {
     let read = granted(&cluster.ask(&mut b, Op::Lock(read))).expect("beside a").value.expect("asked for");
     assert!(read.invalid, "written or not: {read:?}");
 }
+
+#[test]
+fn f22_a_writer_that_claims_nothing_and_somebody_who_waits_behind_it() {
+    let mut cluster = Cluster::of(4);
+    let name = inherited(&cluster, 2, 3);
+    let (mut a, mut b) = (cluster.open(2, 1), cluster.open(1, 2));
+    let lock = LockRequest { flags: Flags::VALBLK, ..request(&name, EX) };
+    assert!(granted(&cluster.ask(&mut a, Op::Lock(lock))).is_some());
+    // Its home is the master: both die at once.
+    cluster.kill(2);
+    cluster.evict(2);
+    assert_eq!(granted(&cluster.ask(&mut b, Op::Lock(lock))), None, "a may claim it");
+    // It has released it with a value on the way, so there is nothing to claim.
+    cluster.attach(&mut a, 1);
+    cluster.say(&a, ClientMessage::ReclaimDone);
+    let read = granted(&cluster.told(b.conn)).expect("nobody holds it").value.expect("asked for");
+    assert!(read.invalid, "written or not, by one who was never asked: {read:?}");
+    let mut c = cluster.open(3, 3);
+    let fresh = LockRequest { flags: Flags::VALBLK, ..request(b"fresh", EX) };
+    let read = granted(&cluster.ask(&mut c, Op::Lock(fresh))).expect("granted").value.expect("asked for");
+    assert!(!read.invalid, "who comes after the thaw finds no lock there: {read:?}");
+}

@@ -3,11 +3,11 @@
 
 use lockstead_node::{Input, NodeConfig, Output, Record};
 use lockstead_types::{
-    LockId, Mode, RequestId, SessionId, Span, Token,
+    Flags, LockId, Mode, RequestId, SessionId, Span, Token,
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage},
     refusal::Refusal,
     reply::{Grant, Notice, Reply, Revoked},
-    request::{Claim, Op, Query, Wait},
+    request::{Claim, LockRequest, Op, Query, Wait},
 };
 
 use crate::rig::*;
@@ -261,4 +261,23 @@ fn dead_session_waiter() {
     let out = rig.ask(&mut a, release(held.lock));
     assert_eq!(replies(&out, b.conn), [], "its session is over, nothing is granted to it");
     assert!(matches!(&replies(&out, c.conn)[..], [(1, Reply::Granted(_))]));
+}
+
+#[test]
+fn who_waited_behind_one_who_claims_nothing_is_told_that_the_value_is_dubious() {
+    let mut rig = restarted(&[(1, false)]);
+    let conn = rig.greet(true);
+    rig.say(conn, open(SessionId(3)));
+    let mut other = Seat { conn, session: SessionId(3), asked: 0 };
+    let with_value = |name| Op::Lock(LockRequest { flags: Flags::VALBLK, ..request(name, PR, Wait::Forever) });
+    rig.queued(&mut other, with_value("x"));
+    // It has released x with a value on the way, so it claims nothing.
+    let a = come_back(&mut rig, 1, false);
+    let out = rig.say(a.conn, ClientMessage::ReclaimDone);
+    let told = replies(&out, conn);
+    let [(1, Reply::Granted(grant))] = &told[..] else { panic!("not granted: {told:?}") };
+    assert!(grant.value.as_ref().is_some_and(|value| value.invalid), "{grant:?}");
+    let reply = rig.reply(&mut other, with_value("y"));
+    let Reply::Granted(grant) = reply else { panic!("not granted: {reply:?}") };
+    assert!(grant.value.as_ref().is_some_and(|value| !value.invalid), "no lock was on it: {grant:?}");
 }
