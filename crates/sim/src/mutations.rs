@@ -1,11 +1,14 @@
 //! Bugs planted one after the other, and after how many seeds each is caught. A bug that is not caught within the number of
 //! seeds stated beside it says that a checker has gone blind, or that the world does not drive the code to it any more.
 
-use lockstead_types::planted::{Bug, Scope, plant};
+use lockstead_types::{
+    planted::{Bug, Scope, plant},
+    space::DeadlockPolicy,
+};
 
 use crate::{
     invariants::Code,
-    options::{Fault, Options},
+    options::{Fault, Options, POLICIES},
     run::run,
 };
 
@@ -85,9 +88,17 @@ fn suited(bug: Bug, drawn: Options) -> Options {
             rates: [0; Fault::ALL.len()],
             ..drawn
         },
+        Scope::Deals => deals(drawn),
+        Scope::CalmDeals => Options { late: 0, rates: [0; Fault::ALL.len()], ..deals(drawn) },
+        Scope::Groups => Options { groups: 600, deals: false, deadlock: DeadlockPolicy::Detect, ..drawn },
     }
 }
 
+fn deals(drawn: Options) -> Options {
+    let deadlock = POLICIES[drawn.seed as usize % POLICIES.len()];
+    Options { deals: true, groups: 0, deadlock, ..drawn }
+}
+
 fn fits(bug: Bug, options: &Options) -> bool {
-    bug.scope() != Scope::Cluster || options.nodes > 1
+    options.nodes > 1 || matches!(bug.scope(), Scope::Alone | Scope::Calm)
 }

@@ -185,7 +185,8 @@ pub enum Mix {
 }
 
 /// By number on the command line.
-const POLICIES: [DeadlockPolicy; 3] = [DeadlockPolicy::Detect, DeadlockPolicy::WaitDie, DeadlockPolicy::WoundWait];
+pub(crate) const POLICIES: [DeadlockPolicy; 3] =
+    [DeadlockPolicy::Detect, DeadlockPolicy::WaitDie, DeadlockPolicy::WoundWait];
 
 impl Options {
     /// What a seed draws.

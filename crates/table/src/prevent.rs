@@ -220,6 +220,10 @@ impl Table {
     fn judged_edges(&self, w: u32, blockers: &mut Vec<u32>) {
         let mut edges = Vec::new();
         self.edges_of(w, &mut edges);
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::OrderForgotten) {
+            edges.retain(|edge| edge.hard);
+        }
         blockers.extend(edges.into_iter().map(|edge| edge.blocker));
     }
 

@@ -15,6 +15,12 @@ pub enum Scope {
     Cluster,
     /// Among members that nothing disturbs.
     Calm,
+    /// Where programs run transactions.
+    Deals,
+    /// The same where nothing disturbs them.
+    CalmDeals,
+    /// Where programs are members of groups.
+    Groups,
 }
 
 macro_rules! bugs {
@@ -114,7 +120,11 @@ bugs! {
     OlderHomeHeard Cluster 300 "what an earlier home of a session says counts";
     OldHomeStays Cluster 500 "the home a session has left goes on for it";
     SealUnread Cluster 100 "a claim needs no seal";
-    GroupLockGoes Cluster 200 "a lock of a group goes with the first of its users that lets go";
+    GroupLockGoes Groups 50 "a lock of a group goes with the first of its users that lets go";
+    OrderForgotten Deals 100 "whom one stands behind is not looked at when ages say who may wait";
+    WoundLost CalmDeals 100 "a transaction that must give way is not told";
+    LockLeft Deals 50 "the end of a transaction leaves its last lock";
+    AgeLost Deals 800 "a transaction that is tried again is as young as a new one";
     ChangeNotRelayed Cluster 50 "a watcher at another node is not told of changes";
 }
 

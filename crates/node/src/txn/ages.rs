@@ -97,6 +97,10 @@ impl Node {
     /// A master says that a transaction must give way.
     pub(crate) fn on_wounded(&mut self, now: Time, (session, home): (SessionId, HomeGeneration), age: Age) {
         let Some(at) = self.session_here(session, home) else { return };
+        #[cfg(feature = "planted")]
+        if lockstead_types::planted::is(lockstead_types::planted::Bug::WoundLost) {
+            return;
+        }
         // The session may have gone on to its next transaction.
         if self.txn(at).is_some_and(|txn| txn.age == age) {
             self.abort_txn(now, at);

@@ -137,6 +137,8 @@ impl Node {
         self.txns.begun = self.txns.begun.wrapping_add(1);
         let tie = (u64::from(self.txns.begun) << 32) | u64::from(session.0 as u32 ^ (session.0 >> 64) as u32);
         let new = Age { scn: self.table.last_token().as_u64(), tie };
+        #[cfg(feature = "planted")]
+        let age = age.filter(|_| !lockstead_types::planted::is(lockstead_types::planted::Bug::AgeLost));
         let (again, age) = (age.is_some(), age.unwrap_or(new));
         match self.start_txn(now, at, Txn::new(age, again)) {
             Ok(()) => {

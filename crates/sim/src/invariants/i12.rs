@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstead_cluster::State;
 use lockstead_types::{
     LockId, ModeTable, SessionId, Slot,
-    report::{DeadlockReport, WaitEdge},
+    report::{DeadlockReport, VictimReason, WaitEdge},
+    space::DeadlockPolicy,
 };
 
 use crate::{
@@ -127,8 +128,18 @@ impl World {
         reports.reverse();
         let mut far = Vec::new();
         let paid: BTreeSet<LockId> = reports.iter().map(|report| report.victim).collect();
+        // [PREVENT-6] Where ages say who may wait, the search has nothing to do: at once under wait-die, under wound-wait once the wound has come.
+        let calm = self.options.rates.iter().all(|rate| *rate == 0);
+        let never = match self.options.deadlock {
+            DeadlockPolicy::WaitDie => true,
+            DeadlockPolicy::WoundWait => calm,
+            DeadlockPolicy::Detect | DeadlockPolicy::Timeout | DeadlockPolicy::NoWait => false,
+        };
         for report in reports {
             *newest = report.number;
+            if never && report.why != VictimReason::Conversion {
+                wrong = Some(format!("node {at}, report {}: a cycle where there can be none", report.number));
+            }
             if is_far(report, before, after, is_mine) {
                 let ticket = before.iter().find(|row| row.lock == report.victim).map_or(0, |row| row.ticket);
                 far.push((report.clone(), ticket));
