@@ -130,8 +130,8 @@ fn slot_of(state: &State, slot: &SlotRef) -> Slot {
     match slot {
         SlotRef::Number(slot) => *slot,
         SlotRef::Name { space, name } => {
-            let levels = state.spaces.get(space).map_or(0, |spec| spec.levels);
-            Slot::of(state.seed, *space, slot_key(name, levels))
+            let (levels, extents) = state.spaces.get(space).map_or((0, false), |spec| (spec.levels, spec.extents));
+            Slot::of(state.seed, *space, slot_key(name, levels, extents))
         }
     }
 }

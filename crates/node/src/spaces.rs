@@ -169,9 +169,9 @@ impl Node {
         if spec.persistent && !self.is_member() {
             return Err(Refusal::Invalid);
         }
-        let (levels, persistent) = (spec.levels, spec.persistent);
+        let (levels, extents, persistent) = (spec.levels, spec.extents, spec.persistent);
         let value_bytes = if persistent { value_bytes.min(PERSISTENT_VALUE_BYTES) } else { value_bytes };
-        Ok(Space { modes: Arc::new(modes), policy, deadlock, victim, value_bytes, levels, persistent })
+        Ok(Space { modes: Arc::new(modes), policy, deadlock, victim, value_bytes, levels, extents, persistent })
     }
 
     pub(crate) fn on_space_drop(&mut self, now: Time, at: u32, id: RequestId, name: &str, force: bool) {

@@ -1,7 +1,7 @@
 //! What a line of a script says. Names and values are bytes already (their percent escapes are undone); modes are still
 //! words, since only the lockspace in use knows what they mean.
 
-use lockstead_types::{Flags, Span, request::Wait};
+use lockstead_types::{Flags, Span, request::Wait, space::SpaceSpec};
 
 /// One line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +61,8 @@ pub enum Verb {
     Show(Vec<u8>),
     /// `use LOCKSPACE`.
     Use(String),
+    /// `create LOCKSPACE ...`: and use it.
+    Create(Box<SpaceSpec>),
     /// `group NAME`: attach to it, creating it if need be.
     Group(Vec<u8>),
     /// `detach NAME`: leave a group.

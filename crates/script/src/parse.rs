@@ -2,7 +2,11 @@
 
 use core::fmt;
 
-use lockstead_types::{Flags, name, request::Wait};
+use lockstead_types::{
+    Flags, name,
+    request::Wait,
+    space::{ModeChoice, SpaceSpec},
+};
 
 use crate::{
     command::{Command, LockName, LockOptions, OwnerWord, TransactionVerb, Verb, Want, WantedClaim},
@@ -148,6 +152,7 @@ impl<'a> Args<'a> {
             "cancel" => Verb::Cancel(self.lock_name()?),
             "value" => Verb::Value(self.lock_name()?),
             "show" => Verb::Show(self.next("the name of a resource")?.name()?),
+            "create" => Verb::Create(self.create()?),
             "use" => Verb::Use(self.next("the name of a lockspace")?.text.to_owned()),
             "group" => Verb::Group(self.next("the name of a group")?.name()?),
             "detach" => Verb::Detach(self.next("the name of a group")?.name()?),
@@ -171,6 +176,19 @@ impl<'a> Args<'a> {
             _ => return Err(word.wrong(VERBS)),
         };
         Ok(verb)
+    }
+
+    fn create(&mut self) -> Result<Box<SpaceSpec>, ParseError> {
+        let mut spec = SpaceSpec::named(self.next("the name of a lockspace")?.text);
+        while let Some((word, rest)) = self.words.split_first() {
+            match word.text.split_once('=') {
+                Some(("modes", table)) => spec.modes = ModeChoice::BuiltIn(table.to_owned()),
+                None if word.text == "extents" => spec.extents = true,
+                _ => return Err(word.wrong("only `modes=TABLE` and `extents` may follow")),
+            }
+            self.words = rest;
+        }
+        Ok(Box::new(spec))
     }
 
     fn begin(&mut self) -> Result<TransactionVerb, ParseError> {
@@ -353,7 +371,8 @@ fn number(text: &str) -> Option<u32> {
 }
 
 const DURATION: &str = "a duration is a whole number and a unit: 500ms, 2s, 1m";
-const VERBS: &str = "no verb; the verbs are lock, lockall, convert, unlock, cancel, value, show, use, group, detach, purge, \
+const VERBS: &str = "no verb; the verbs are lock, lockall, convert, unlock, cancel, value, show, create, use, group, detach, \
+purge, \
 begin, commit, rollback, savepoint, end-statement, on, kill, bye, sleep, sync";
 
 #[cfg(test)]
@@ -421,6 +440,7 @@ mod tests {
             ("a: lockall x EX group=g", 17, "group=g"),
             ("a: unlock x as=+1", 13, "as=+1"),
             ("a: sync now", 9, "now"),
+            ("a: create s fast", 13, "fast"),
             ("a: lock x EX alone group=g", 20, "group=g"),
         ] {
             match parse_line(line) {

@@ -37,6 +37,8 @@ pub struct Queues {
 pub struct QueueRow {
     /// Which queue it is in.
     pub queue: Queue,
+    /// The part of the resource it is of; empty where it is of the whole.
+    pub extent: String,
     /// What it holds, as text.
     pub held: Option<String>,
     /// What it waits for, as text.
@@ -90,6 +92,7 @@ impl Queues {
         };
         let row = |queue, row: &LockRow| QueueRow {
             queue,
+            extent: row.extent.clone(),
             held: row.held.map(|claim| claim_text(modes, claim)),
             wanted: row.wanted.map(|claim| claim_text(modes, claim)),
             token: row.token,
@@ -127,7 +130,8 @@ impl QueueRow {
     fn line(&self) -> String {
         let claims: Vec<&str> = [&self.held, &self.wanted].into_iter().flatten().map(String::as_str).collect();
         let token = if self.token == Token::NONE { String::new() } else { format!(" token={}", self.token) };
-        format!("  {} {}{token} {}", self.queue.word(), claims.join(" to "), self.who)
+        let part = if self.extent.is_empty() { String::new() } else { format!(" {}", self.extent) };
+        format!("  {} {}{part}{token} {}", self.queue.word(), claims.join(" to "), self.who)
     }
 }
 

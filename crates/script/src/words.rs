@@ -44,6 +44,8 @@ Names and values are percent-escaped: `a%20b` is `a b`. A `#` at the start of a 
   cancel NAME [as=ID]                    stop waiting
   value NAME [as=ID]                     read the value block of a lock that is held
   show NAME                              the three queues
+  create LOCKSPACE [modes=TABLE] [extents]
+                                         a new one, and use it; with `extents` names may be of a part, `rows[10,20)`
   use LOCKSPACE                          for the lines of this session that follow
   group NAME, detach NAME                join and leave a group, for `group=NAME`
   purge                                  drop the orphans of the lockspace in use

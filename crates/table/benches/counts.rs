@@ -55,7 +55,7 @@ impl Run {
         let (policy, deadlock, victim) = (QueuePolicy::Vms, DeadlockPolicy::Detect, VictimPolicy::Requester);
         table.add_space(
             SpaceId(0),
-            Space { modes, policy, deadlock, victim, value_bytes: 64, levels: 0, persistent: false },
+            Space { modes, policy, deadlock, victim, value_bytes: 64, levels: 0, extents: false, persistent: false },
         );
         let owner = table.add_owner();
         let mut run = Run { table, owner, effects: Vec::with_capacity(64) };

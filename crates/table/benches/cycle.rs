@@ -57,6 +57,7 @@ fn table() -> Table {
         victim: VictimPolicy::Requester,
         value_bytes: 0,
         levels: 0,
+        extents: false,
         persistent: false,
     };
     table.add_space(SpaceId(0), space);

@@ -38,7 +38,7 @@ impl Table {
         let alone = lock.traits.has(Traits::ALONE) == (req.owner == OwnerRef::Alone);
         let kind =
             lock.traits.has(Traits::PERMITS) == matches!(req.claim, lockstead_types::request::Claim::Permits { .. });
-        alone && kind && self.tag(l) == req.tag && self.find_resource(space, req.name).0 == Some(lock.resource)
+        alone && kind && self.tag(l) == req.tag && self.is_on(l, space, req.name)
     }
 
     /// [SLOT-10] Lets what has just begun to wait in a frozen slot stand where it stood under the slot's master before: its ticket

@@ -6,6 +6,7 @@ use lockstead_types::{LockId, Mode, ModeSet, request::Claim};
 
 use crate::{
     Effect, OwnerId, Table,
+    extents::Asker,
     lock::{State, Told, Traits},
     owner::ORPHANS,
     slab::NIL,
@@ -31,9 +32,22 @@ impl Table {
     }
 
     /// [BLOCK-6] NOQUEUEBAST: a request that was refused still tells holders, those that convert included.
-    pub(crate) fn notify_refused(&mut self, call: &mut Call<'_>, resource: u32, claim: Claim) {
+    pub(crate) fn notify_refused(
+        &mut self,
+        call: &mut Call<'_>,
+        resource: u32,
+        asker: Option<&Asker<'_>>,
+        claim: Claim,
+    ) {
         // [BLOCK-6] Holders that convert too.
         let wanted = ModeSet::EMPTY.with(mode_of(claim));
+        if let Some(asker) = asker {
+            let conflicts = self.modes_of(resource).conflicts_of(mode_of(claim));
+            for holder in self.holding_beside(resource, asker, conflicts) {
+                self.tell_one(call, holder, wanted, Some(claim));
+            }
+            return;
+        }
         for ring in [Ring::Granted, Ring::Converting] {
             let mut l = self.head(resource, ring);
             while l != NIL {
@@ -51,7 +65,7 @@ impl Table {
         }
     }
 
-    fn tell_one(&mut self, call: &mut Call<'_>, l: u32, wanted: ModeSet, refused: Option<Claim>) {
+    pub(crate) fn tell_one(&mut self, call: &mut Call<'_>, l: u32, wanted: ModeSet, refused: Option<Claim>) {
         let Some(mode) = self.to_tell(l, wanted) else { return };
         let lock = &self.locks[l];
         // [BLOCK-3] Not again, until a mode blocks that is not weaker or the same, or the lock is granted again.
@@ -98,7 +112,7 @@ impl Table {
             if self.locks[l].state != State::Granted {
                 continue;
             }
-            let wanted = self.queue(self.locks[l].resource).map(|queue| queue.wanted_set);
+            let wanted = self.queue(self.locks[l].resource).is_some().then(|| self.wanted_beside(l));
             let mode = wanted.and_then(|wanted| self.to_tell(l, wanted));
             // [BLOCK-7] Whatever it was told before, it may not have heard: who waited is gone, the notice went nowhere, and the
             // next one that waits for the same must not be kept from it as told already.
@@ -113,7 +127,7 @@ impl Table {
     #[must_use]
     pub fn blocking_now(&self, lock: LockId) -> Option<Claim> {
         let l = self.find_any(lock).filter(|l| self.locks[*l].state == State::Granted)?;
-        let wanted = self.queue(self.locks[l].resource)?.wanted_set;
+        let wanted = self.queue(self.locks[l].resource).is_some().then(|| self.wanted_beside(l))?;
         self.to_tell(l, wanted).map(|mode| self.blocked_claim(l, mode))
     }
 

@@ -29,6 +29,7 @@ struct Seen {
     waiting: u64,
     resources: u32,
     extras: u32,
+    nodes: u32,
     long_names: u32,
     sides: u32,
     persistent: u32,
@@ -59,6 +60,7 @@ impl Table {
         ensure!(counts == found, "counts {counts:?}, found {found:?}");
         ensure!(self.resources.used() == seen.resources, "places of resources");
         ensure!(self.extras.used() == seen.extras, "{} extras, found {}", self.extras.used(), seen.extras);
+        ensure!(self.nodes.used() == seen.nodes, "{} extents, found {}", self.nodes.used(), seen.nodes);
         ensure!(self.long_names.used() == seen.long_names, "long names");
         ensure!(self.sides.used() == seen.sides, "{} sides, found {}", self.sides.used(), seen.sides);
         ensure!(self.persistent == seen.persistent, "persistent");
@@ -88,6 +90,7 @@ impl Table {
                 self.check_lock(r, l, state, seen)?;
             }
         }
+        seen.nodes += self.check_spread(r)?;
         self.check_summary(r)?;
         self.check_compatible(r)?;
         self.check_order(r)?;
@@ -106,7 +109,7 @@ impl Table {
         ensure!(lock.traits.has(Traits::PERMITS) == self.pool(r).is_some(), "lock {l}: permits or mode");
         if let Some(side) = self.side(l) {
             seen.sides += 1;
-            ensure!(side.wait.is_some() || side.tag > 0 || side.take > 0 || lock.is_held(), "empty side of {l}");
+            ensure!(side.wait.is_some() || side.tag > 0 || side.more > 0 || lock.is_held(), "empty side of {l}");
         }
         if let Some(deadline) = wait.and_then(|w| w.deadline) {
             seen.deadlines += 1;
@@ -169,6 +172,9 @@ impl Table {
         let holders: Vec<u32> = self.ring(r, Ring::Granted).chain(self.ring(r, Ring::Converting)).collect();
         for (i, a) in holders.iter().enumerate() {
             for b in holders.iter().skip(i + 1) {
+                if !self.concern(*a, *b) {
+                    continue;
+                }
                 let (a, b) = (self.locks[*a].mode, self.locks[*b].mode);
                 // Of two held together the later one was compatible; the table need not be symmetric.
                 ensure!(modes.compatible(a, b) || modes.compatible(b, a), "{a:?} and {b:?} on resource {r}");
@@ -260,6 +266,7 @@ mod tests {
                 victim,
                 value_bytes: 0,
                 levels: 0,
+                extents: false,
                 persistent: false,
             },
         );

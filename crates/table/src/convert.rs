@@ -11,6 +11,7 @@ use lockstead_types::{
 
 use crate::{
     Effect, Outcome, OwnerId, Table,
+    extents::Asker,
     grant::Place,
     lock::{State, Traits},
     promote::Granting,
@@ -95,6 +96,7 @@ impl Table {
         }
         req.flags.check(FlagUse::Convert)?;
         check_alternatives(entry, true, req.flags)?;
+        self.check_extent_of(l, req.flags)?;
         self.check_value(lock.resource, req.flags, req.value)?;
         let down = modes.is_down(lock.mode, req.mode);
         // [CONV-4] QUECVT is for conversions that are not down; for these it makes no sense.
@@ -117,6 +119,10 @@ impl Table {
     /// [MODE-3] For a conversion: what the lock holds itself does not count.
     fn check_legal_beside_others(&self, l: u32, mode: Mode) -> Result<(), Refusal> {
         let resource = self.locks[l].resource;
+        if let Some(asker) = self.asker(l) {
+            let illegal = self.modes_of(resource).illegal_with(mode);
+            return if self.is_there(resource, &asker, illegal) { Err(Refusal::BadMode) } else { Ok(()) };
+        }
         let wanted = self.queue(resource).map_or(Default::default(), |q| q.wanted_set);
         let there = self.held_by_others(l).union(wanted);
         if self.modes_of(resource).illegal_with(mode).is_disjoint(there) { Ok(()) } else { Err(Refusal::BadMode) }
@@ -156,7 +162,9 @@ impl Table {
             return Ok(Decided::Queued { demoted: false });
         }
         if req.flags.has(Flags::NOQUEUEBAST) {
-            self.notify_refused(call, resource, Claim::Mode(req.mode));
+            let extent = self.extent(l).cloned();
+            let asker = extent.as_ref().map(|extent| Asker { me: l, actor: self.actor_of(l), extent });
+            self.notify_refused(call, resource, asker.as_ref(), Claim::Mode(req.mode));
         }
         // [CONV-5] It would have to wait, and was not to: the old mode stays, no value is written.
         Err(Refusal::WouldWait)
@@ -197,6 +205,9 @@ impl Table {
         for other in self.ring(lock.resource, Ring::Converting) {
             if other == l {
                 behind_me = true;
+                continue;
+            }
+            if !self.concern(l, other) {
                 continue;
             }
             let Some(wait) = self.wait(other) else { continue };

@@ -45,6 +45,7 @@ pub(crate) struct Edge {
 
 /// What a lock waits for: a mode, or another one, or permits.
 pub(crate) struct Wish<'a> {
+    of: u32,
     modes: &'a ModeTable,
     want: Mode,
     alternative: Option<Mode>,
@@ -227,6 +228,12 @@ impl Table {
     fn hard_edges(&self, w: u32, all: &mut Vec<Edge>) {
         let Some(wish) = self.wish(w) else { return };
         let resource = self.locks[w].resource;
+        if let Some(asker) = self.asker(w) {
+            // Those in the way of what it wants; with an alternative, of that too.
+            let holders = self.holding_beside(resource, &asker, wish.modes.conflicts_of(wish.want));
+            let edge = |h: u32| Edge { waiter: w, blocker: h, hard: true };
+            return all.extend(holders.into_iter().filter(|h| self.hinders(&wish, *h)).map(edge));
+        }
         for ring in [Ring::Granted, Ring::Converting] {
             for h in self.ring(resource, ring).filter(|h| *h != w) {
                 if self.hinders(&wish, h) {
@@ -241,6 +248,7 @@ impl Table {
         let (wait, resource) = (self.wait(w)?, self.locks[w].resource);
         let alternative = self.alternative(resource, wait.want, wait.flags);
         Some(Wish {
+            of: w,
             modes: self.modes_of(resource),
             want: wait.want,
             alternative,
@@ -262,7 +270,7 @@ impl Table {
             Some(pool) => pool.of.saturating_sub(self.taken_by(held.resource, h)) < wish.take,
         };
         // [DEAD-6] NODLCKBLK: this lock, held, is no edge.
-        blocks && !held.traits.has(Traits::NODLCKBLK)
+        blocks && !held.traits.has(Traits::NODLCKBLK) && self.concern(wish.of, h)
     }
 
     /// The permits of a resource held by whoever `holder` acts for.
@@ -281,11 +289,17 @@ impl Table {
         let held = converting.then_some(self.locks[w].mode);
         if let Some(wait) = self.wait(w).filter(|_| self.queue(resource).is_some_and(|q| q.due > 0)) {
             let due = self.ring(resource, Ring::Converting).chain(self.ring(resource, Ring::Waiting));
-            let due = due.filter(|d| *d != w && self.is_due(*d) && self.passes(resource, *d, ticket, held, wait.want));
+            let due = due.filter(|d| *d != w && self.is_due(*d) && self.concern(w, *d));
+            let due = due.filter(|d| self.passes(resource, *d, ticket, held, wait.want));
             all.extend(due.map(|d| Edge { waiter: w, blocker: d, hard: false }));
         }
         if self.ignores_order(w) {
             return;
+        }
+        if self.locks[w].traits.has(Traits::EXTENT) {
+            // Whom those before it wait for may have nothing to do with it: it waits for each of them itself.
+            let before = self.waiting_before(w).into_iter();
+            return all.extend(before.map(|b| Edge { waiter: w, blocker: b, hard: false }));
         }
         let mut ring = if converting { Ring::Converting } else { Ring::Waiting };
         let mut l = self.before(self.head(resource, ring), w);
@@ -370,6 +384,7 @@ impl Table {
             // alternative mode or permits make a difference.
             let same = lock.state == State::Waiting
                 && !lock.traits.has(Traits::PERMITS)
+                && !lock.traits.has(Traits::EXTENT)
                 && !wait.flags.has(Flags::ALTPR)
                 && !wait.flags.has(Flags::ALTCW);
             if !same || search.holders.insert((lock.resource, wait.want)) {

@@ -39,6 +39,8 @@ pub struct Space {
     pub value_bytes: u32,
     /// By how many components of a name its slot is found; 0 for the whole name.
     pub levels: u8,
+    /// Whether a name can be of a part of a resource.
+    pub extents: bool,
     /// Whether value blocks outlive the last lock, and changes of them are told ([`crate::Table::take_touched`]).
     pub persistent: bool,
 }

@@ -1,6 +1,6 @@
 //! What is in some slots, as another table needs it to go on: read only, nothing changes here.
 
-use alloc::vec::Vec;
+use alloc::{borrow::Cow, vec::Vec};
 
 use lockstead_types::{Flags, LockId, Mode, SlotSet, SpaceId, Span, Time, Token, reply::Value, request::Claim};
 
@@ -32,6 +32,8 @@ pub struct ExportedResource<'a> {
 pub struct ExportedLock<'a> {
     /// Its id here.
     pub lock: LockId,
+    /// The name it was asked for by: that of a part of the resource, where it is of a part.
+    pub name: Cow<'a, [u8]>,
     /// Whose.
     pub whose: Claimant,
     /// What is held, if anything. With `wanted` the lock is converting, without it is granted.
@@ -103,8 +105,8 @@ impl Table {
     /// Whether a lock is on this resource. `false` where nothing of that id is.
     #[must_use]
     pub fn is_lock_on(&self, lock: LockId, space: SpaceId, name: &[u8]) -> bool {
-        let resource = self.spaces.find(space).and_then(|index| self.find_resource(index, name).0);
-        resource.is_some_and(|resource| self.find_any(lock).is_some_and(|l| self.locks[l].resource == resource))
+        let space = self.spaces.find(space);
+        self.find_any(lock).is_some_and(|l| space.is_some_and(|space| self.is_on(l, space, name)))
     }
 
     /// The token of a lock that is held; `None` where nothing of that id is.
@@ -128,6 +130,13 @@ impl Table {
         self.modes_of(self.locks[l].resource).is_down(self.locks[l].mode, to)
     }
 
+    /// Whether a lock is of what a name is of ([RANGE-8]).
+    pub(crate) fn is_on(&self, l: u32, space: u16, name: &[u8]) -> bool {
+        let Ok(named) = self.named(space, name) else { return false };
+        self.find_resource(space, named.name).0 == Some(self.locks[l].resource)
+            && self.extent(l) == named.extent.as_ref()
+    }
+
     fn exported(&self, now: Time, resource: u32) -> ExportedResource<'_> {
         let rings = [Ring::Granted, Ring::Converting, Ring::Waiting];
         let locks = rings.into_iter().flat_map(|ring| self.ring(resource, ring));
@@ -148,6 +157,11 @@ impl Table {
         };
         ExportedLock {
             lock: self.id(l),
+            // [RANGE-8]
+            name: match self.is_partial(l) {
+                true => Cow::Owned(self.full_name(l).into()),
+                false => Cow::Borrowed(self.name_of(lock.resource)),
+            },
             whose,
             held: lock.is_held().then(|| self.claim(l, lock.mode)),
             token: self.token(l),

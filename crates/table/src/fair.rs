@@ -7,7 +7,7 @@
 
 use lockstead_types::{Flags, Mode, Time, space::QueuePolicy};
 
-use crate::{Table, slab::NIL, store::Ring, table::Call};
+use crate::{Table, extents::Asker, slab::NIL, store::Ring, table::Call};
 
 impl Table {
     /// How many grants may pass one that waits; `None` under the `vms` policy, where any number may.
@@ -25,13 +25,22 @@ impl Table {
     }
 
     /// [FAIR-1] Whether a grant of `mode` to one that came at `ticket`, and holds `held`, would pass one that is due.
-    pub(crate) fn is_held_back(&self, resource: u32, me: u32, ticket: u64, held: Option<Mode>, mode: Mode) -> bool {
+    pub(crate) fn is_held_back(
+        &self,
+        resource: u32,
+        me: u32,
+        asker: Option<&Asker<'_>>,
+        ticket: u64,
+        held: Option<Mode>,
+        mode: Mode,
+    ) -> bool {
         match self.queue(resource) {
             Some(queue) if queue.due > 0 => {}
             _ => return false,
         }
         let mut all = self.ring(resource, Ring::Converting).chain(self.ring(resource, Ring::Waiting));
-        all.any(|w| w != me && self.is_due(w) && self.passes(resource, w, ticket, held, mode))
+        let concerned = |w: u32| w != me && asker.is_none_or(|asker| self.concerns(asker, w));
+        all.any(|w| self.is_due(w) && concerned(w) && self.passes(resource, w, ticket, held, mode))
     }
 
     /// Whether a grant of `mode` passes the waiting `w`: it came later, and neither does it conflict with nothing, nor
@@ -57,7 +66,7 @@ impl Table {
         for ring in [Ring::Converting, Ring::Waiting] {
             let mut w = self.head(resource, ring);
             while w != NIL {
-                if w != index && self.passes(resource, w, ticket, held, mode) {
+                if w != index && self.concern(index, w) && self.passes(resource, w, ticket, held, mode) {
                     self.count_overtake(call, w, bound);
                 }
                 w = self.after(self.head(resource, ring), w);
@@ -72,6 +81,8 @@ impl Table {
         if wait.overtaken == bound {
             let resource = self.locks[w].resource;
             self.queue_mut(resource).due += 1;
+            // [FAIR-2] Wherever it stands.
+            self.wake(w);
             // Those it holds back from now on wait for it: a new edge.
             self.suspect(call, w);
         }

@@ -36,6 +36,11 @@
 //! cycle of waits, which it derives from the queues; `prevent` says by the ages of transactions who may wait for whom. Whatever frees something (`release`, a conversion, a cancel, an
 //! ended owner, a deadline) ends in `promote`, which serves CONVERTING from its head, then WAITING.
 //!
+//! # Parts
+//!
+//! In a lockspace with extents a lock may be of a part of its resource: a range of keys, or a predicate. The queues stay what they are,
+//! but who has to do with whom is asked of an index of extents (`interval`) by `extents`, wherever else a whole queue would be asked.
+//!
 //! # Slots
 //!
 //! Every resource belongs to a slot, the unit of mastership. `slots` freezes and thaws them and gives them up, `export` says
@@ -75,7 +80,9 @@ mod waits;
 
 mod block;
 mod deadlock;
+mod extents;
 mod fair;
+mod interval;
 mod nest;
 mod orphan;
 mod owner;

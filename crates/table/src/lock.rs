@@ -32,6 +32,8 @@ impl Traits {
     pub(crate) const PERMITS: Traits = Traits(16);
     /// Its token was given by another table, or by this one before a restart.
     pub(crate) const FOREIGN: Traits = Traits(32);
+    /// Of a part of its resource, or of the whole, in a lockspace with extents.
+    pub(crate) const EXTENT: Traits = Traits(64);
     const KEPT_FLAGS: u8 = 7;
 
     pub(crate) fn of(flags: Flags) -> Traits {
@@ -185,8 +187,8 @@ pub(crate) fn parts_of(id: LockId) -> (u32, u32) {
 pub(crate) struct Side {
     pub(crate) token: Token,
     pub(crate) tag: u32,
-    /// Permits held or wanted, 0 for a lock of a mode.
-    pub(crate) take: u32,
+    /// Permits held or wanted; of a lock with an extent its place among the nodes of the index, one higher. 0 for any other.
+    pub(crate) more: u32,
     pub(crate) wait: Option<Wait>,
 }
 

@@ -136,7 +136,9 @@ impl Table {
         max: usize,
         who: &dyn Fn(OwnerId) -> Holder,
     ) -> Option<ResourceDetail> {
-        let index = self.find_resource(self.spaces.find(space)?, name).0?;
+        let space = self.spaces.find(space)?;
+        let name = self.without_extent(space, name);
+        let index = self.find_resource(space, name).0?;
         if self.resources[index].is_empty()
             && !(self.space_of(index).space.persistent && self.outlives_its_locks(index))
         {
@@ -212,6 +214,7 @@ impl Table {
         };
         LockRow {
             lock: self.id(l),
+            extent: self.extent_text(l).unwrap_or_default(),
             held: lock.is_held().then(|| self.claim(l, lock.mode)),
             wanted: self.wait(l).map(|w| self.claim(l, w.want)),
             token,

@@ -30,8 +30,9 @@ impl Table {
             return Err(Refusal::Lost);
         }
         self.check_report(space, report, false)?;
-        let resource = self.find_resource(space, report.name).0.ok_or(Refusal::Lost)?;
-        let l = self.lock_of(resource, owner, report.tag).ok_or(Refusal::Lost)?;
+        let named = self.named(space, report.name)?;
+        let resource = self.find_resource(space, named.name).0.ok_or(Refusal::Lost)?;
+        let l = self.lock_of(resource, owner, report.tag, named.extent.as_ref()).ok_or(Refusal::Lost)?;
         for claim in [report.held, report.wanted.as_ref().map(|w| w.claim)].into_iter().flatten() {
             self.check_kind(resource, claim)?;
         }
@@ -47,7 +48,7 @@ impl Table {
                 _ => {}
             }
         }
-        if let (Some(claim), Some(value)) = (report.held, &report.value) {
+        if let (Some(claim), Some(value), false) = (report.held, &report.value, self.is_partial(l)) {
             self.learn_from_holder(resource, Held { claim, token: report.token }, value);
         }
         Ok(self.id(l))
@@ -70,7 +71,7 @@ impl Table {
         }
         let resource = self.locks[l].resource;
         // Of what is held already the rivals have been driven out.
-        let mut rivals = self.rivals(resource, held)?;
+        let mut rivals = self.rivals(resource, self.asker(l).as_ref(), held)?;
         let claim = if more { self.both(l, held.claim, present).ok_or(Refusal::Busy)? } else { present };
         let held = Held { claim, ..held };
         rivals.retain(|rival| *rival != l);
@@ -90,7 +91,7 @@ impl Table {
         if matches!((wanted, held.claim), (Claim::Permits { .. }, _) if wanted != held.claim) {
             return Err(Refusal::Busy);
         }
-        let rivals = self.rivals(resource, held)?;
+        let rivals = self.rivals(resource, self.asker(l).as_ref(), held)?;
         self.leave(l);
         self.locks[l].mode = mode_of(held.claim);
         self.hold_again(call, l, held, rivals);

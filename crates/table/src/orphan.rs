@@ -45,6 +45,12 @@ impl Table {
             return Err(Refusal::WouldWait);
         }
         let resource = resource.ok_or(Refusal::NotHeld)?;
+        // [RANGE-6] No part of a resource outlives its owner.
+        let partial =
+            self.named(self.resources[resource].space, req.name)?.extent.is_some_and(|extent| !extent.is_whole());
+        if partial {
+            return Err(Refusal::NotHeld);
+        }
         let is_orphan = |l: &u32| self.locks[*l].owner == ORPHANS;
         let fits = |l: &u32| is_orphan(l) && self.claim(*l, self.locks[*l].mode) == req.claim;
         let Some(l) = self.ring(resource, Ring::Granted).find(fits) else {
@@ -76,6 +82,9 @@ impl Table {
         let (lock, claim) = (self.id(l), req.claim);
         if self.queue(resource).is_some() {
             self.queue_mut(resource).told_for = None;
+            self.tell_of(l);
+            // [RANGE-3] It may be in the way of the adopter's own parts no more.
+            self.wake_beside(l);
             // Those it keeps waiting wait for the adopter now, which may wait elsewhere.
             self.suspect(call, l);
         }

@@ -40,6 +40,9 @@ impl Table {
         if lockstead_types::planted::is(lockstead_types::planted::Bug::NoPromote) {
             return;
         }
+        if self.is_spread(resource) {
+            return self.settle_spread(call, resource);
+        }
         self.promote(call, resource);
         self.notify(call, resource);
     }
@@ -131,11 +134,15 @@ impl Table {
         let lock = &self.locks[l];
         let held = lock.is_held().then_some(lock.mode);
         let what = if lock.traits.has(Traits::PERMITS) { What::Permits(self.take(l)) } else { What::Mode(mode) };
-        let mut standing = self.standing(lock.resource, place);
-        if held.is_some() {
+        let asker = if lock.traits.has(Traits::EXTENT) { self.asker(l) } else { None };
+        let mut standing = match &asker {
+            Some(asker) => self.standing_beside(lock.resource, asker, mode, place),
+            None => self.standing(lock.resource, place),
+        };
+        if held.is_some() && asker.is_none() {
             standing.others = self.held_by_others(l);
         }
-        standing.held_back = self.is_held_back(lock.resource, l, ticket, held, mode);
+        standing.held_back = self.is_held_back(lock.resource, l, asker.as_ref(), ticket, held, mode);
         standing.due = lock.is_pending() && self.is_due(l);
         may_grant(self.modes_of(lock.resource), &Ask { what, held, flags }, &standing)
     }
@@ -178,7 +185,8 @@ impl Table {
             self.set_token(l, token);
             self.locks[l].traits = self.locks[l].traits.without(Traits::FOREIGN);
         }
-        let value = self.transfer(resource, (old, Some(g.mode)), g.flags, g.value);
+        let value =
+            if self.is_partial(l) { None } else { self.transfer(resource, (old, Some(g.mode)), g.flags, g.value) };
         if self.queue(resource).is_some() {
             self.after_grant(call, l, g.ticket, old, down);
         }
@@ -203,6 +211,9 @@ impl Table {
     fn after_grant(&mut self, call: &mut Call<'_>, l: u32, ticket: u64, old: Option<Mode>, down: bool) {
         let resource = self.locks[l].resource;
         self.queue_mut(resource).told_for = None;
+        if self.locks[l].traits.has(Traits::EXTENT) {
+            self.tell_of(l);
+        }
         if !down {
             self.count_overtakes(call, l, ticket, old);
         }
@@ -233,7 +244,7 @@ impl Table {
         call.fx.push(Effect::Changed {
             owner: (lock.owner != ORPHANS).then_some(OwnerId(lock.owner)),
             space: self.space_of(lock.resource).id,
-            name: self.name_of(lock.resource).into(),
+            name: self.full_name(l),
             lock: self.id(l),
             event,
             claim: self.claim(l, mode),

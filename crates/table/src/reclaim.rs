@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 
 use lockstead_types::{
-    Flags, LimitName, Mode, Refusal, Time, Token,
+    Extent, Flags, LimitName, Mode, ModeSet, Refusal, Time, Token,
     message::Reclaim,
     reply::{ChangeEvent, Grant, Revoked},
     request::{Claim, ConvertRequest, Wait},
@@ -13,6 +13,8 @@ use lockstead_types::{
 use crate::{
     Effect, Outcome, OwnerId, Table,
     block::mode_of,
+    deadlock::Actor,
+    extents::{Asker, Named},
     lock::{State, Traits},
     resource::Pool,
     slab::NIL,
@@ -59,16 +61,18 @@ impl Table {
         if !self.is_frozen_name(claim.space, claim.name) || self.owners.find(owner).is_none() {
             return Err(Refusal::Lost);
         }
-        self.check_claim(space, claim.name, claim.held)?;
+        self.check_claim(space, claim.name, claim.held, claim.flags)?;
+        let named = self.named(space, claim.name)?;
         // [FREEZE-4] A token of an earlier epoch: a client cannot make one up that would beat those of this one.
         if claim.token.epoch() >= self.epoch || claim.token == Token::NONE {
             return Err(Refusal::Invalid);
         }
-        let resource = self.find_resource(space, claim.name).0;
-        let holder = resource.and_then(|r| self.holder_of(r, owner.0, |_, token| token == claim.token));
+        let resource = self.find_resource(space, named.name).0;
+        let same = |_, token| token == claim.token;
+        let holder = resource.and_then(|r| self.holder_of(r, owner.0, named.extent.as_ref(), same));
         match holder {
             Some(l) => Ok(self.grant_again(l)),
-            None => self.take_claimed(now, owner, space, claim, fx),
+            None => self.take_claimed(now, owner, space, named, claim, fx),
         }
     }
 
@@ -92,9 +96,10 @@ impl Table {
     ) -> Result<Grant, Refusal> {
         let space = self.spaces.find(claim.space).ok_or(Refusal::NoLockspace)?;
         self.owners.find(owner).ok_or(Refusal::Lost)?;
-        self.check_claim(space, claim.name, claim.held)?;
-        let resource = self.find_resource(space, claim.name).0;
-        if let Some(l) = resource.and_then(|r| self.holds_claimed(r, owner, claim)) {
+        self.check_claim(space, claim.name, claim.held, claim.flags)?;
+        let named = self.named(space, claim.name)?;
+        let resource = self.find_resource(space, named.name).0;
+        if let Some(l) = resource.and_then(|r| self.holds_claimed(r, owner, named.extent.as_ref(), claim)) {
             return Ok(self.bring_down(now, l, claim, fx));
         }
         // [SLOT-8] Others may have been granted it.
@@ -105,7 +110,7 @@ impl Table {
         if claim.token == Token::NONE || Some(claim.token) > Token::new(self.epoch, self.sequence) {
             return Err(Refusal::Invalid);
         }
-        self.take_claimed(now, owner, space, claim, fx)
+        self.take_claimed(now, owner, space, named, claim, fx)
     }
 
     fn take_claimed(
@@ -113,24 +118,28 @@ impl Table {
         now: Time,
         owner: OwnerId,
         space: u16,
+        named: Named<'_>,
         claim: &Reclaim<'_>,
         fx: &mut Vec<Effect>,
     ) -> Result<Grant, Refusal> {
-        let (resource, hash) = self.find_resource(space, claim.name);
+        let Named { name, extent } = named;
+        let (resource, hash) = self.find_resource(space, name);
         self.check_places(resource)?;
         let held = Held { claim: claim.held, token: claim.token };
         let mut rivals = Vec::new();
         if let Some(resource) = resource {
             self.check_kind(resource, claim.held)?;
-            if !claim.alone && self.lock_of(resource, owner, claim.tag).is_some() {
+            if !claim.alone && self.lock_of(resource, owner, claim.tag, extent.as_ref()).is_some() {
                 return Err(Refusal::Busy);
             }
-            rivals = self.rivals(resource, held)?;
+            let actor = (!claim.alone).then_some(Actor::Owner(owner.0));
+            let asker = extent.as_ref().map(|extent| Asker { me: NIL, actor, extent });
+            rivals = self.rivals(resource, asker.as_ref(), held)?;
         }
         let mut call = Call::new(now, fx);
-        let resource = resource.unwrap_or_else(|| self.make_resource(space, claim.name, hash));
+        let resource = resource.unwrap_or_else(|| self.make_resource(space, name, hash));
         let kind = Kind { owner: owner.0, tag: claim.tag, alone: claim.alone, flags: claim.flags };
-        let l = self.make_known(resource, kind, claim.held);
+        let l = self.make_known(resource, kind, claim.held, extent);
         self.hold_again(&mut call, l, held, rivals);
         // [FREEZE-5] The bytes of the value block went with the node.
         self.doubt_value(resource);
@@ -141,7 +150,7 @@ impl Table {
     }
 
     /// Refuses what cannot be a name and a claim of a lockspace.
-    pub(crate) fn check_claim(&self, space: u16, name: &[u8], claim: Claim) -> Result<(), Refusal> {
+    pub(crate) fn check_claim(&self, space: u16, name: &[u8], claim: Claim, flags: Flags) -> Result<(), Refusal> {
         let entry: &SpaceEntry = self.spaces.get(space).ok_or(Refusal::NoLockspace)?;
         if name.len() > lockstead_types::limits::NAME_BYTES_CEILING as usize {
             return Err(Refusal::TooLong);
@@ -151,7 +160,11 @@ impl Table {
             Claim::Mode(_) => true,
             Claim::Permits { take, of } => take > 0 && take <= of,
         };
-        if sense && !name.is_empty() { Ok(()) } else { Err(Refusal::Invalid) }
+        if !sense || name.is_empty() {
+            return Err(Refusal::Invalid);
+        }
+        let extent = self.named(space, name)?.extent;
+        extent.map_or(Ok(()), |extent| self.check_extent(&extent, flags, matches!(claim, Claim::Mode(_))))
     }
 
     /// Refuses what cannot be numbered.
@@ -173,10 +186,12 @@ impl Table {
     }
 
     /// [FREEZE-6] Of conflicting claims the higher token wins: the locks this one drives out, or `Lost` if it must yield.
-    pub(crate) fn rivals(&self, resource: u32, held: Held) -> Result<Vec<u32>, Refusal> {
+    pub(crate) fn rivals(&self, resource: u32, asker: Option<&Asker<'_>>, held: Held) -> Result<Vec<u32>, Refusal> {
         let holders = self.ring(resource, Ring::Granted).chain(self.ring(resource, Ring::Converting));
         let rivals: Vec<u32> = match held.claim {
             Claim::Mode(mode) => {
+                // [RANGE-2] Of what it overlaps alone.
+                let beside = asker.map(|asker| self.holding_beside(resource, asker, ModeSet(u32::MAX)));
                 let modes = self.modes_of(resource);
                 // The one with the higher token came later: it was compatible with the other, or both cannot have been held.
                 let conflict = |l: &u32| {
@@ -184,7 +199,10 @@ impl Table {
                     let later = token < held.token || (token == held.token && modes.compatible(other, mode));
                     if later { !modes.compatible(mode, other) } else { !modes.compatible(other, mode) }
                 };
-                holders.filter(conflict).collect()
+                match beside {
+                    Some(beside) => beside.into_iter().filter(conflict).collect(),
+                    None => holders.filter(conflict).collect(),
+                }
             }
             Claim::Permits { take, of } => {
                 let mut by_age: Vec<u32> = holders.collect();
@@ -203,7 +221,7 @@ impl Table {
     }
 
     /// A lock of before, in no queue yet.
-    pub(crate) fn make_known(&mut self, resource: u32, kind: Kind, claim: Claim) -> u32 {
+    pub(crate) fn make_known(&mut self, resource: u32, kind: Kind, claim: Claim, extent: Option<Extent>) -> u32 {
         let permits = matches!(claim, Claim::Permits { .. });
         let traits = Traits::of(kind.flags).with_if(kind.alone, Traits::ALONE).with_if(permits, Traits::PERMITS);
         let l = self.make_lock(resource, kind.owner, mode_of(claim), traits);
@@ -211,8 +229,11 @@ impl Table {
             self.side_mut(l).tag = kind.tag;
         }
         if let Claim::Permits { take, of } = claim {
-            self.side_mut(l).take = take;
+            self.side_mut(l).more = take;
             self.extra_mut(resource).permits.get_or_insert(Pool { of, taken: 0 });
+        }
+        if let Some(extent) = extent {
+            self.add_extent(l, extent);
         }
         l
     }
@@ -236,6 +257,7 @@ impl Table {
         }
         if self.queue(resource).is_some() {
             self.queue_mut(resource).told_for = None;
+            self.tell_of(l);
             self.suspect(call, l);
         }
     }
@@ -253,14 +275,30 @@ impl Table {
     }
 
     /// A lock of an owner that is held at a resource.
-    pub(crate) fn holder_of(&self, resource: u32, owner: u32, is: impl Fn(u32, Token) -> bool) -> Option<u32> {
+    pub(crate) fn holder_of(
+        &self,
+        resource: u32,
+        owner: u32,
+        extent: Option<&Extent>,
+        is: impl Fn(u32, Token) -> bool,
+    ) -> Option<u32> {
+        if let Some(extent) = extent {
+            let same = |l: u32| self.locks[l].is_held() && self.locks[l].owner == owner && is(l, self.token(l));
+            return self.equal_extent(resource, extent, same);
+        }
         let mut holders = self.ring(resource, Ring::Granted).chain(self.ring(resource, Ring::Converting));
         holders.find(|l| self.locks[*l].owner == owner && is(*l, self.token(*l)))
     }
 
     /// The lock that a claim means, where its owner has it.
-    fn holds_claimed(&self, resource: u32, owner: OwnerId, claim: &Reclaim<'_>) -> Option<u32> {
-        if let Some(l) = self.holder_of(resource, owner.0, |_, token| token == claim.token) {
+    fn holds_claimed(
+        &self,
+        resource: u32,
+        owner: OwnerId,
+        extent: Option<&Extent>,
+        claim: &Reclaim<'_>,
+    ) -> Option<u32> {
+        if let Some(l) = self.holder_of(resource, owner.0, extent, |_, token| token == claim.token) {
             return Some(l);
         }
         let at_least = |l: &u32| match (self.claim(*l, self.locks[*l].mode), claim.held) {
@@ -268,7 +306,7 @@ impl Table {
             _ => false,
         };
         // [SLOT-8] Of locks that stand alone the owner may have several: which of them this was nobody can say.
-        let l = self.lock_of(resource, owner, claim.tag).filter(|_| !claim.alone)?;
+        let l = self.lock_of(resource, owner, claim.tag, extent).filter(|_| !claim.alone)?;
         Some(l).filter(|l| self.locks[*l].is_held() && self.token(*l) > claim.token).filter(at_least)
     }
 
@@ -288,7 +326,8 @@ impl Table {
             self.settle(&mut call, resource);
             self.resolve(&mut call);
             // [SLOT-8] The client may have asked to write the value block on the way down, and this table has not seen it do so.
-            let flags = self.locks[l].traits.flags().with(Flags::IVVALBLK);
+            let invalid = if self.is_partial(l) { Flags::NONE } else { Flags::IVVALBLK };
+            let flags = self.locks[l].traits.flags().with(invalid);
             let req = ConvertRequest { lock: self.id(l), mode, wait: Wait::Never, flags, value: None };
             // [SLOT-8] Down: granted in place, and what it kept waiting is served.
             if let Ok(Outcome::Granted(grant)) = self.convert(now, owner, 0, &req, fx) {

@@ -36,6 +36,7 @@ impl Table {
         req.flags.check(FlagUse::Release)?;
         let (resource, state) = (self.locks[l].resource, self.locks[l].state);
         self.check_value(resource, req.flags, req.value)?;
+        self.check_extent_of(l, req.flags)?;
         // [REL-2] While something is pending on it only FORCEUNLOCK releases it, and cancels what is pending.
         if self.locks[l].is_pending() && !req.flags.has(Flags::FORCEUNLOCK) {
             return Err(Refusal::Busy);
@@ -99,7 +100,7 @@ impl Table {
         fx: &mut Vec<Effect>,
     ) -> Result<LockId, Refusal> {
         let space = self.spaces.find(space).ok_or(Refusal::NoLockspace)?;
-        let resource = self.find_resource(space, name).0.ok_or(Refusal::NotHeld)?;
+        let resource = self.find_resource(space, self.without_extent(space, name)).0.ok_or(Refusal::NotHeld)?;
         let mut holders = self.ring(resource, Ring::Granted).chain(self.ring(resource, Ring::Converting));
         // [REL-5] Exactly the grant that was meant: a holder that came since has another token.
         let l = holders.find(|l| self.token(*l) == token).ok_or(Refusal::NotHeld)?;
@@ -143,7 +144,7 @@ impl Table {
     pub(crate) fn drop_held(&mut self, call: &mut Call<'_>, l: u32, flags: Flags, value: Option<Box<[u8]>>) {
         let (resource, mode) = (self.locks[l].resource, self.locks[l].mode);
         // [VALUE-3] A release from a writing mode writes.
-        if !self.is_last(l) {
+        if !self.is_last(l) && !self.is_partial(l) {
             self.transfer(resource, (Some(mode), None), flags, value);
         }
         self.changed(call, l, ChangeEvent::Released);

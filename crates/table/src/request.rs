@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use lockstead_types::{
-    Age, Flags, LimitName, Mode, Refusal, Time,
+    Age, Extent, Flags, LimitName, Mode, Refusal, Time,
     flags::FlagUse,
     request::{Claim, LockRequest, OwnerRef, Wait},
     space::DeadlockPolicy,
@@ -12,12 +12,15 @@ use lockstead_types::{
 use crate::{
     Effect, Found, Outcome, OwnerId, Table,
     block::mode_of,
+    deadlock::Actor,
+    extents::{Asker, Named},
     grant::{Ask, Place, What, may_grant},
     lock::Traits,
     owner::ORPHANS,
     prevent::Txn,
     promote::Granting,
     resource::Pool,
+    slab::NIL,
     store::Ring,
     table::{Call, SpaceEntry},
     waits::Pending,
@@ -45,10 +48,16 @@ impl Table {
         if matches!(txn, Txn::Wounded(_)) && !alone {
             return Err(Refusal::Aborted);
         }
+        let Named { name, extent } = self.named(space, req.name)?;
+        if let Some(extent) = &extent {
+            self.check_extent(extent, req.flags, matches!(req.claim, Claim::Mode(_)))?;
+        }
+        let actor = (!alone).then_some(Actor::Owner(owner.0));
+        let asker = extent.as_ref().map(|extent| Asker { me: NIL, actor, extent });
         let mut call = Call::new(now, fx);
-        let (resource, hash) = self.find_resource(space, req.name);
+        let (resource, hash) = self.find_resource(space, name);
         if let Some(resource) = resource {
-            self.check_beside(resource, owner, req)?;
+            self.check_beside(resource, owner, asker.as_ref(), req)?;
         }
         if req.flags.has(Flags::ORPHAN) {
             return self.adopt(&mut call, owner, resource, req);
@@ -58,11 +67,11 @@ impl Table {
             return Err(Refusal::NoQuorum);
         }
         self.check_room(owner, resource, req.flags)?;
-        let decided = self.decide_new(resource, space, req);
+        let decided = self.decide_new(resource, space, asker.as_ref(), req);
         let age = || txn.age().filter(|_| !alone);
         if decided.is_none() && self.never_waits(space, age(), req.wait, req.flags) {
             if let Some(resource) = resource.filter(|_| req.flags.has(Flags::NOQUEUEBAST)) {
-                self.notify_refused(&mut call, resource, req.claim);
+                self.notify_refused(&mut call, resource, asker.as_ref(), req.claim);
             }
             // [GRANT-10] It would have to wait, and was not to.
             return Err(Refusal::WouldWait);
@@ -70,8 +79,11 @@ impl Table {
         if let (None, Some(resource)) = (decided, resource) {
             self.check_queue(resource)?;
         }
-        let resource = resource.unwrap_or_else(|| self.make_resource(space, req.name, hash));
+        let resource = resource.unwrap_or_else(|| self.make_resource(space, name, hash));
         let l = self.make_requested(resource, owner, req);
+        if let Some(extent) = extent {
+            self.add_extent(l, extent);
+        }
         call.caller = l;
         let id = self.id(l);
         let ticket = self.next_ticket();
@@ -104,8 +116,9 @@ impl Table {
     #[must_use]
     pub fn find(&self, owner: OwnerId, space: lockstead_types::SpaceId, name: &[u8], tag: u32) -> Option<Found> {
         let space = self.spaces.find(space)?;
-        let (resource, _) = self.find_resource(space, name);
-        let l = self.lock_of(resource?, owner, tag)?;
+        let named = self.named(space, name).ok()?;
+        let (resource, _) = self.find_resource(space, named.name);
+        let l = self.lock_of(resource?, owner, tag, named.extent.as_ref())?;
         let lock = &self.locks[l];
         Some(Found {
             lock: self.id(l),
@@ -141,38 +154,51 @@ impl Table {
     }
 
     /// What can be refused because of what is at the resource.
-    fn check_beside(&self, resource: u32, owner: OwnerId, req: &LockRequest<'_>) -> Result<(), Refusal> {
+    fn check_beside(
+        &self,
+        resource: u32,
+        owner: OwnerId,
+        asker: Option<&Asker<'_>>,
+        req: &LockRequest<'_>,
+    ) -> Result<(), Refusal> {
         match (req.claim, self.pool(resource)) {
             (Claim::Permits { of, .. }, Some(pool)) if pool.of == of => {}
-            (Claim::Mode(mode), None) => self.check_legal(resource, mode)?,
+            (Claim::Mode(mode), None) => self.check_legal(resource, asker, mode)?,
             (Claim::Permits { .. }, None) if self.resources[resource].is_empty() => {}
             // [PERMIT-2] All who ask name the same number of permits, and modes and permits do not mix.
             _ => return Err(Refusal::Invalid),
         }
         // [GRANT-11] One lock of an owner, name and tag; those that stand alone are not counted.
-        if req.owner != OwnerRef::Alone && self.lock_of(resource, owner, req.tag).is_some() {
+        let extent = asker.map(|asker| asker.extent);
+        if req.owner != OwnerRef::Alone && self.lock_of(resource, owner, req.tag, extent).is_some() {
             return Err(Refusal::Busy);
         }
         Ok(())
     }
 
     /// [MODE-3] Some modes cannot even be asked beside what is held or wanted there.
-    pub(crate) fn check_legal(&self, resource: u32, mode: Mode) -> Result<(), Refusal> {
+    pub(crate) fn check_legal(&self, resource: u32, asker: Option<&Asker<'_>>, mode: Mode) -> Result<(), Refusal> {
         // [MODE-3] Illegal beside what is held, and beside what is wanted: it may be held soon.
         let illegal = self.modes_of(resource).illegal_with(mode);
+        if let Some(asker) = asker {
+            return if self.is_there(resource, asker, illegal) { Err(Refusal::BadMode) } else { Ok(()) };
+        }
         let wanted = self.queue(resource).map_or(Default::default(), |q| q.wanted_set);
         let there = self.resources[resource].held.union(wanted);
         if illegal.is_disjoint(there) { Ok(()) } else { Err(Refusal::BadMode) }
     }
 
-    /// The lock of an owner at a resource by tag. Walks the owner's locks and the resource's together and stops with the
-    /// shorter list.
-    pub(crate) fn lock_of(&self, resource: u32, owner: OwnerId, tag: u32) -> Option<u32> {
+    /// The lock of an owner at a resource by tag and extent. Walks the owner's locks and the resource's together and stops with the
+    /// shorter list; in a lockspace with extents asks the index.
+    pub(crate) fn lock_of(&self, resource: u32, owner: OwnerId, tag: u32, extent: Option<&Extent>) -> Option<u32> {
         let hit = |l: u32| {
             let lock = &self.locks[l];
             let mine = lock.resource == resource && lock.owner == owner.0 && owner.0 != ORPHANS;
             mine && !lock.traits.has(Traits::ALONE) && self.tag(l) == tag
         };
+        if let Some(extent) = extent {
+            return self.equal_extent(resource, extent, hit);
+        }
         let here = [Ring::Granted, Ring::Converting, Ring::Waiting];
         let here = here.into_iter().flat_map(|ring| self.ring(resource, ring));
         // Both lists hold the lock if there is one, so either's end settles it.
@@ -231,7 +257,13 @@ impl Table {
     }
 
     /// The mode to grant at once, and whether it is the alternative one.
-    fn decide_new(&self, resource: Option<u32>, space: u16, req: &LockRequest<'_>) -> Option<(Mode, bool)> {
+    fn decide_new(
+        &self,
+        resource: Option<u32>,
+        space: u16,
+        asker: Option<&Asker<'_>>,
+        req: &LockRequest<'_>,
+    ) -> Option<(Mode, bool)> {
         let want = mode_of(req.claim);
         let Some(resource) = resource else {
             return (!self.is_frozen_name(req.space, req.name)).then_some((want, false));
@@ -242,8 +274,11 @@ impl Table {
                 Claim::Mode(_) => What::Mode(mode),
                 Claim::Permits { take, .. } => What::Permits(take),
             };
-            let mut standing = self.standing(resource, Place::Arriving);
-            standing.held_back = self.is_held_back(resource, crate::slab::NIL, u64::MAX, None, mode);
+            let mut standing = match asker {
+                Some(asker) => self.standing_beside(resource, asker, mode, Place::Arriving),
+                None => self.standing(resource, Place::Arriving),
+            };
+            standing.held_back = self.is_held_back(resource, NIL, asker, u64::MAX, None, mode);
             may_grant(modes, &Ask { what, held: None, flags: req.flags }, &standing)
         };
         if fits(want) {
@@ -251,7 +286,7 @@ impl Table {
         }
         // [GRANT-9] ALTPR, ALTCW: the alternative mode, if that can be granted.
         self.alternative(resource, want, req.flags)
-            .filter(|m| self.check_legal(resource, *m).is_ok() && fits(*m))
+            .filter(|m| self.check_legal(resource, asker, *m).is_ok() && fits(*m))
             .map(|m| (m, true))
     }
 
@@ -264,7 +299,7 @@ impl Table {
             self.side_mut(l).tag = req.tag;
         }
         if let Claim::Permits { take, of } = req.claim {
-            self.side_mut(l).take = take;
+            self.side_mut(l).more = take;
             self.extra_mut(resource).permits.get_or_insert(Pool { of, taken: 0 });
         }
         l

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use lockstead_types::{Mode, ModeSet, Token, mode::MODES_MAX, reply::Value};
 
-use crate::slab::NIL;
+use crate::{extents::Spread, slab::NIL};
 
 /// Bytes of a name that fit in the record.
 pub(crate) const INLINE_NAME: usize = 20;
@@ -97,11 +97,13 @@ pub(crate) struct Extra {
     pub(crate) counts: Option<Box<[u32; MODES_MAX]>>,
     /// About those that wait; there once anything ever waited.
     pub(crate) queue: Option<Box<Queue>>,
+    /// The extents of its locks, in a lockspace with extents.
+    pub(crate) spread: Option<Box<Spread>>,
 }
 
 impl Extra {
     pub(crate) fn of(resource: u32) -> Extra {
-        Extra { resource, value: None, credit: Credit::Nothing, permits: None, counts: None, queue: None }
+        Extra { resource, value: None, credit: Credit::Nothing, permits: None, counts: None, queue: None, spread: None }
     }
 }
 

@@ -4,13 +4,15 @@
 use alloc::vec::Vec;
 
 use lockstead_types::{
-    Flags, LockId, Refusal, SpaceId, Time, Token, flags::FlagUse, peer::WaitReport, reply::Value, request::Claim,
-    rows::LockReport,
+    Extent, Flags, LockId, Refusal, SpaceId, Time, Token, flags::FlagUse, peer::WaitReport, reply::Value,
+    request::Claim, rows::LockReport,
 };
 
 use crate::{
     Claimant, Effect, OwnerId, Table,
     block::mode_of,
+    deadlock::Actor,
+    extents::{Asker, Named},
     lock::{State, Wait},
     owner::ORPHANS,
     reclaim::{Held, Kind},
@@ -49,20 +51,21 @@ impl Table {
             return Err(Refusal::Lost);
         }
         self.check_report(space, report, label.is_some())?;
-        let (resource, hash) = self.find_resource(space, report.name);
-        if let Some(l) = resource.and_then(|r| self.restored_before(r, owner, report, origin)) {
+        let Named { name, extent } = self.named(space, report.name)?;
+        let (resource, hash) = self.find_resource(space, name);
+        if let Some(l) = resource.and_then(|r| self.restored_before(r, owner, extent.as_ref(), report, origin)) {
             return Ok(self.id(l));
         }
         self.check_places(resource)?;
         let held = report.held.map(|claim| Held { claim, token: report.token });
-        let (held, rivals, demoted) = self.fit_in(space, resource, owner, held, report)?;
+        let (held, rivals, demoted) = self.fit_in(space, resource, owner, extent.as_ref(), held, report)?;
         let mut call = Call::new(now, fx);
-        let resource = resource.unwrap_or_else(|| self.make_resource(space, report.name, hash));
+        let resource = resource.unwrap_or_else(|| self.make_resource(space, name, hash));
         let orphan = if label.is_some() { Flags::PERSISTENT } else { Flags::NONE };
         let flags = report.flags.with(orphan);
         let kind = Kind { owner, tag: report.tag, alone: report.alone, flags };
         let claim = held.map(|h| h.claim).or(report.wanted.as_ref().map(|w| w.claim)).ok_or(Refusal::Invalid)?;
-        let l = self.make_known(resource, kind, claim);
+        let l = self.make_known(resource, kind, claim, extent);
         if let Some(label) = label {
             self.labels.insert(l, label);
         }
@@ -73,7 +76,7 @@ impl Table {
             self.wait_again(now, l, wait, origin, demoted);
         }
         self.doubt_value(resource);
-        if let (Some(held), Some(value)) = (held, &report.value) {
+        if let (Some(held), Some(value), false) = (held, &report.value, self.is_partial(l)) {
             self.learn_from_holder(resource, held, value);
         }
         Ok(self.id(l))
@@ -86,6 +89,7 @@ impl Table {
         let Some(index) = self.spaces.find(space) else { return };
         let too_long = name.len() > lockstead_types::limits::NAME_BYTES_CEILING as usize
             || value.bytes.len() > lockstead_types::limits::VALUE_BYTES_CEILING as usize;
+        let name = self.without_extent(index, name);
         let (resource, hash) = self.find_resource(index, name);
         if too_long || name.is_empty() || !self.is_frozen_name(space, name) || self.check_places(resource).is_err() {
             return;
@@ -160,7 +164,10 @@ impl Table {
     /// Flags the value block of a resource invalid, whoever reported it: somebody asked to write it and was never told whether it
     /// was ([SLOT-7]). Nothing where the resource is not there, or its slot not frozen.
     pub fn distrust_value(&mut self, space: SpaceId, name: &[u8]) {
-        let found = self.spaces.find(space).and_then(|index| self.find_resource(index, name).0);
+        // [RANGE-6] Nobody writes by a part.
+        let whole = |index: u16| self.named(index, name).is_ok_and(|named| named.extent.is_none_or(|e| e.is_whole()));
+        let found = self.spaces.find(space).filter(|index| whole(*index));
+        let found = found.and_then(|index| self.find_resource(index, name).0);
         if let Some(resource) = found.filter(|r| self.is_frozen_at(*r)) {
             self.invalidate(resource);
         }
@@ -169,7 +176,10 @@ impl Table {
     /// Refuses a report that makes no sense.
     pub(crate) fn check_report(&self, space: u16, report: &LockReport<'_>, orphan: bool) -> Result<(), Refusal> {
         for claim in [report.held, report.wanted.as_ref().map(|w| w.claim)].into_iter().flatten() {
-            self.check_claim(space, report.name, claim)?;
+            self.check_claim(space, report.name, claim, report.flags)?;
+        }
+        if let Some(wait) = &report.wanted {
+            self.check_claim(space, report.name, wait.claim, wait.flags)?;
         }
         let sense = match (report.held, &report.wanted) {
             (None, None) => false,
@@ -208,15 +218,26 @@ impl Table {
     }
 
     /// The lock of a report that was taken over before.
-    fn restored_before(&self, resource: u32, owner: u32, report: &LockReport<'_>, origin: u64) -> Option<u32> {
+    fn restored_before(
+        &self,
+        resource: u32,
+        owner: u32,
+        extent: Option<&Extent>,
+        report: &LockReport<'_>,
+        origin: u64,
+    ) -> Option<u32> {
         if report.held.is_some() {
-            return self.holder_of(resource, owner, |_, token| token == report.token);
+            return self.holder_of(resource, owner, extent, |_, token| token == report.token);
         }
-        let same = |l: &u32| {
-            let same = self.locks[*l].owner == owner && self.tag(*l) == report.tag;
-            same && self.wait(*l).is_some_and(|w| w.origin == origin)
+        let same = |l: u32| {
+            let same =
+                self.locks[l].owner == owner && self.tag(l) == report.tag && self.locks[l].state == State::Waiting;
+            same && self.wait(l).is_some_and(|w| w.origin == origin)
         };
-        self.ring(resource, Ring::Waiting).find(same)
+        match extent {
+            Some(extent) => self.equal_extent(resource, extent, same),
+            None => self.ring(resource, Ring::Waiting).find(|l| same(*l)),
+        }
     }
 
     /// What a reported lock can hold beside those that are there: with whom it drives out, and whether it has to let go of its
@@ -226,6 +247,7 @@ impl Table {
         space: u16,
         resource: Option<u32>,
         owner: u32,
+        extent: Option<&Extent>,
         held: Option<Held>,
         report: &LockReport<'_>,
     ) -> Result<(Option<Held>, Vec<u32>, bool), Refusal> {
@@ -235,12 +257,14 @@ impl Table {
             self.check_kind(resource, claim)?;
         }
         let mine = (owner != ORPHANS && !report.alone).then_some(OwnerId(owner));
-        if mine.is_some_and(|owner| self.lock_of(resource, owner, report.tag).is_some()) {
+        if mine.is_some_and(|owner| self.lock_of(resource, owner, report.tag, extent).is_some()) {
             return Err(Refusal::Busy);
         }
         let Some(held) = held else { return Ok((None, Vec::new(), demoted)) };
         let null = self.spaces.get(space).and_then(|e| e.null);
-        match (self.rivals(resource, held), null) {
+        let actor = mine.map(|owner| Actor::Owner(owner.0));
+        let asker = extent.map(|extent| Asker { me: NIL, actor, extent });
+        match (self.rivals(resource, asker.as_ref(), held), null) {
             // [DEAD-2] Its old master has let go of the old mode, and granted others beside it, or it would not be so.
             (Err(Refusal::Lost), Some(null)) if may_fall_back(report) => {
                 Ok((Some(Held { claim: Claim::Mode(null), ..held }), Vec::new(), true))

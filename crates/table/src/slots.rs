@@ -109,7 +109,7 @@ impl Table {
     /// The slot of a resource.
     pub(crate) fn slot_of(&self, resource: u32) -> Slot {
         let space = self.space_of(resource);
-        Slot::of(self.slot_seed, space.id, slot_key(self.name_of(resource), space.space.levels))
+        Slot::of(self.slot_seed, space.id, slot_key(self.name_of(resource), space.space.levels, false))
     }
 
     /// Whether a resource is in a frozen slot.
@@ -122,7 +122,11 @@ impl Table {
     /// Whether a name, of which there may be no resource, is in a frozen slot.
     #[inline]
     pub(crate) fn is_frozen_name(&self, space: SpaceId, name: &[u8]) -> bool {
-        let slot = || Slot::of(self.slot_seed, space, slot_key(name, self.space(space).map_or(0, |s| s.levels)));
+        let naming = || self.space(space).map_or((0, false), |s| (s.levels, s.extents));
+        let slot = || {
+            let (levels, extents) = naming();
+            Slot::of(self.slot_seed, space, slot_key(name, levels, extents))
+        };
         self.frozen.as_deref().is_some_and(|frozen| frozen.has(slot()))
     }
 
@@ -140,6 +144,7 @@ impl Table {
                 self.serve(call, *l, Place::Arriving);
             }
         }
+        self.wake_all(resource);
         self.settle(call, resource);
         self.end_conversion_deadlocks(call, resource, came);
         for ring in [Ring::Converting, Ring::Waiting] {

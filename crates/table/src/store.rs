@@ -54,6 +54,10 @@ impl Table {
         let resource = &mut self.resources[index];
         *resource = Resource::vacant();
         resource.space = space;
+        if self.spaces.get(space).is_some_and(|entry| entry.space.extents) {
+            self.extra_mut(index).spread = Some(Box::default());
+        }
+        let resource = &mut self.resources[index];
         if name.len() <= INLINE_NAME {
             resource.set_short_name(name);
         } else {
@@ -148,6 +152,9 @@ impl Table {
     pub(crate) fn free_lock(&mut self, index: u32) {
         let Lock { resource, generation, traits, .. } = self.locks[index];
         self.persistent -= u32::from(traits.has(Traits::PERSISTENT));
+        if traits.has(Traits::EXTENT) {
+            self.drop_extent(index);
+        }
         self.drop_side(index);
         self.locks[index] = Lock { generation, ..Lock::vacant() };
         self.locks.give(index);
@@ -206,7 +213,7 @@ impl Table {
         if let Some(deadline) = wait.as_ref().and_then(|w| w.deadline) {
             self.deadlines.remove(&(deadline, index));
         }
-        if self.sides[side].tag == 0 && self.sides[side].take == 0 {
+        if self.sides[side].tag == 0 && self.sides[side].more == 0 {
             self.drop_side(index);
         }
         wait
@@ -230,7 +237,8 @@ impl Table {
     }
 
     pub(crate) fn take(&self, index: u32) -> u32 {
-        self.side(index).map_or(0, |s| s.take)
+        let permits = self.locks[index].traits.has(Traits::PERMITS);
+        if permits { self.side(index).map_or(0, |s| s.more) } else { 0 }
     }
 
     /// The claim of a lock in some mode, or its permits.
@@ -342,6 +350,7 @@ impl Table {
             None if count => self.start_counting(at),
             None => {}
         }
+        self.note_held(index, Some(mode));
     }
 
     /// Counts the holders of each mode. The lock just added is in its queue already, or `holders` would not say so.
@@ -375,6 +384,9 @@ impl Table {
         let left = left.unwrap_or_else(|| self.resources[at].holders > 0 && self.is_held_by_another(at, mode, index));
         if !left {
             self.resources[at].held = self.resources[at].held.without(mode);
+        }
+        if self.locks[index].traits.has(Traits::EXTENT) {
+            self.note_held(index, None);
         }
     }
 

@@ -12,6 +12,7 @@ use lockstead_types::{Limits, Mode, ModeTable, Refusal, SessionId, SlotSet, Spac
 
 use crate::{
     Counts, Effect, Outcome, OwnerId, Space,
+    interval::Node,
     lock::{Lock, Side},
     nest::Nest,
     owner::Owners,
@@ -38,6 +39,8 @@ pub struct Table {
     pub(crate) locks: Slab<Lock>,
     pub(crate) sides: Slab<Side>,
     pub(crate) extras: Slab<Extra>,
+    /// The extents of all locks that have one.
+    pub(crate) nodes: Slab<Node>,
     pub(crate) long_names: Slab<Box<[u8]>>,
     pub(crate) spaces: Spaces,
     pub(crate) owners: Owners,
@@ -124,6 +127,7 @@ impl Table {
             locks: Slab::new(),
             sides: Slab::new(),
             extras: Slab::new(),
+            nodes: Slab::new(),
             long_names: Slab::new(),
             spaces: Spaces { ids: Vec::new(), all: Vec::new() },
             owners: Owners::new(),

@@ -165,7 +165,10 @@ impl Table {
         let found = self.spaces.find(space).and_then(|index| self.find_resource(index, name).0);
         let Some(resource) = found else { return (Value::default(), false) };
         let modes = self.modes_of(resource);
-        let written = modes.modes().any(|mode| modes.writes(mode) && self.resources[resource].held.contains(mode));
+        let held = self.resources[resource].held;
+        // [RANGE-6] Who holds a part does not write it.
+        let whole = |mode: Mode| !self.is_spread(resource) || self.holds_whole(resource, mode);
+        let written = modes.modes().any(|mode| modes.writes(mode) && held.contains(mode) && whole(mode));
         (self.value(resource), written)
     }
 

@@ -6,7 +6,7 @@ use lockstead_types::{Flags, LockId, Mode, Refusal, Time, reply::ChangeEvent, re
 
 use crate::{
     Effect, Outcome, OwnerId, Table,
-    lock::{State, Wait},
+    lock::{State, Traits, Wait},
     slab::NIL,
     store::Ring,
     table::Call,
@@ -98,6 +98,9 @@ impl Table {
         self.touch(resource);
         if state == State::Granted {
             self.granted += 1;
+            if self.locks[l].traits.has(Traits::EXTENT) {
+                self.note_turn(l);
+            }
             return;
         }
         let (want, flags) = self.wait(l).map_or((self.locks[l].mode, Flags::NONE), |w| (w.want, w.flags));
@@ -114,6 +117,7 @@ impl Table {
             queue.straight &= at == NIL;
             self.waiting += 1;
         }
+        self.note_turn(l);
     }
 
     /// Takes a lock out of its queue. What it holds it still holds; its wait, if any, is handed out.
@@ -151,6 +155,7 @@ impl Table {
             // [BLOCK-3] Grants are not counted against it while nothing waits: who holds when the next one comes was not told.
             queue.told_for = None;
         }
+        self.note_turn(l);
         wait
     }
 

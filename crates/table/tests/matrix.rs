@@ -251,6 +251,7 @@ fn every_pair_as_the_lock_manager_grants_it() {
             victim: VictimPolicy::Requester,
             value_bytes: 0,
             levels: 0,
+            extents: false,
             persistent: false,
         };
         table.add_space(SpaceId(4), space);

@@ -72,7 +72,10 @@ impl Plan {
         table.set_slot_seed(self.slot_seed);
         let modes = Arc::new(built_in("vms").expect("built in"));
         let (policy, deadlock, victim) = (self.policy, self.deadlock, VictimPolicy::Youngest);
-        table.add_space(HERE, Space { modes, policy, deadlock, victim, value_bytes: 0, levels: 0, persistent: false });
+        table.add_space(
+            HERE,
+            Space { modes, policy, deadlock, victim, value_bytes: 0, levels: 0, extents: false, persistent: false },
+        );
         table
     }
 

@@ -38,6 +38,7 @@ impl Desk {
                 victim: VictimPolicy::Requester,
                 value_bytes: 0,
                 levels: 0,
+                extents: false,
                 persistent: false,
             };
             table.add_space(id, space);

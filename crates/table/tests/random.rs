@@ -139,6 +139,7 @@ impl World {
                 victim,
                 value_bytes: 0,
                 levels: 0,
+                extents: false,
                 persistent: false,
             };
             table.add_space(SpaceId(n), space);

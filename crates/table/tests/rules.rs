@@ -35,6 +35,7 @@ impl Desk {
             victim: VictimPolicy::Requester,
             value_bytes: 0,
             levels: 0,
+            extents: false,
             persistent: false,
         };
         table.add_space(HERE, space);
@@ -243,8 +244,10 @@ fn a_writer_is_passed_as_often_as_the_bound_says() {
         let space = SpaceId(1);
         let modes = Arc::new(built_in("vms").expect("built in"));
         let (deadlock, victim) = (DeadlockPolicy::Detect, VictimPolicy::Requester);
-        desk.table
-            .add_space(space, Space { modes, policy, deadlock, victim, value_bytes: 0, levels: 0, persistent: false });
+        desk.table.add_space(
+            space,
+            Space { modes, policy, deadlock, victim, value_bytes: 0, levels: 0, extents: false, persistent: false },
+        );
         let [a, b, writer] = [(); 3].map(|()| desk.table.add_owner());
         let mut readers = [a, b].map(|owner| (owner, desk.grant_in(space, owner, "train", NL).lock));
         assert!(matches!(desk.convert(a, readers[0].1, PR, Flags::NONE), Ok(Outcome::Granted(_))));

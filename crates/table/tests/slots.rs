@@ -45,7 +45,10 @@ impl Desk {
         let mut table = Table::new(Limits::default(), EPOCH, 1);
         table.set_slot_seed(SEED);
         let victim = VictimPolicy::Requester;
-        table.add_space(HERE, Space { modes, policy, deadlock, victim, value_bytes: 0, levels: 0, persistent: false });
+        table.add_space(
+            HERE,
+            Space { modes, policy, deadlock, victim, value_bytes: 0, levels: 0, extents: false, persistent: false },
+        );
         Desk { table, fx: Vec::new() }
     }
 

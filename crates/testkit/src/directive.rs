@@ -203,6 +203,7 @@ fn space(args: &[&str]) -> Result<SpaceSpec, String> {
             ("victim", "youngest") => spec.victim = VictimPolicy::Youngest,
             ("victim", "fewest-locks") => spec.victim = VictimPolicy::FewestLocks,
             ("victim", "lowest-priority") => spec.victim = VictimPolicy::LowestPriority,
+            ("extents", "yes") => spec.extents = true,
             ("levels", n) => spec.levels = n.parse().map_err(|_| format!("`{n}` is no number"))?,
             ("hierarchy", levels) => {
                 let tree = Hierarchy { levels: Hierarchy::parse_levels(levels), escalation: Escalation::Off };

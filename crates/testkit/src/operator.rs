@@ -186,7 +186,8 @@ impl World {
             Some(group) => format!("group {}", group.0),
             None => self.name_of(lock.holder.session),
         };
-        format!("{who} {}", claims.join(" to "))
+        let part = if lock.extent.is_empty() { String::new() } else { format!(" {}", lock.extent) };
+        format!("{who} {}{part}", claims.join(" to "))
     }
 
     fn deadlock(&self, vms: Option<&ModeTable>, report: &DeadlockReport) -> Vec<String> {

@@ -4,7 +4,7 @@
 //! them. A type here never knows how it looks on a wire (`lockstead-wire` maps it) nor what the lock manager does with
 //! it (`lockstead-table` decides).
 //!
-//! Reading order: [`mode`], [`tables`], [`name`], [`ids`], [`token`], [`request`], [`reply`], [`report`].
+//! Reading order: [`mode`], [`tables`], [`name`], [`extent`], [`ids`], [`token`], [`request`], [`reply`], [`report`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ pub mod hierarchy;
 pub mod mode;
 pub mod tables;
 
+pub mod extent;
 pub mod ids;
 pub mod name;
 pub mod time;
@@ -41,6 +42,7 @@ pub mod slot;
 pub mod transaction;
 
 pub use age::Age;
+pub use extent::Extent;
 pub use flags::Flags;
 pub use ids::{ConnId, GroupId, LockId, NodeId, RequestId, SessionId, SpaceId};
 pub use limits::{LimitName, Limits};

@@ -148,6 +148,8 @@ pub fn queue_shares(lengths: [usize; 3], room: usize) -> [usize; 3] {
 pub struct LockRow {
     /// Its id.
     pub lock: LockId,
+    /// The part of the resource it is of, as that stands behind the name; empty where it is of the whole.
+    pub extent: String,
     /// What is held, if anything.
     pub held: Option<Claim>,
     /// What is waited for, if anything.

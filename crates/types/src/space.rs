@@ -2,7 +2,7 @@
 
 use alloc::{boxed::Box, string::String};
 
-use crate::{hierarchy::Hierarchy, mode::ModeTableSpec, time::Span, transaction::Discipline};
+use crate::{extent::resource_of, hierarchy::Hierarchy, mode::ModeTableSpec, time::Span, transaction::Discipline};
 
 /// What a lockspace is created with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +22,8 @@ pub struct SpaceSpec {
     /// By how many of its first components, which end at `/`, a name finds its slot, so that a tree stays on one master; 0 for the
     /// whole name. Of no account at a node alone.
     pub levels: u8,
+    /// Whether a name can be of a part of a resource, a range or a predicate ([`crate::extent`], [RANGE-1]).
+    pub extents: bool,
     /// Where slots with its names go.
     pub mastering: Mastering,
     /// Whether value blocks outlive every holder and every node. Of a cluster only.
@@ -44,6 +46,7 @@ impl SpaceSpec {
             victim: VictimPolicy::Requester,
             value_bytes: 0,
             levels: 0,
+            extents: false,
             mastering: Mastering::Spread,
             persistent: false,
             discipline: Discipline::Strict,
@@ -52,9 +55,11 @@ impl SpaceSpec {
     }
 }
 
-/// The part of a name by which it finds its slot.
+/// The part of a name by which it finds its slot. `extents`: of a lockspace in which a name can be of a part of a resource, all of
+/// which have the resource's slot.
 #[must_use]
-pub fn slot_key(name: &[u8], levels: u8) -> &[u8] {
+pub fn slot_key(name: &[u8], levels: u8, extents: bool) -> &[u8] {
+    let name = if extents { resource_of(name) } else { name };
     // [SLOT-9]
     let mut ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     let end = usize::from(levels).checked_sub(1).and_then(|before| ends.nth(before));
@@ -148,12 +153,14 @@ mod tests {
 
     #[test]
     fn a_tree_has_one_key() {
-        let key = |name: &'static str, levels| core::str::from_utf8(slot_key(name.as_bytes(), levels)).unwrap_or("?");
+        let key =
+            |name: &'static str, levels| core::str::from_utf8(slot_key(name.as_bytes(), levels, false)).unwrap_or("?");
         assert_eq!(
             [key("orders/page:5/row:17", 0), key("orders/page:5", 1), key("orders", 1)],
             ["orders/page:5/row:17", "orders", "orders"]
         );
         assert_eq!([key("orders/page:5/row:17", 2), key("orders/page:5", 2)], ["orders/page:5"; 2]);
         assert_eq!([key("a/b", 9), key("/a", 1), key("", 1)], ["a/b", "", ""]);
+        assert_eq!([slot_key(b"t[1,2)", 0, true), slot_key(b"db/t{a=1}", 1, true)], [&b"t"[..], b"db"]);
     }
 }

@@ -196,6 +196,7 @@ record!(SpaceSpec {
     victim: VictimPolicy,
     value_bytes: u32,
     levels: u8,
+    extents: bool,
     mastering: Mastering,
     persistent: bool,
     discipline: Discipline,
@@ -270,6 +271,7 @@ record!(ResourceDetail {
 record!(LeftOut { granted: u32, converting: u32, waiting: u32 });
 record!(LockRow {
     lock: LockId,
+    extent: String,
     held: Option<Claim>,
     wanted: Option<Claim>,
     token: Token,

@@ -147,9 +147,9 @@ fn lists_of_the_smallest_members_cost_a_small_multiple() {
         // LockMany of requests with empty names.
         list(&[&[0x11][..], &id].concat(), &[0; 17], &[]),
         // SpaceCreate with a relation of empty rows: name "", custom modes named "", no modes.
-        list(&[&[0x1A][..], &id, &[0, 0, 1, 0, 0, 0, 0, 0, 0]].concat(), &[0; 2], &[0; 6 + 7 + 5]),
+        list(&[&[0x1A][..], &id, &[0, 0, 1, 0, 0, 0, 0, 0, 0]].concat(), &[0; 2], &[0; 6 + 8 + 5]),
         // The same with modes that have nothing.
-        list(&[&[0x1A][..], &id, &[0, 0, 1, 0, 0]].concat(), &[0; 8], &[0; 4 + 6 + 7 + 5]),
+        list(&[&[0x1A][..], &id, &[0, 0, 1, 0, 0]].concat(), &[0; 8], &[0; 4 + 6 + 8 + 5]),
     ];
     for (n, body) in client.iter().enumerate() {
         let (result, spent) = client_cost(body);
@@ -160,7 +160,7 @@ fn lists_of_the_smallest_members_cost_a_small_multiple() {
     let server = [
         list(&[&[0x94][..], &id].concat(), &[0; 18], &[]),
         list(&report(0), &[0; 17], &[0]),
-        list(&report(2), &[0; 4 + 4 + 2 * 37 + 1], &[0; 8 + 1 + 4]),
+        list(&report(2), &[0; 4 + 4 + 2 * 39 + 1], &[0; 8 + 1 + 4]),
         list(&report(3), &[0; 16 + 2 + 2 + 24 + 4 + 2 + 11], &[0]),
         list(&report(4), &[0; 33], &[0; 4]),
     ];

@@ -78,6 +78,9 @@ struct CreateArgs {
     /// In a cluster, keep names that begin with the same N components (ended by `/`) on one node; 0, where nothing is said, takes each name by itself, and a hierarchy keeps all but its two lowest levels apart
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=i64::from(LEVELS_MAX)))]
     levels: Option<u8>,
+    /// Let names be of parts of a resource: a range of keys, `rows[10,20)`, or a predicate, `rows{dept=sales}`
+    #[arg(long)]
+    extents: bool,
     /// In a cluster, which node masters its names
     #[arg(long, value_enum, default_value = "spread")]
     mastering: MasteringArg,
@@ -262,6 +265,7 @@ async fn show(args: &ShowArgs) -> Outcome {
                 "victim",
                 "value bytes",
                 "levels",
+                "extents",
                 "mastering",
                 "persistent",
                 "discipline",
@@ -312,6 +316,7 @@ impl CreateArgs {
             },
             value_bytes: self.value_bytes,
             levels,
+            extents: self.extents,
             mastering: match self.mastering {
                 MasteringArg::Spread => Mastering::Spread,
                 MasteringArg::Affinity => Mastering::Affinity,
@@ -354,6 +359,7 @@ fn row(spec: &SpaceSpec) -> Vec<String> {
         json::victim_policy(spec.victim).to_owned(),
         value_bytes,
         spec.levels.to_string(),
+        if spec.extents { "yes" } else { "no" }.to_owned(),
         json::mastering(spec.mastering).to_owned(),
         if spec.persistent { "yes" } else { "no" }.to_owned(),
         spec.discipline.word().to_owned(),

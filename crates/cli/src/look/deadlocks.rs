@@ -82,8 +82,9 @@ fn picture(report: &DeadlockReport, spaces: &Spaces) -> String {
         ));
         let how = if edge.hard { "held as" } else { "asked for earlier as" };
         picture.push_str(&format!(
-            "    {how} {} by {}\n",
+            "    {how} {}{} by {}\n",
             text::maybe_claim(if edge.hard { edge.blocker.held } else { edge.blocker.wanted }, modes),
+            text::part(&edge.blocker),
             text::who(&edge.blocker.holder),
         ));
         // The next in the cycle is whoever this one waits for: itself, or a session within it.

@@ -25,7 +25,7 @@ use crate::{
     after_long_help = "Examples:\n  lockstead show orders\n  lockstead show -L tables db1/page:5 -o json\n\n\
         With -o json an object {\"lockspace\", \"name\", \"master\", \"slot\", \"granted\": [...], \"converting\": [...], \"waiting\": \
         [...], \"left_out\": {\"granted\", \"converting\", \"waiting\"}, \"value\": null or {\"text\", \"hex\", \"invalid\"}}; \
-        each lock is {\"lock\", \"held\", \"wanted\", \
+        each lock is {\"lock\", \"extent\", \"held\", \"wanted\", \
         \"token\", \"session\", \"group\", \"home\", \"tag\", \"host\", \"pid\", \"program\", \"purpose\", \"within\", \"since_ms\"}; \
         since_ms is null where the node took the lock over from another, or took it back after a restart."
 )]

@@ -202,6 +202,7 @@ mod tests {
     fn of_two_masters() -> Waits {
         let row = |lock, session| LockRow {
             lock: LockId(lock),
+            extent: String::new(),
             held: None,
             wanted: None,
             token: Token::NONE,

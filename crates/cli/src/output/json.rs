@@ -58,6 +58,7 @@ pub(crate) fn left_out(left_out: LeftOut) -> Json {
 pub(crate) fn lock(row: &LockRow, modes: &ModeTable) -> Json {
     let mut json = meta(&row.holder.meta);
     json["lock"] = row.lock.0.to_string().into();
+    json["extent"] = (!row.extent.is_empty()).then(|| row.extent.clone()).into();
     json["held"] = claim(row.held, modes);
     json["wanted"] = claim(row.wanted, modes);
     json["token"] = token(row.token);
@@ -142,7 +143,7 @@ pub(crate) fn space(spec: &SpaceSpec) -> Json {
     json!({
         "lockspace": spec.name, "modes": modes_name(&spec.modes), "policy": policy, "overtakes": overtakes,
         "ageing_ms": ageing, "deadlock": deadlock_policy(spec.deadlock), "victim": victim_policy(spec.victim),
-        "value_bytes": spec.value_bytes, "levels": spec.levels, "mastering": mastering(spec.mastering), "persistent": spec.persistent,
+        "value_bytes": spec.value_bytes, "levels": spec.levels, "extents": spec.extents, "mastering": mastering(spec.mastering), "persistent": spec.persistent,
         "discipline": spec.discipline.word(), "hierarchy": spec.hierarchy.as_deref().map(tree),
     })
 }

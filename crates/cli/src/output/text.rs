@@ -67,12 +67,18 @@ pub(crate) fn process(meta: &Meta) -> String {
     text.trim_end().to_owned()
 }
 
-/// What a lock holds and wants: `PR`, `PR->EX`, `EX`.
+/// What a lock holds and wants: `PR`, `PR->EX`, `EX [10,20)`.
 pub(crate) fn held_and_wanted(row: &LockRow, modes: &ModeTable) -> String {
-    match (row.held, row.wanted) {
+    let claims = match (row.held, row.wanted) {
         (Some(held), Some(wanted)) => format!("{}->{}", claim(held, modes), claim(wanted, modes)),
         (held, wanted) => maybe_claim(held.or(wanted), modes),
-    }
+    };
+    claims + &part(row)
+}
+
+/// The part of its resource that a lock is of, behind its mode; nothing where it is of the whole.
+pub(crate) fn part(row: &LockRow) -> String {
+    if row.extent.is_empty() { String::new() } else { format!(" {}", line(&row.extent)) }
 }
 
 /// A text that somebody else chose, made harmless: no control characters reach the terminal.

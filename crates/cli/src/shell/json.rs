@@ -84,6 +84,7 @@ fn shown(queues: &Queues) -> Json {
 
 fn row(row: &QueueRow) -> Json {
     json!({
+        "extent": (!row.extent.is_empty()).then_some(&row.extent),
         "held": row.held.as_deref().map(plain), "wanted": row.wanted.as_deref().map(plain), "token": token(row.token),
         "who": row.who,
     })

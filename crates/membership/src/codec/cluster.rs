@@ -98,6 +98,7 @@ record!(SpaceSpec {
     victim,
     value_bytes,
     levels,
+    extents,
     mastering,
     persistent,
     discipline,
@@ -250,6 +251,7 @@ mod tests {
             deadlock: DeadlockPolicy::NoWait,
             victim: VictimPolicy::LowestPriority,
             levels: 1,
+            extents: true,
             mastering: Mastering::Affinity,
             persistent: true,
             ..SpaceSpec::named("own")

@@ -200,8 +200,8 @@ impl Node {
 
     pub(crate) fn slot_of(&self, space: SpaceId, name: &[u8]) -> Option<Slot> {
         let state = &self.member.as_ref()?.state;
-        let levels = self.table.space(space).map_or(0, |known| known.levels);
-        (!state.slots.is_empty()).then(|| Slot::of(state.seed, space, slot_key(name, levels)))
+        let (levels, extents) = self.table.space(space).map_or((0, false), |known| (known.levels, known.extents));
+        (!state.slots.is_empty()).then(|| Slot::of(state.seed, space, slot_key(name, levels, extents)))
     }
 
     /// Whether this node is master of a slot under this generation.

@@ -9,6 +9,7 @@ mod moves;
 mod persist;
 mod places;
 mod placing;
+mod ranges;
 mod recovery;
 mod rig;
 mod rules;

@@ -150,6 +150,7 @@ impl Player {
                     Intent::Show { space: Arc::clone(&self.space), name: name.as_slice().into() },
                 )
             }
+            Verb::Create(spec) => Step::send(Op::SpaceCreate(spec.clone()), Intent::Use(spec.name.clone())),
             Verb::Use(name) => Step::send(Op::SpaceOpen { name }, Intent::Use(name.clone())),
             Verb::Group(name) => Step::send(Op::GroupAttach { name }, Intent::Group(name.as_slice().into())),
             Verb::Detach(name) => match self.group(name) {
@@ -293,6 +294,7 @@ fn refused_by_loss(verb: &Verb) -> Vec<Event> {
             vec![lock(&l.name, l.tag)]
         }
         Verb::Show(name) => vec![lock(name, 0)],
+        Verb::Create(spec) => vec![refused(spec.name.as_bytes(), Refusal::Lost)],
         Verb::Use(word) | Verb::On(word) => vec![refused(word.as_bytes(), Refusal::Lost)],
         Verb::Group(name) | Verb::Detach(name) => vec![refused(name, Refusal::Lost)],
         Verb::Transaction(verb) => vec![refused(verb.word().as_bytes(), Refusal::Lost)],

@@ -77,6 +77,8 @@ pub struct LockspaceConfig {
     pub value_bytes: Option<u32>,
     /// By how many components of a name its slot is found, so that a tree stays on one master; 0, the whole name, where absent.
     pub levels: Option<u8>,
+    /// Whether a name can be of a range of keys, or a predicate, of a resource; `false` where absent.
+    pub extents: Option<bool>,
     /// `spread` (where absent) or `affinity`.
     pub mastering: Option<String>,
     /// Whether value blocks outlive every holder and every node; for members of a cluster.
@@ -209,6 +211,7 @@ impl LockspaceConfig {
         if spec.levels > LEVELS_MAX {
             return Err(ConfigError::new(&key("levels"), format!("at most {LEVELS_MAX}")));
         }
+        spec.extents = self.extents.unwrap_or(false);
         spec.persistent = self.persistent.unwrap_or(false);
         if let Some(text) = &self.discipline {
             let words = Discipline::ALL.map(|(discipline, word)| (word, discipline));
@@ -305,6 +308,7 @@ impl LockspaceConfig {
             victim: word(&VICTIM, &spec.victim),
             value_bytes: Some(spec.value_bytes),
             levels: Some(spec.levels).filter(|levels| *levels > 0 || tree.is_some()),
+            extents: spec.extents.then_some(true),
             persistent: spec.persistent.then_some(true),
             discipline: (spec.discipline != Discipline::Strict).then(|| spec.discipline.word().to_owned()),
             mastering: word(&MASTERING, &spec.mastering).filter(|_| spec.mastering != Mastering::Spread),

@@ -185,6 +185,7 @@ mod tests {
             victim: VictimPolicy::LowestPriority,
             value_bytes: 99,
             levels: 3,
+            extents: true,
             mastering: Mastering::Affinity,
             persistent: true,
             hierarchy: Some(Box::new(Hierarchy {

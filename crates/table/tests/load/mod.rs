@@ -108,6 +108,7 @@ impl World {
             victim: VictimPolicy::Youngest,
             value_bytes: 0,
             levels: 0,
+            extents: false,
             persistent: false,
         };
         table.add_space(HERE, space);

@@ -369,6 +369,7 @@ impl Rng {
             ]),
             value_bytes: self.n32(),
             levels: self.next() as u8,
+            extents: self.yes(),
             mastering: self.pick(&[Mastering::Spread, Mastering::Affinity]),
             persistent: self.yes(),
             discipline: self.pick(&Discipline::ALL.map(|(discipline, _)| discipline)),
@@ -386,6 +387,7 @@ impl Rng {
     pub(super) fn row(&mut self) -> LockRow {
         LockRow {
             lock: self.lock_id(),
+            extent: self.string(),
             held: self.maybe(Rng::claim),
             wanted: self.maybe(Rng::claim),
             token: self.token(),

@@ -76,6 +76,7 @@ fn space_specs() -> [SpaceSpec; 2] {
         victim: VictimPolicy::FewestLocks,
         value_bytes: 256,
         levels: 2,
+        extents: true,
         mastering: Mastering::Affinity,
         persistent: true,
         discipline: Discipline::TwoPhase,
@@ -344,7 +345,7 @@ fn row(held: Option<Claim>, wanted: Option<Claim>) -> LockRow {
     let holder =
         Holder { session: Some(SESSION), group: Some(GroupId(2)), home: Some(NodeId(2)), tag: 4, meta: meta() };
     let token = if held.is_some() { token() } else { Token::NONE };
-    LockRow { lock: LOCK, held, wanted, token, holder, since: Some(Span::from_millis(250)) }
+    LockRow { lock: LOCK, extent: "[10,20)".into(), held, wanted, token, holder, since: Some(Span::from_millis(250)) }
 }
 
 pub(super) fn edge() -> WaitEdge {
