@@ -30,7 +30,8 @@ impl Run {
         let mut table = Table::new(Limits::default(), 1, 7);
         let modes = Arc::new(built_in("vms").expect("built in"));
         let (policy, deadlock, victim) = (QueuePolicy::Vms, DeadlockPolicy::Detect, VictimPolicy::Requester);
-        let space = Space { modes, policy, deadlock, victim, value_bytes: 0, levels: 0, extents: true, persistent: false };
+        let space =
+            Space { modes, policy, deadlock, victim, value_bytes: 0, levels: 0, extents: true, persistent: false };
         table.add_space(HERE, space);
         let mut run = Run { table, effects: Vec::new(), held };
         let owners: Vec<OwnerId> = (0..100).map(|_| run.table.add_owner()).collect();
@@ -97,9 +98,6 @@ fn main() {
         let own = run.time(EX, &|n| row(n, 2));
         let all = [between, shared, ten, own];
         assert!(all.iter().all(|(_, granted)| *granted) && !refused.1, "not what was to be measured");
-        println!(
-            "{held:7} {:13} {:17} {:18} {:17} {:15}",
-            between.0, shared.0, refused.0, ten.0, own.0
-        );
+        println!("{held:7} {:13} {:17} {:18} {:17} {:15}", between.0, shared.0, refused.0, ten.0, own.0);
     }
 }
