@@ -96,7 +96,8 @@ pub use lock::{Acquire, LockBuilder, ManyBuilder};
 pub use lockstead_client_core::Lease;
 pub use lockstead_types as types;
 pub use lockstead_types::{
-    Age, Flags, LockId, Mode, ModeTable, Refusal, SessionId, SpaceId, Token,
+    Age, Extent, Flags, LockId, Mode, ModeTable, Refusal, SessionId, SpaceId, Token,
+    extent::{Condition, Interval},
     reply::Value,
     request::{Claim, Query},
     space::SpaceSpec,
