@@ -87,6 +87,32 @@ fn rw_as_anybody_would_say() {
     check("rw", &["R", "W"], |held, asked| granted_if(held == 0 && asked == 0));
 }
 
+/// InnoDB asks which part of record and gap two locks are of, if one of them is exclusive: does the one asked for wait? The rows of its
+/// documentation are what is asked for, the columns what is held.
+#[test]
+fn innodb_as_its_table_says() {
+    let kinds = ["REC_NOT_GAP", "GAP", "NEXT-KEY", "INSERT_INTENTION"];
+    let waits = [
+        [true, false, true, false],
+        [false, false, false, false],
+        [true, false, true, false],
+        [false, true, true, false],
+    ];
+    let modes = ["INSERT_INTENTION", "S-GAP", "X-GAP", "S-REC", "X-REC", "S", "X"];
+    let of = |mode: &'static str| match mode.split_once('-') {
+        Some((_, "GAP")) => "GAP",
+        Some(_) => "REC_NOT_GAP",
+        None if mode == "INSERT_INTENTION" => mode,
+        None => "NEXT-KEY",
+    };
+    let kind = |mode: &'static str| kinds.iter().position(|kind| *kind == of(mode)).expect("one of them");
+    check("innodb", &modes, |held, asked| {
+        let shared = |mode: &str| mode.starts_with("S");
+        let both_shared = shared(modes[held]) && shared(modes[asked]);
+        granted_if(both_shared || !waits[kind(modes[asked])][kind(modes[held])])
+    });
+}
+
 /// A mode of SQL Server is made of parts, and two modes are compatible where all their parts are.
 struct Parts {
     name: &'static str,

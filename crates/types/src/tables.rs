@@ -2,7 +2,7 @@
 //!
 //! Sources: `vms` Davis, *VAXcluster Principles*, and Linux `fs/dlm` (Oracle's IDLM has the same algebra under other
 //! names); `granular` Gray, Lorie, Putzolu, Traiger 1975, with SQL Server's published U; `sqlserver` Microsoft's
-//! locking guide, 22 modes, with their intents; `postgres` PostgreSQL 15 `lock.c` (table modes) and its manual (row modes); `rw` needs none.
+//! locking guide, 22 modes, with their intents; `innodb` the record locks of MySQL's `lock0lock.cc`; `postgres` PostgreSQL 15 `lock.c` (table modes) and its manual (row modes); `rw` needs none.
 
 use alloc::{
     borrow::ToOwned,
@@ -13,7 +13,7 @@ use alloc::{
 use crate::mode::{ModeSpec, ModeTable, ModeTableSpec};
 
 /// Names of the built-in tables.
-pub const BUILT_IN: [&str; 5] = ["vms", "granular", "sqlserver", "postgres", "rw"];
+pub const BUILT_IN: [&str; 6] = ["vms", "granular", "sqlserver", "innodb", "postgres", "rw"];
 
 /// A built-in table by name.
 #[must_use]
@@ -22,6 +22,7 @@ pub fn built_in(name: &str) -> Option<ModeTable> {
         "vms" => vms(),
         "granular" => granular(),
         "sqlserver" => sqlserver(),
+        "innodb" => innodb(),
         "postgres" => postgres(),
         "rw" => rw(),
         _ => return None,
@@ -91,6 +92,27 @@ fn sqlserver() -> ModeTableSpec {
     spec.with_intents(
         "SCH-S>IS SCH-M>IX S>IS U>IU X>IX IS>IS IU>IU IX>IX SIU>IU SIX>IX UIX>IX BU>IX \
          RS-S>IS RS-U>IU RI-N>IX RI-S>IX RI-U>IX RI-X>IX RX-S>IX RX-U>IX RX-X>IX",
+    )
+}
+
+/// Locks of an index record, which names the gap before it too: of the record, of the gap, of both (next-key, the plain S and X), and the
+/// intention to insert into the gap. Not symmetric: that waits for the locks of a gap, and no lock of a gap waits for anything.
+fn innodb() -> ModeTableSpec {
+    spec(
+        "innodb",
+        &[
+            "INSERT_INTENTION",
+            "S-GAP",
+            "X-GAP",
+            "S-REC:S-REC_NOT_GAP",
+            "X-REC:X-REC_NOT_GAP",
+            "S:shared,next-key-S",
+            "X:exclusive,next-key-X",
+        ],
+        &["X-REC", "X"],
+        //II SG XG SR XR S  X
+        &["+--++--", "+++++++", "+++++++", "++++-+-", "+++----", "++++-+-", "+++----"],
+        ["S", "X", "X"],
     )
 }
 
