@@ -6,7 +6,7 @@
 //! logarithm and what it finds. Decides nothing.
 
 use alloc::{boxed::Box, vec::Vec};
-use core::ops::ControlFlow;
+use core::{cmp::Ordering, ops::ControlFlow};
 
 use lockstead_types::{
     ModeSet,
@@ -47,6 +47,11 @@ pub(crate) struct Node {
     children: [u32; 2],
     /// Of this node and all below it, the one whose interval ends last.
     last: u32,
+    /// The first bytes of where it begins and ends, and of where that one ends: nearly always they say which of two comes first, and the
+    /// keys, which lie elsewhere, are not looked at.
+    lo_head: u64,
+    hi_head: u64,
+    last_head: u64,
     /// The mode it holds, if any.
     pub(crate) held: ModeSet,
     held_below: ModeSet,
@@ -81,6 +86,9 @@ impl Node {
             parent: NIL,
             children: [NIL, NIL],
             last: NIL,
+            lo_head: 0,
+            hi_head: u64::MAX,
+            last_head: u64::MAX,
             held: ModeSet::EMPTY,
             held_below: ModeSet::EMPTY,
             turn: Turn::NEVER,
@@ -100,6 +108,11 @@ impl Node {
         self.interval().and_then(Interval::hi)
     }
 
+    /// Whether it begins before, with or after a key.
+    fn begins(&self, head: u64, key: &[u8]) -> Ordering {
+        self.lo_head.cmp(&head).then_with(|| self.lo().cmp(key))
+    }
+
     fn is(&self, sought: Sought) -> bool {
         match sought {
             Sought::Held(modes) => !self.held.is_disjoint(modes),
@@ -115,6 +128,16 @@ impl Node {
             Sought::All => true,
         }
     }
+}
+
+/// The first eight bytes, as a number: of two that differ the keys differ as they do.
+fn head_of(key: &[u8]) -> u64 {
+    key.iter().chain(core::iter::repeat(&0)).take(8).fold(0, |head, byte| head << 8 | u64::from(*byte))
+}
+
+/// Where an interval ends; one without an end after all.
+fn end_of(interval: Option<&Interval>) -> u64 {
+    interval.and_then(Interval::hi).map_or(u64::MAX, head_of)
 }
 
 /// [PRED-3] By what an extent is found: its key, else an equality, else the first of its attributes.
@@ -145,11 +168,13 @@ impl Trees {
         });
         let (by, tree) = (by as u8, tree as u32);
         nodes[n] = Node { lock, extent, by, tree, height: 1, last: n, ..Node::vacant() };
+        let (lo_head, hi_head) = (head_of(nodes[n].lo()), end_of(nodes[n].interval()));
+        (nodes[n].lo_head, nodes[n].hi_head, nodes[n].last_head) = (lo_head, hi_head, hi_head);
         let root = &mut self.0[tree as usize].1;
         let (mut at, mut parent, mut side) = (*root, NIL, 0);
         while at != NIL {
             parent = at;
-            side = usize::from((nodes[at].lo(), at) < (nodes[n].lo(), n));
+            side = usize::from(nodes[at].begins(lo_head, nodes[n].lo()).then(at.cmp(&n)).is_lt());
             at = nodes[at].children[side];
         }
         nodes[n].parent = parent;
@@ -157,7 +182,7 @@ impl Trees {
             *root = n;
         } else {
             nodes[parent].children[side] = n;
-            balance(nodes, root, parent);
+            balance(nodes, root, parent, NIL);
         }
         n
     }
@@ -166,7 +191,7 @@ impl Trees {
     pub(crate) fn remove(&mut self, nodes: &mut Nodes, n: u32) {
         let root = &mut self.0[nodes[n].tree as usize].1;
         let [left, right] = nodes[n].children;
-        let from = if left != NIL && right != NIL {
+        let (from, moved) = if left != NIL && right != NIL {
             // The next one in order takes its place.
             let mut next = right;
             while nodes[next].children[0] != NIL {
@@ -182,14 +207,14 @@ impl Trees {
             nodes[next].children[0] = left;
             nodes[left].parent = next;
             replace(nodes, root, n, next);
-            from
+            (from, next)
         } else {
             let parent = nodes[n].parent;
             replace(nodes, root, n, if left == NIL { right } else { left });
-            parent
+            (parent, NIL)
         };
         if from != NIL {
-            balance(nodes, root, from);
+            balance(nodes, root, from, moved);
         }
         nodes[n] = Node::vacant();
         nodes.give(n);
@@ -205,7 +230,10 @@ impl Trees {
     ) -> ControlFlow<()> {
         for (attribute, root) in &self.0 {
             let condition = extent.conditions().iter().find(|c| c.attribute == *attribute);
-            Search { nodes, extent, interval: condition.map(|c| &c.values), sought }.go(*root, visit)?;
+            let interval = condition.map(|c| &c.values);
+            let lo = interval.map_or(&[][..], Interval::lo);
+            let (lo_head, hi_head) = (head_of(lo), end_of(interval));
+            Search { nodes, extent, interval, lo_head, hi_head, sought }.go(*root, visit)?;
         }
         ControlFlow::Continue(())
     }
@@ -214,6 +242,7 @@ impl Trees {
     pub(crate) fn equal<'a>(&'a self, nodes: &'a Nodes, extent: &'a Extent) -> Vec<u32> {
         let (by, attribute) = known_by(extent);
         let lo = extent.conditions().get(by).map_or(&[][..], |c| c.values.lo());
+        let head = head_of(lo);
         let mut found = Vec::new();
         let mut below: Vec<u32> = self.0.iter().filter(|(of, _)| **of == *attribute).map(|(_, root)| *root).collect();
         while let Some(n) = below.pop() {
@@ -221,13 +250,14 @@ impl Trees {
                 continue;
             }
             let node = &nodes[n];
-            if node.lo() <= lo {
+            let order = node.begins(head, lo);
+            if order.is_le() {
                 below.push(node.children[1]);
             }
-            if node.lo() >= lo {
+            if order.is_ge() {
                 below.push(node.children[0]);
             }
-            if node.extent == *extent {
+            if order.is_eq() && node.extent == *extent {
                 found.push(node.lock);
             }
         }
@@ -283,10 +313,18 @@ struct Search<'a> {
     nodes: &'a Nodes,
     extent: &'a Extent,
     interval: Option<&'a Interval>,
+    lo_head: u64,
+    hi_head: u64,
     sought: Sought,
 }
 
 impl Search<'_> {
+    /// Whether an interval ends before what is sought begins.
+    fn is_over(&self, node: &Node) -> bool {
+        let lo = self.interval.map_or(&[][..], Interval::lo);
+        node.hi().is_some_and(|hi| hi <= lo)
+    }
+
     /// As deep as the tree is high: less than 48.
     fn go(&mut self, n: u32, visit: &mut dyn FnMut(&Node) -> ControlFlow<()>) -> ControlFlow<()> {
         if n == NIL || !self.nodes[n].leads_to(self.sought) {
@@ -294,17 +332,17 @@ impl Search<'_> {
         }
         let nodes = self.nodes;
         let node = &nodes[n];
-        let lo = self.interval.map_or(&[][..], Interval::lo);
         // All below end before it begins.
-        if nodes[node.last].hi().is_some_and(|hi| hi <= lo) {
+        if node.last_head < self.lo_head || (node.last_head == self.lo_head && self.is_over(&nodes[node.last])) {
             return ControlFlow::Continue(());
         }
         self.go(node.children[0], visit)?;
         // This one and all behind it begin after it has ended.
-        if self.interval.and_then(Interval::hi).is_some_and(|hi| hi <= node.lo()) {
+        let hi = self.interval.and_then(Interval::hi);
+        if self.hi_head < node.lo_head || (self.hi_head == node.lo_head && hi.is_some_and(|hi| hi <= node.lo())) {
             return ControlFlow::Continue(());
         }
-        if node.is(self.sought) && node.extent.overlaps(self.extent) {
+        if node.hi_head >= self.lo_head && node.is(self.sought) && node.extent.overlaps(self.extent) {
             visit(node)?;
         }
         self.go(node.children[1], visit)
@@ -321,6 +359,7 @@ fn height(nodes: &Nodes, n: u32) -> u8 {
 fn sum_up(nodes: &Nodes, n: u32, node: &mut Node) {
     node.height = 1;
     node.last = n;
+    node.last_head = node.hi_head;
     node.held_below = node.held;
     node.first_below = node.turn;
     for child in node.children.into_iter().filter(|child| *child != NIL) {
@@ -328,16 +367,25 @@ fn sum_up(nodes: &Nodes, n: u32, node: &mut Node) {
         node.height = node.height.max(below.height + 1);
         node.held_below = node.held_below.union(below.held_below);
         node.first_below = node.first_below.min(below.first_below);
-        let (ours, theirs) = (if node.last == n { node.hi() } else { nodes[node.last].hi() }, nodes[below.last].hi());
-        if ours.is_some_and(|ours| theirs.is_none_or(|theirs| theirs > ours)) {
-            node.last = below.last;
+        // One without an end ends after all others.
+        let later = |ours: Option<&[u8]>| match (nodes[below.last].hi(), ours) {
+            (theirs, Some(ours)) => theirs.is_none_or(|theirs| theirs > ours),
+            (_, None) => false,
+        };
+        let is_later = match below.last_head.cmp(&node.last_head) {
+            Ordering::Less => false,
+            Ordering::Greater => true,
+            Ordering::Equal => later(if node.last == n { node.hi() } else { nodes[node.last].hi() }),
+        };
+        if is_later {
+            (node.last, node.last_head) = (below.last, below.last_head);
         }
     }
 }
 
 /// Whether anything of it changed.
 fn renew(nodes: &mut Nodes, n: u32) -> bool {
-    let known = |node: &Node| (node.height, node.last, node.held_below, node.first_below);
+    let known = |node: &Node| (node.height, node.last, node.last_head, node.held_below, node.first_below);
     let before = known(&nodes[n]);
     let mut node = core::mem::replace(&mut nodes[n], Node::vacant());
     sum_up(nodes, n, &mut node);
@@ -360,11 +408,11 @@ fn replace(nodes: &mut Nodes, root: &mut u32, old: u32, new: u32) {
     }
 }
 
-/// From a node whose branches changed up to the root.
-fn balance(nodes: &mut Nodes, root: &mut u32, from: u32) {
-    let mut n = from;
+/// From a node whose branches changed upwards, as far as something changes; at least up to `through`, which has come to stand elsewhere.
+fn balance(nodes: &mut Nodes, root: &mut u32, from: u32, through: u32) {
+    let (mut n, mut through) = (from, through);
     while n != NIL {
-        renew(nodes, n);
+        let changed = renew(nodes, n);
         let [left, right] = nodes[n].children.map(|child| height(nodes, child));
         if left.abs_diff(right) > 1 {
             let side = usize::from(right > left);
@@ -373,7 +421,14 @@ fn balance(nodes: &mut Nodes, root: &mut u32, from: u32) {
             if height(nodes, inner) > height(nodes, nodes[high].children[side]) {
                 rotate(nodes, root, high, 1 - side);
             }
-            n = rotate(nodes, root, n, side);
+            let lifted = rotate(nodes, root, n, side);
+            through = if through == n { NIL } else { through };
+            n = lifted;
+        } else if through == n {
+            through = NIL;
+        } else if !changed && through == NIL {
+            // Nothing above knows of it.
+            return;
         }
         n = nodes[n].parent;
     }
