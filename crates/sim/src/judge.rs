@@ -78,10 +78,7 @@ pub(crate) struct NameTruth {
     /// The number of the newest grant applied at the guarded resource in each mode.
     pub(crate) applied: [u64; 6],
     pub(crate) writes: Vec<i21::Write>,
-    /// When the last lock went, true time.
-    pub(crate) emptied: u64,
-    /// The node died with locks on it, at this true time: whether any comes back is not known yet.
-    doubtful: Option<u64>,
+    pub(crate) emptied: i21::Emptied,
     /// Decided and not told to its client yet.
     untold: Vec<Token>,
 }
@@ -134,7 +131,6 @@ pub(crate) struct Judge {
     pub(crate) healed: u64,
     pub(crate) now: u64,
     audits: u64,
-    alone: bool,
     /// A start of a node went that knew something nobody else did.
     lost: bool,
 }
@@ -172,7 +168,6 @@ impl Judge {
             healed: u64::MAX,
             now: 0,
             audits: 0,
-            alone: options.alone,
             lost: false,
         }
     }
@@ -201,6 +196,7 @@ impl Judge {
     /// An operator gave up the majority: what was agreed on last may not have been, and generations begin again from before.
     pub(crate) fn on_forced(&mut self) {
         self.generations = Generations::default();
+        self.truth.names.iter_mut().for_each(|name| name.emptied.forget(self.now));
     }
 
     /// The members agreed that a start of a node is gone that was a master, or a home.
@@ -214,18 +210,14 @@ impl Judge {
         }
     }
 
-    pub(crate) fn on_node_death(&mut self, at: usize) {
+    /// `mastered`: the names that it decided for.
+    pub(crate) fn on_node_death(&mut self, at: usize, mastered: &[u8]) {
         self.edits[at] = None;
         self.places.died(at);
         self.history.step(self.now, at, &self.rows[at], &[]);
-        for row in self.rows[at].drain(..) {
-            let name = &mut self.truth.names[usize::from(row.name)];
-            if self.alone {
-                name.doubtful = Some(self.now);
-            } else {
-                // Whether anybody brings it back is for the new master to find out.
-                name.emptied = self.now;
-            }
+        for row in self.rows[at].drain(..).filter(|row| mastered.contains(&row.name)) {
+            // Whether anybody brings it back is for the next master to find out.
+            self.truth.names[usize::from(row.name)].emptied.left(self.now);
         }
     }
 
@@ -303,18 +295,6 @@ impl Judge {
         }
     }
 
-    /// Whoever was to come back has come: what nobody has brought back is gone, and its value block with it.
-    fn settle_doubts(&mut self, rows: &[Row]) {
-        for (number, name) in self.truth.names.iter_mut().enumerate() {
-            let Some(died) = name.doubtful else { continue };
-            let old = |row: &&Row| name.tokens.get(&row.token).is_some_and(|grant| grant.at <= died);
-            if !rows.iter().filter(|row| usize::from(row.name) == number).any(|row| old(&row)) {
-                name.emptied = self.now;
-            }
-            name.doubtful = None;
-        }
-    }
-
     /// Nothing is frozen at a node any more. What sessions have claimed at homes of which it has not heard it does not know yet.
     fn settle_back(
         &mut self,
@@ -378,7 +358,6 @@ impl World {
         let before = core::mem::take(&mut self.judge.rows[at]);
         let after = if changed { &rows } else { &before };
         if ready {
-            self.judge.settle_doubts(after);
             let newest = |state: &State, session| state.sessions.get(&session).map(|entry| entry.generation);
             let known = node.cluster_state();
             let moved =
@@ -394,6 +373,9 @@ impl World {
             self.say_rows(at, &before, &rows);
             self.judge.places.step(at, &before, &rows);
             self.compare((at, settled), &before, &rows);
+        }
+        if ready {
+            self.settle_emptied(at, if changed { &rows } else { &before });
         }
         self.judge.ready[at] = ready.then_some(epoch);
         self.judge.edits[at] = edits;
@@ -453,21 +435,7 @@ impl World {
                 self.on_held((at, settled), row, same, (before, rows));
             }
         }
-        for name in 0..self.judge.truth.names.len() {
-            let of = |row: &Row| usize::from(row.name) == name;
-            let (had, has) = (before.iter().any(of), rows.iter().any(of));
-            // Where it goes, or comes back, there was a moment without any: the rows of this node are not among the others, and
-            // what another has whose time as master is over is void.
-            let elsewhere = || {
-                let masters = self.judge.rows.iter().enumerate().filter(|(node, _)| self.is_master(*node, name as u8));
-                masters.flat_map(|(_, rows)| rows).any(of)
-            };
-            // Between two messages of one step, where nothing stays.
-            let between = || !rows.iter().filter(|r| of(r)).any(|r| before.iter().any(|b| b.lock == r.lock));
-            if had != has && (had || !elsewhere()) || had && between() {
-                self.judge.truth.names[name].emptied = self.now;
-            }
-        }
+        self.judge_emptied(at, before, rows);
     }
 
     /// A lock is held that was not, or not so.

@@ -237,6 +237,9 @@ impl World {
         if !host.running {
             return;
         }
+        let names = 0..self.judge.truth.names.len() as u8;
+        let mastered: Vec<u8> = names.filter(|name| self.values_go_with_locks() && self.is_master(at, *name)).collect();
+        let host = &mut self.nodes[at];
         host.running = false;
         if let Some(state) = host.node.take().and_then(|node| node.cluster_state().cloned()) {
             host.replica = state;
@@ -256,7 +259,7 @@ impl World {
         host.disk.settle(keep);
         let life = host.life;
         self.trace.say(self.now, format_args!("node {at} dies: {death:?}"));
-        self.judge.on_node_death(at);
+        self.judge.on_node_death(at, &mastered);
         for (conn, side) in self.net.of(End::Node(at as u8)) {
             match death {
                 Death::Killed => self.close(conn, usize::from(side)),

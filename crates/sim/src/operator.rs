@@ -118,6 +118,7 @@ impl World {
         self.trace.say(self.now, format_args!("{survivors:?} are made the whole group; {gone} commands are lost"));
         self.group.rewind(known);
         self.group.voters = best.into_iter().collect();
+        self.judge.now = self.now;
         self.judge.on_forced();
         self.propose_at_once(Command::RaiseEpoch { by: JUMP });
         for node in 0..self.nodes.len() {
