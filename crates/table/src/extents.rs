@@ -84,8 +84,9 @@ impl Table {
         self.extent(l).filter(|extent| !extent.is_whole()).map(Extent::text)
     }
 
+    #[inline]
     pub(crate) fn is_spread(&self, resource: u32) -> bool {
-        self.spread(resource).is_some()
+        self.resources[resource].extra != NIL && self.spread(resource).is_some()
     }
 
     /// [RANGE-6] Refuses what a part of a resource does not have: no value block, no place before others, no life after its owner. And
@@ -98,13 +99,18 @@ impl Table {
     }
 
     /// The same of a lock that is there.
+    #[inline]
     pub(crate) fn check_extent_of(&self, l: u32, flags: Flags) -> Result<(), Refusal> {
+        if !self.locks[l].traits.has(Traits::EXTENT) {
+            return Ok(());
+        }
         self.extent(l).map_or(Ok(()), |extent| self.check_extent(extent, flags, true))
     }
 
     /// Whether a lock is of a part, so that what it holds says nothing of the value block ([RANGE-6]).
+    #[inline]
     pub(crate) fn is_partial(&self, l: u32) -> bool {
-        self.extent(l).is_some_and(|extent| !extent.is_whole())
+        self.locks[l].traits.has(Traits::EXTENT) && self.extent(l).is_some_and(|extent| !extent.is_whole())
     }
 
     // ------------------------------------------------------------------ index
@@ -118,6 +124,7 @@ impl Table {
         if extra == NIL { None } else { self.extras[extra].spread.as_deref_mut() }
     }
 
+    #[cold]
     fn node_of(&self, l: u32) -> Option<u32> {
         // Its number is kept where other locks keep permits, one higher: there 0 is nothing.
         let has = self.locks[l].traits.has(Traits::EXTENT);
@@ -162,7 +169,15 @@ impl Table {
     }
 
     /// Notes what a lock has come to hold, `None` for nothing; what overlaps one that let go may be granted.
+    #[inline]
     pub(crate) fn note_held(&mut self, l: u32, held: Option<Mode>) {
+        if self.locks[l].traits.has(Traits::EXTENT) {
+            self.note_held_part(l, held);
+        }
+    }
+
+    #[cold]
+    fn note_held_part(&mut self, l: u32, held: Option<Mode>) {
         let Some(n) = self.node_of(l) else { return };
         let held = held.map_or(ModeSet::EMPTY, |mode| ModeSet::EMPTY.with(mode));
         if held.is_empty() {
@@ -173,7 +188,15 @@ impl Table {
     }
 
     /// Notes that a lock has come into a queue, or out of it.
+    #[inline]
     pub(crate) fn note_turn(&mut self, l: u32) {
+        if self.locks[l].traits.has(Traits::EXTENT) {
+            self.note_turn_of_part(l);
+        }
+    }
+
+    #[cold]
+    fn note_turn_of_part(&mut self, l: u32) {
         let Some(n) = self.node_of(l) else { return };
         let (resource, state, turn) = (self.locks[l].resource, self.locks[l].state, self.turn_of(l));
         let (held, before) = (self.nodes[n].held, self.nodes[n].turn);
