@@ -24,6 +24,8 @@ const CASES: &[(&str, Case)] = &[
     ("convert up and down, alone", conversions),
     ("hand-over among 16 that wait", hand_over),
     ("wait and cancel", wait_and_cancel),
+    ("lock+release a range, among 1,000", |run, times| ranges(run, times, 1_000)),
+    ("lock+release a range, among 100,000", |run, times| ranges(run, times, 100_000)),
 ];
 
 fn main() -> ExitCode {
@@ -148,5 +150,31 @@ fn wait_and_cancel(run: &mut Run, times: u64) {
         let lock = run.lock(run.owner, b"hot", EX);
         run.table.cancel(Time::ZERO, run.owner, lock, &mut run.effects).expect("it waits");
         run.effects.clear();
+    }
+}
+
+/// A range between those that others hold, under one parent.
+fn ranges(run: &mut Run, times: u64, held: u64) {
+    let modes = Arc::new(built_in("vms").expect("built in"));
+    let (policy, deadlock, victim) = (QueuePolicy::Vms, DeadlockPolicy::Detect, VictimPolicy::Requester);
+    let space = Space { modes, policy, deadlock, victim, value_bytes: 0, levels: 0, extents: true, persistent: false };
+    run.table.add_space(SpaceId(1), space);
+    let holder = run.table.add_owner();
+    let lock = |run: &mut Run, owner, lo: u64| {
+        let name = format!("rows[#{lo},#{})", lo + 5);
+        let (claim, wait) = (Claim::Mode(EX), Wait::Never);
+        let (space, name, flags) = (SpaceId(1), name.as_bytes(), Flags::NONE);
+        let req = LockRequest { space, name, claim, wait, flags, owner: OwnerRef::Session, tag: 0, priority: 0 };
+        match run.table.lock(Time::ZERO, owner, 0, black_box(&req), &mut run.effects) {
+            Ok(Outcome::Granted(grant)) => grant.lock,
+            other => panic!("{other:?}"),
+        }
+    };
+    for n in 0..held {
+        lock(run, holder, n * 7_919 % held * 10);
+    }
+    for n in 0..times {
+        let taken = lock(run, run.owner, n * 104_729 % held * 10 + 5);
+        run.release(run.owner, taken);
     }
 }
