@@ -93,7 +93,7 @@ fn status_of(why: Refusal) -> Exit {
         Refusal::Limit(_) | Refusal::NoQuorum | Refusal::Lost => Exit::Unavailable,
         Refusal::Deadlock => Exit::Deadlock,
         Refusal::Denied => Exit::Denied,
-        Refusal::Phase | Refusal::Intent | Refusal::Sublocks | Refusal::Aborted => Exit::Failed,
+        Refusal::Phase | Refusal::Intent { .. } | Refusal::Sublocks | Refusal::Aborted => Exit::Failed,
     }
 }
 

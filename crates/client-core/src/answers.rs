@@ -22,7 +22,10 @@ impl Session {
             return self.on_nonsense(now);
         }
         // [SESS-17] The node has released it by now, or will.
-        if matches!((&self.phase, &reply), (Phase::Leaving, Reply::Granted(_) | Reply::GrantedMany(_))) {
+        if matches!(
+            (&self.phase, &reply),
+            (Phase::Leaving, Reply::Granted(_) | Reply::GrantedMany(_) | Reply::GrantedPath(_))
+        ) {
             return;
         }
         self.answers += 1;
@@ -82,6 +85,7 @@ impl Session {
                 let granted = asked.into_iter().zip(grants).map(|(a, g)| self.on_granted(a, None, g));
                 Reply::GrantedMany(granted.collect())
             }
+            (Owned::Path(asked), Reply::GrantedPath(path)) => Reply::GrantedPath(self.on_path_granted(&asked, path)),
             (Owned::Convert { lock, .. }, reply) if matches!(whose, For::LetGo { .. }) => self.on_let_go(lock, reply),
             (Owned::Convert { lock, .. }, Reply::Granted(grant)) => {
                 let part = self.part_of_lock(lock);
@@ -257,8 +261,15 @@ impl Session {
     }
 
     pub(crate) fn lose_lock(&mut self, lock: LockId, why: Revoked) {
-        if let Some(Lock::Held(_)) = self.locks.remove(lock) {
-            self.events.push_back(Event::LockLost { lock, why });
+        let Some(Lock::Held(held)) = self.locks.remove(lock) else { return };
+        self.events.push_back(Event::LockLost { lock, why });
+        // Its transaction is aborted: what had become part of any of its locks may have been part of this one.
+        if held.part.is_some() {
+            let taken: alloc::vec::Vec<LockId> = self.locks.ids_where(|lock| matches!(lock, Lock::TakenIn)).collect();
+            for lock in taken {
+                self.locks.remove(lock);
+                self.events.push_back(Event::LockLost { lock, why });
+            }
         }
     }
 

@@ -103,10 +103,13 @@ impl Session {
     }
 
     fn is_ours(&self, lock: LockId) -> bool {
-        matches!(self.locks.get(lock), Some(Lock::Waiting | Lock::Held(_)))
+        matches!(self.locks.get(lock), Some(Lock::Waiting | Lock::Held(_) | Lock::TakenIn))
     }
 
     fn release_one_way(&mut self, now: Time, id: LockId, flags: lockstead_types::Flags) -> RequestId {
+        if let Some(Lock::TakenIn) = self.locks.get(id) {
+            return self.requests.next_id();
+        }
         let home = self.home.number();
         let wire = self.locks.wire_of(id);
         match (wire, self.locks.get_mut(id)) {

@@ -50,6 +50,7 @@ mod home;
 mod lease;
 mod locks;
 mod op;
+mod paths;
 mod requests;
 mod restart;
 mod txn;

@@ -26,19 +26,21 @@ pub(crate) enum Lock {
     Releasing(Held),
     /// Released one-way after its claim was sent: released for good when the claim is answered.
     Dropped(Held),
+    /// It has become part of a lock above it in its hierarchy, of its transaction too: what it gave that one gives, until the end.
+    TakenIn,
 }
 
 impl Lock {
     pub(crate) fn held(&self) -> Option<&Held> {
         match self {
-            Lock::Waiting => None,
+            Lock::Waiting | Lock::TakenIn => None,
             Lock::Held(held) | Lock::Releasing(held) | Lock::Dropped(held) => Some(held),
         }
     }
 
     pub(crate) fn held_mut(&mut self) -> Option<&mut Held> {
         match self {
-            Lock::Waiting => None,
+            Lock::Waiting | Lock::TakenIn => None,
             Lock::Held(held) | Lock::Releasing(held) | Lock::Dropped(held) => Some(held),
         }
     }
@@ -48,7 +50,7 @@ impl Lock {
     /// hold it for us, and it must be claimed again to learn its id and release it ([HOME-7]).
     fn is_to_claim(&self, home: Option<u32>) -> bool {
         match self {
-            Lock::Waiting => false,
+            Lock::Waiting | Lock::TakenIn => false,
             Lock::Held(_) => true,
             // [HOME-7] The claim of before may have arrived.
             Lock::Releasing(held) | Lock::Dropped(held) => held.claimed_in == home,
@@ -184,6 +186,15 @@ impl Locks {
     fn forget_wire(&mut self, wire: LockId, id: LockId) {
         if self.by_wire.get(&wire) == Some(&index_of(id)) {
             self.by_wire.remove(&wire);
+        }
+    }
+
+    /// The node knows a lock no more.
+    pub(crate) fn take_in(&mut self, id: LockId) {
+        let Some(Place::Used { wire, lock, .. }) = self.place_mut(id) else { return };
+        *lock = Lock::TakenIn;
+        if let Some(wire) = wire.take() {
+            self.forget_wire(wire, id);
         }
     }
 

@@ -15,6 +15,7 @@ use lockstead_types::{
 pub(crate) enum Owned {
     Lock(NewLock),
     Many(Vec<NewLock>),
+    Path(NewLock),
     Convert { lock: LockId, mode: Mode, wait: Wait, flags: Flags, value: Option<Box<[u8]>> },
     Release { lock: LockId, flags: Flags, value: Option<Box<[u8]>> },
     Cancel(Target),
@@ -132,6 +133,7 @@ impl Owned {
     pub(crate) fn of(op: &Op<'_>) -> Owned {
         let rare = match op {
             Op::Lock(lock) => return Owned::Lock(NewLock::of(lock)),
+            Op::LockPath(lock) => return Owned::Path(NewLock::of(lock)),
             Op::LockMany(locks) => return Owned::Many(locks.iter().map(NewLock::of).collect()),
             Op::Convert(c) => {
                 let value = c.value.map(Into::into);
@@ -170,7 +172,7 @@ impl Owned {
 
     pub(crate) fn class(&self) -> Class {
         match self {
-            Owned::Lock(_) | Owned::Many(_) => Class::NewLock,
+            Owned::Lock(_) | Owned::Many(_) | Owned::Path(_) => Class::NewLock,
             Owned::Convert { .. } => Class::Conversion,
             Owned::Rare(rare) if matches!(**rare, Rare::Sync) => Class::Sync,
             // What was asked in the transaction is part of it.
@@ -204,6 +206,7 @@ impl Owned {
     pub(crate) fn lend(&self, wiring: &impl Wiring) -> Option<Op<'_>> {
         Some(match self {
             Owned::Lock(lock) => Op::Lock(lock.lend(wiring)?),
+            Owned::Path(lock) => Op::LockPath(lock.lend(wiring)?),
             Owned::Many(locks) => Op::LockMany(locks.iter().map(|l| l.lend(wiring)).collect::<Option<_>>()?),
             Owned::Convert { lock, mode, wait, flags, value } => Op::Convert(ConvertRequest {
                 lock: wiring.lock(*lock)?,

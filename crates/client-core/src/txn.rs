@@ -101,6 +101,7 @@ impl Session {
             self.keep_after_all(locks);
             return;
         }
+        self.forget_taken_in(end.is_of_all());
         let gone = |lock: &Lock| lock.held().and_then(|held| held.part).is_some_and(|part| end.releases(part));
         let gone: Vec<LockId> = self.locks.ids_where(gone).collect();
         for lock in gone {
@@ -175,7 +176,7 @@ pub(crate) fn end_of(op: &Op<'_>) -> Option<End> {
 /// Whether a request that is not sent yet belongs to the transaction.
 fn is_in_txn(op: &Owned) -> bool {
     match op {
-        Owned::Lock(lock) => lock.owner.is_in_transaction(),
+        Owned::Lock(lock) | Owned::Path(lock) => lock.owner.is_in_transaction(),
         Owned::Many(locks) => locks.iter().any(|lock| lock.owner.is_in_transaction()),
         _ => false,
     }

@@ -5,6 +5,8 @@
 mod common;
 #[path = "home/groups.rs"]
 mod groups;
+#[path = "home/paths.rs"]
+mod paths;
 #[path = "home/transactions.rs"]
 mod transactions;
 

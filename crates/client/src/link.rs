@@ -246,7 +246,7 @@ impl Drop for Pending {
 
 fn undo_of(op: &Op<'_>) -> Undo {
     match op {
-        Op::Lock(_) | Op::LockMany(_) => Undo::Release,
+        Op::Lock(_) | Op::LockMany(_) | Op::LockPath(_) => Undo::Release,
         Op::Convert(convert) => Undo::Note(convert.lock),
         Op::GroupAttach { .. } => Undo::Detach,
         Op::Begin { .. } => Undo::RollBack,

@@ -27,6 +27,8 @@ pub(crate) struct Ask {
     pub(crate) owner: OwnerRef,
     pub(crate) tag: u32,
     pub(crate) priority: i8,
+    /// Whether the name is a path of a hierarchy, and all above it is locked with it.
+    pub(crate) path: bool,
     /// A mode name the lockspace may not have; looked up when the request is made.
     pub(crate) mode_name: Option<Box<str>>,
 }
@@ -41,6 +43,7 @@ impl Default for Ask {
             owner: OwnerRef::Alone,
             tag: 0,
             priority: 0,
+            path: false,
             mode_name: None,
         }
     }
@@ -247,7 +250,8 @@ impl<N: AsRef<[u8]>> Future for Acquire<'_, N> {
             Some(pending) => ready!(last_reply(pending, cx)),
             None => {
                 let claim = this.ask.claim()?;
-                let op = Op::Lock(this.ask.request(name.as_ref(), claim));
+                let request = this.ask.request(name.as_ref(), claim);
+                let op = if this.ask.path { Op::LockPath(request) } else { Op::Lock(request) };
                 match this.link.ask_now(&op).map_err(|why| this.link.explain(why))? {
                     Asked::Answered(reply) => reply,
                     ticket => {
@@ -256,6 +260,10 @@ impl<N: AsRef<[u8]>> Future for Acquire<'_, N> {
                     }
                 }
             }
+        };
+        let reply = match reply {
+            Reply::GrantedPath(mut path) => path.grants.pop().map_or(Reply::Refused(Refusal::Lost), Reply::Granted),
+            other => other,
         };
         let granted = match reply {
             Reply::Granted(grant) => {

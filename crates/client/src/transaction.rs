@@ -62,6 +62,12 @@ impl Transaction {
         LockBuilder::new(&self.link, name, Ask { owner: OwnerRef::Transaction, ..Ask::default() })
     }
 
+    /// A resource of a lockspace that is a hierarchy, and the intents of the mode on all that is above it, in one request: of
+    /// `db/table/row` also `db/table` and `db`. Where what is above is held in a mode that covers it, the guard is that of the lock above.
+    pub fn lock_path<N: AsRef<[u8]>>(&self, name: N) -> LockBuilder<'_, N> {
+        LockBuilder::new(&self.link, name, Ask { owner: OwnerRef::Transaction, path: true, ..Ask::default() })
+    }
+
     /// A lock that [`Transaction::end_statement`] releases, at the latest the end of the transaction.
     pub fn lock_for_statement<N: AsRef<[u8]>>(&self, name: N) -> LockBuilder<'_, N> {
         LockBuilder::new(&self.link, name, Ask { owner: OwnerRef::Statement, ..Ask::default() })

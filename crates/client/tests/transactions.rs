@@ -4,8 +4,12 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 use lockstead::{
-    Client, Engine, Error, Refusal, SpaceSpec,
-    types::{space::DeadlockPolicy, transaction::Discipline},
+    Claim, Client, Engine, Error, Refusal, SpaceSpec,
+    types::{
+        hierarchy::{Escalate, Escalation, Hierarchy},
+        space::{DeadlockPolicy, ModeChoice},
+        transaction::Discipline,
+    },
 };
 
 async fn is_free(client: &Client, name: &str) -> bool {
@@ -118,4 +122,41 @@ async fn under_each_policy_every_transaction_commits_in_the_end() {
         assert!(attempts >= 80, "{policy:?}: {attempts}");
         println!("{policy:?}: 80 transactions took {attempts} attempts");
     }
+}
+
+#[tokio::test]
+async fn a_path_is_locked_with_what_is_above_it() {
+    let engine = Engine::embedded();
+    let (a, b) = (engine.client(), engine.client());
+    let hierarchy = Hierarchy {
+        levels: Hierarchy::parse_levels("database/table/row"),
+        escalation: Escalation::To(Escalate { at: 3, retry: 1, ..Escalate::AUTO }),
+    };
+    let spec = SpaceSpec {
+        modes: ModeChoice::BuiltIn("granular".into()),
+        hierarchy: Some(Box::new(hierarchy)),
+        ..SpaceSpec::named("rows")
+    };
+    let rows = a.create_space(spec).await.expect("made");
+    let t = a.begin().await.expect("none is open");
+    let mut guards = Vec::new();
+    for row in 1..=3 {
+        guards.push(t.lock_path(format!("shop/orders/{row}")).space(&rows).await.expect("free"));
+    }
+    let other = b.begin().await.expect("none is open");
+    let refused = other.lock_path("shop").space(&rows).shared().try_now().await.expect("asked");
+    assert!(refused.is_none(), "the intents are in its way");
+    let free = other.lock_path("shop/orders/7").space(&rows).shared().try_now().await.expect("asked");
+    assert!(free.is_some());
+    // [ESC-1] Beside that it cannot have the table; without it, the fifth row is the table.
+    guards.push(t.lock_path("shop/orders/4").space(&rows).await.expect("free"));
+    other.rollback().await.expect("it ends");
+    let last = t.lock_path("shop/orders/2000").space(&rows).await.expect("free");
+    let table = a.show(rows.id(), "shop/orders").await.expect("asked").expect("locked");
+    assert_eq!(table.granted[0].held, Some(Claim::Mode(rows.modes().exclusive())));
+    let row = a.show(rows.id(), "shop/orders/1").await.expect("asked");
+    assert!(row.is_none(), "it has become part of the table's");
+    drop((guards, last));
+    t.commit().await.expect("nothing waits");
+    engine.check().expect("sound");
 }

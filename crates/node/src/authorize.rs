@@ -18,6 +18,7 @@ pub(crate) fn decide(principal: &Principal, op: &Op<'_>) -> Decision {
     match op {
         Op::Lock(_)
         | Op::LockMany(_)
+        | Op::LockPath(_)
         | Op::Convert(_)
         | Op::Release { .. }
         | Op::Cancel(_)

@@ -9,6 +9,7 @@ impl Node {
         self.sessions.check()?;
         self.conns.check()?;
         self.manies.check(&self.sessions)?;
+        self.sessions.iter().filter_map(|(_, s)| s.extra()?.tree.as_deref()).try_for_each(|tree| tree.check())?;
         self.watches.check(&self.sessions)?;
         self.spaces.check(&self.table)?;
         self.check_links()?;

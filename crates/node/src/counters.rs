@@ -2,7 +2,7 @@
 
 use alloc::{borrow::ToOwned, string::String, vec::Vec};
 
-use lockstead_types::{Refusal, Span, request::Op};
+use lockstead_types::{Mode, Refusal, Span, request::Op};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident;)*) => {
@@ -37,6 +37,7 @@ macro_rules! counters {
 counters! {
     requests_lock;
     requests_lock_many;
+    requests_lock_path;
     requests_convert;
     requests_release;
     requests_cancel;
@@ -88,6 +89,12 @@ counters! {
     slots_attracted;
     /// Locks taken back at a new master.
     locks_recovered;
+    /// Times many locks below a resource were tried to become one of it, became one, and could not.
+    escalations_tried;
+    escalations_done;
+    escalations_failed;
+    /// Locks that became part of one above.
+    locks_escalated;
     reclaims_granted;
     reclaims_refused;
     /// Of those, claims whose seal did not prove them.
@@ -101,6 +108,7 @@ impl Counters {
         let count = match op {
             Op::Lock(_) => &mut self.requests_lock,
             Op::LockMany(_) => &mut self.requests_lock_many,
+            Op::LockPath(_) => &mut self.requests_lock_path,
             Op::Convert(_) => &mut self.requests_convert,
             Op::Release { .. } => &mut self.requests_release,
             Op::Cancel(_) => &mut self.requests_cancel,
@@ -148,7 +156,7 @@ const REFUSALS: [Refusal; 18] = [
     Refusal::NoLockspace,
     Refusal::Exists,
     Refusal::Phase,
-    Refusal::Intent,
+    Refusal::Intent { level: 0, mode: Mode(0) },
     Refusal::Sublocks,
     Refusal::Aborted,
 ];

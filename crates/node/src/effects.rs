@@ -167,8 +167,7 @@ impl Node {
         if let Some(id) = converting {
             self.end_session_wait(now, at, id, WaitEnd::Refused(Refusal::Lost));
         }
-        self.notify_revoked(at, lock, why);
-        self.on_lock_lost(now, at, lock);
+        self.lose_lock(now, at, lock, why);
     }
 
     /// Tells that a lock was taken away, and keeps it until the client must have heard: such a notice may not get lost with a

@@ -180,6 +180,7 @@ fn heap_bytes(reply: &Reply) -> u64 {
     let value_of = |grant: &Grant| grant.value.as_ref().map_or(0, |v| v.bytes.len());
     let bytes = match reply {
         Reply::Granted(grant) => value_of(grant),
+        Reply::GrantedPath(path) => path.grants.len() * ROW,
         Reply::GrantedMany(grants) => grants.iter().map(|g| ROW + value_of(g)).sum(),
         Reply::Value(value) => value.bytes.len(),
         Reply::Space(_) => 16 * ROW,

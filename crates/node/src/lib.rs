@@ -31,10 +31,13 @@ mod force;
 mod group_members;
 mod group_requests;
 mod groups;
+mod hierarchy;
 mod many;
 mod member;
+mod path;
 mod restart;
 mod spaces;
+mod tree;
 mod txn;
 mod watch;
 

@@ -3,7 +3,11 @@
 //! The names are acquired one after another in one order for everybody, lockspace and then name, and the earlier ones are
 //! held while a later one is waited for. So no two such requests wait for each other in a circle. The client sees only the end.
 
-use alloc::{boxed::Box, collections::BTreeMap, vec::Vec};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use lockstead_table::{Outcome, OwnerId};
 use lockstead_types::{
@@ -17,53 +21,83 @@ use crate::{
     effects::WaitEnd,
     ledger::{Pend, Waiting},
     node::Node,
+    path::{Asks, Level, Path},
     session::Session,
     slab::Slab,
 };
 
 /// All requests of this kind under way.
 pub(crate) struct Manies {
-    slab: Slab<Many>,
+    pub(crate) slab: Slab<Many>,
+    /// When a path that waits for another one of its session has waited long enough.
+    pub(crate) parked: BTreeSet<(Time, u32)>,
+    /// Sessions of which a path may go on.
+    pub(crate) woken: Vec<u32>,
 }
 
 /// One request for several locks.
-struct Many {
-    session: u32,
-    id: RequestId,
-    until: Until,
+pub(crate) struct Many {
+    pub(crate) session: u32,
+    pub(crate) id: RequestId,
+    pub(crate) until: Until,
     /// In the order of acquisition.
-    parts: Vec<Part>,
+    pub(crate) parts: Vec<Part>,
     /// How many parts are granted: those before it. It is waited for the part at it.
-    granted: usize,
-    waiting: Option<LockId>,
+    pub(crate) granted: usize,
+    pub(crate) waiting: Option<LockId>,
     /// What somebody else waits for since one of the locks was granted ([MANY-3]).
-    withheld: BTreeMap<LockId, Claim>,
+    pub(crate) withheld: BTreeMap<LockId, Claim>,
+    /// Of a path: the parts are the levels of one name.
+    pub(crate) path: Option<Box<Path>>,
 }
 
 /// How long the whole may wait.
 #[derive(Copy, Clone)]
-enum Until {
+pub(crate) enum Until {
     Now,
     At(Time),
     Ever,
 }
 
-struct Part {
-    space: SpaceId,
-    name: Box<[u8]>,
-    claim: Claim,
-    flags: Flags,
-    owner: OwnerRef,
-    tag: u32,
-    priority: i8,
+pub(crate) struct Part {
+    pub(crate) space: SpaceId,
+    pub(crate) name: Box<[u8]>,
+    pub(crate) claim: Claim,
+    pub(crate) flags: Flags,
+    pub(crate) owner: OwnerRef,
+    pub(crate) tag: u32,
+    pub(crate) priority: i8,
     /// Its place in the request.
-    place: usize,
-    grant: Option<Grant>,
+    pub(crate) place: usize,
+    pub(crate) grant: Option<Grant>,
+}
+
+impl Until {
+    pub(crate) fn of(now: Time, request: &LockRequest<'_>) -> Until {
+        match request.wait {
+            _ if request.flags.has(Flags::NOQUEUE) => Until::Now,
+            Wait::Never => Until::Now,
+            Wait::For(span) => Until::At(now.after(span)),
+            Wait::Forever => Until::Ever,
+        }
+    }
+
+    fn left(self, now: Time) -> Wait {
+        match self {
+            Until::Now => Wait::Never,
+            Until::At(time) => Wait::For(time.since(now)),
+            Until::Ever => Wait::Forever,
+        }
+    }
 }
 
 impl Manies {
     pub(crate) fn new() -> Manies {
-        Manies { slab: Slab::new() }
+        Manies { slab: Slab::new(), parked: BTreeSet::new(), woken: Vec::new() }
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Time> {
+        self.parked.first().map(|(time, _)| *time)
     }
 
     pub(crate) fn check(&self, sessions: &crate::session::Sessions) -> Result<(), &'static str> {
@@ -93,7 +127,18 @@ impl Node {
             Ok(plan) => plan,
             Err(why) => return self.refuse(at, id, why),
         };
-        let many = Many { session: at, id, until, parts, granted: 0, waiting: None, withheld: BTreeMap::new() };
+        self.begin_many(now, at, id, (until, parts), None);
+    }
+
+    pub(crate) fn begin_many(
+        &mut self,
+        now: Time,
+        at: u32,
+        id: RequestId,
+        (until, parts): (Until, Vec<Part>),
+        path: Option<Box<Path>>,
+    ) {
+        let many = Many { session: at, id, until, parts, granted: 0, waiting: None, withheld: BTreeMap::new(), path };
         let Some(many) = self.manies.slab.insert(many) else {
             return self.refuse(at, id, Refusal::Limit(LimitName::InFlight));
         };
@@ -112,12 +157,7 @@ impl Node {
             return Err(Refusal::Limit(LimitName::NamesPerRequest));
         }
         // [MANY-1] All share the wait of the first.
-        let until = match first.wait {
-            _ if first.flags.has(Flags::NOQUEUE) => Until::Now,
-            Wait::Never => Until::Now,
-            Wait::For(span) => Until::At(now.after(span)),
-            Wait::Forever => Until::Ever,
-        };
+        let until = Until::of(now, first);
         // [MANY-6] Before anything is granted: afterwards no refusal could stand for an answer that cannot be sent.
         if self.answer_bytes(requests) > u64::from(self.config.limits.frame_bytes) {
             return Err(Refusal::Limit(LimitName::FrameBytes));
@@ -160,7 +200,7 @@ impl Node {
     }
 
     /// Acquires until one must be waited for, all are there, or one is refused.
-    fn acquire_next(&mut self, now: Time, many: u32) {
+    pub(crate) fn acquire_next(&mut self, now: Time, many: u32) {
         loop {
             let Some(value) = self.manies.slab.get_mut(many) else { return };
             if value.granted >= value.parts.len() {
@@ -173,12 +213,15 @@ impl Node {
             }
             let Some(value) = self.manies.slab.get_mut(many) else { return };
             let Some(owner) = self.sessions.get(value.session).map(|s| s.owner) else { return };
-            let wait = match value.until {
-                Until::Now => Wait::Never,
-                Until::At(time) => Wait::For(time.since(now)),
-                Until::Ever => Wait::Forever,
-            };
+            let wait = value.until.left(now);
             let (at, id) = (value.session, value.id);
+            if value.path.is_some() {
+                match self.next_level(now, many, wait) {
+                    Level::Next => continue,
+                    Level::Waits => return,
+                    Level::Lock => {}
+                }
+            }
             if self.member.is_some() {
                 return self.acquire_from_master(now, many, at, id, wait);
             }
@@ -186,7 +229,7 @@ impl Node {
             let Some(part) = value.parts.get(value.granted) else { return };
             let request = part.request(wait);
             match self.table.lock(now, owner, value.id.0, &request, &mut self.fx) {
-                Ok(Outcome::Granted(grant)) => value.on_granted(grant),
+                Ok(Outcome::Granted(grant)) => self.on_part_granted(now, many, grant),
                 Ok(Outcome::Queued(lock)) => {
                     value.waiting = Some(lock);
                     self.counters.queued += 1;
@@ -221,16 +264,25 @@ impl Node {
     pub(crate) fn on_many_step(&mut self, now: Time, _at: u32, many: u32, end: WaitEnd) {
         match end {
             WaitEnd::Granted(grant) => {
-                let Some(value) = self.manies.slab.get_mut(many) else { return };
-                value.on_granted(grant);
+                self.on_part_granted(now, many, grant);
                 self.acquire_next(now, many);
             }
+            // [ESC-3] It was tried: without it, then.
+            _ if self.has_not_escalated(many) => self.acquire_next(now, many),
             WaitEnd::Refused(_) | WaitEnd::Cancelled | WaitEnd::Demoted { .. } => self.fail_many(now, many, end),
         }
     }
 
+    fn on_part_granted(&mut self, now: Time, many: u32, grant: Grant) {
+        let Some(value) = self.manies.slab.get_mut(many) else { return };
+        if value.path.is_some() { self.on_level_granted(now, many, grant) } else { value.on_granted(grant) }
+    }
+
     fn complete_many(&mut self, now: Time, many: u32) {
         let Some((value, waiting)) = self.take_many(many) else { return };
+        if value.path.is_some() {
+            return self.complete_path(now, value, waiting);
+        }
         let mut grants: Vec<(usize, Grant)> =
             value.parts.into_iter().filter_map(|p| p.grant.map(|g| (p.place, g))).collect();
         grants.sort_unstable_by_key(|(place, _)| *place);
@@ -245,8 +297,13 @@ impl Node {
     }
 
     /// Releases what was obtained, and answers.
-    fn fail_many(&mut self, now: Time, many: u32, end: WaitEnd) {
+    pub(crate) fn fail_many(&mut self, now: Time, many: u32, end: WaitEnd) {
         let Some((value, waiting)) = self.take_many(many) else { return };
+        if value.path.is_some() {
+            let at = value.session;
+            self.undo_path(now, &value);
+            return self.answer_wait(now, at, waiting, end);
+        }
         let Some(owner) = self.sessions.get(value.session).map(|s| s.owner) else { return };
         let obtained = value.parts.iter().filter_map(|p| p.grant.as_ref()).map(|g| g.lock);
         // The one waited for is still there where the failure was that of another.
@@ -264,6 +321,9 @@ impl Node {
 
     fn take_many(&mut self, many: u32) -> Option<(Many, Waiting)> {
         let value = self.manies.slab.remove(many)?;
+        if let (Some(Path { asks: Asks::Parked, .. }), Until::At(time)) = (value.path.as_deref(), value.until) {
+            self.manies.parked.remove(&(time, many));
+        }
         let session = self.sessions.get_mut(value.session)?;
         if let Some(extra) = session.extra_mut() {
             extra.manies.remove(&many);
@@ -273,6 +333,10 @@ impl Node {
     }
 
     pub(crate) fn cancel_many(&mut self, now: Time, owner: OwnerId, many: u32) -> Result<(), Refusal> {
+        if self.is_parked(many) {
+            self.fail_many(now, many, WaitEnd::Cancelled);
+            return Ok(());
+        }
         let waiting = self.manies.slab.get(many).and_then(|m| m.waiting).ok_or(Refusal::NotHeld)?;
         self.table.cancel(now, owner, waiting, &mut self.fx)
     }
@@ -282,6 +346,7 @@ impl Node {
         let Some(extra) = self.sessions.get_mut(at).and_then(Session::extra_mut) else { return };
         for many in core::mem::take(&mut extra.manies) {
             self.manies.slab.remove(many);
+            self.manies.parked.retain(|(_, parked)| *parked != many);
         }
     }
 
@@ -332,6 +397,8 @@ impl Many {
 
     fn has(&self, lock: LockId) -> bool {
         let obtained = self.parts.iter().filter_map(|p| p.grant.as_ref());
-        self.waiting == Some(lock) || obtained.map(|g| g.lock).any(|l| l == lock)
+        // A lock that a path only raises is its client's already.
+        let asked = self.path.as_ref().is_none_or(|path| matches!(path.asks, Asks::New));
+        (asked && self.waiting == Some(lock)) || obtained.map(|g| g.lock).any(|l| l == lock)
     }
 }

@@ -169,7 +169,14 @@ impl Node {
         if !self.may_act() {
             return soonest([member, conns]);
         }
-        soonest([self.table.next_deadline(), self.sessions.next_timer(), self.groups.next_timer(), conns, member])
+        soonest([
+            self.manies.next_timer(),
+            self.table.next_deadline(),
+            self.sessions.next_timer(),
+            self.groups.next_timer(),
+            conns,
+            member,
+        ])
     }
 
     /// The node in numbers.
@@ -215,8 +222,9 @@ impl Node {
     /// What a step has left to do: messages to this node itself, and rollbacks that these let go on.
     fn settle_all(&mut self, now: Time) {
         self.settle(now);
-        while self.has_rollbacks_to_finish() || !self.fx.is_empty() {
+        while self.has_rollbacks_to_finish() || self.has_woken_paths() || !self.fx.is_empty() {
             self.finish_rollbacks(now);
+            self.resume_paths(now);
             self.tell_effects(now);
             self.settle(now);
         }
@@ -246,6 +254,7 @@ impl Node {
         self.table.expire(now, &mut self.fx);
         self.tell_effects(now);
         self.expire_group_waits(now);
+        self.expire_paths(now);
         while let Some(at) = self.sessions.pop_expired(now) {
             self.on_expired(now, at);
         }

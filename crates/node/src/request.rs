@@ -41,6 +41,7 @@ impl Node {
                     return self.reject(conn, Rejection::Protocol);
                 }
                 session.forget_arrived();
+                self.release_heard_of(now, at);
             }
             ClientMessage::Renew { seq } => self.on_renew(now, conn, at, *seq),
             ClientMessage::Reclaim { id, claim, sealed } if self.is_member() => {
@@ -103,7 +104,7 @@ impl Node {
         let decision = authorize::decide(&session.principal, op);
         self.counters.on_request(op);
         match decision {
-            Decision::Allow => match (self.admit_to_txn(at, id, op), stood) {
+            Decision::Allow => match (self.admit_to_tree(at, op).and_then(|()| self.admit_to_txn(at, id, op)), stood) {
                 (Err(why), _) => self.refuse(at, id, why),
                 (Ok(()), Some(stood)) if self.is_member() => self.forward_again(now, at, id, op, stood),
                 (Ok(()), _) => self.apply(now, at, id, op),
@@ -119,6 +120,7 @@ impl Node {
         match op {
             Op::Lock(request) => self.on_lock(now, at, id, request),
             Op::LockMany(requests) => self.on_lock_many(now, at, id, requests),
+            Op::LockPath(request) => self.on_lock_path(now, at, id, request),
             Op::Convert(request) => self.on_convert(now, at, id, request),
             Op::Release { release, one_way } => self.on_release(now, at, id, release, *one_way),
             Op::Cancel(target) => self.on_cancel(now, at, id, *target),
@@ -185,7 +187,14 @@ impl Node {
 
     fn on_release(&mut self, now: Time, at: u32, id: RequestId, release: &ReleaseRequest<'_>, one_way: bool) {
         let released = match self.having(at, release.lock) {
-            Ok(Having::Session(owner)) => self.table.release(now, owner, release, &mut self.fx),
+            Ok(Having::Session(owner)) => {
+                let name = self.name_in_tree(at, release.lock);
+                let released = self.table.release(now, owner, release, &mut self.fx);
+                if let (Ok(()), Some((space, name))) = (released, name) {
+                    self.forget_name_in_tree(at, space, &name, release.lock);
+                }
+                released
+            }
             Ok(Having::Group(group)) => self.release_group_use(now, at, group, release),
             Err(why) => Err(why),
         };
@@ -293,6 +302,9 @@ impl Node {
     /// which a session in this process never does.
     pub(crate) fn answer(&mut self, at: u32, id: RequestId, reply: Reply) {
         let reply = self.through_txn(at, id, reply);
+        if let Reply::Granted(grant) = &reply {
+            self.note_in_tree(at, grant.lock);
+        }
         let Some(session) = self.sessions.get_mut(at) else { return };
         // [SESS-11] In the node's own process no answer is lost on its way: none is kept.
         if session.is_embedded() {

@@ -188,6 +188,7 @@ impl Node {
         if let Some(session) = self.sessions.get_mut(at) {
             session.extra_or_new().claimed.insert(claim.lock, grant.clone());
         }
+        self.note_in_tree(at, grant.lock);
         Ok(grant)
     }
 

@@ -17,7 +17,7 @@ use lockstead_types::{
     report::Meta,
 };
 
-use crate::{ending::Cause, ledger::Ledger, principal::Principal, restart::Claimed, slab::Slab, txn::Txn};
+use crate::{ending::Cause, ledger::Ledger, principal::Principal, restart::Claimed, slab::Slab, tree::Tree, txn::Txn};
 
 pub(crate) struct Session {
     pub(crate) id: SessionId,
@@ -63,6 +63,8 @@ pub(crate) struct Extra {
     pub(crate) watches: u32,
     /// Locks taken away of which the client may not know yet.
     pub(crate) revoked: Vec<Revocation>,
+    /// What it holds in hierarchies.
+    pub(crate) tree: Option<Box<Tree>>,
     /// Its transaction.
     pub(crate) txn: Option<Box<Txn>>,
     pub(crate) claimed: Claimed,
@@ -149,9 +151,13 @@ impl Session {
     fn shrink(&mut self) {
         self.ledger.shrink();
         let bare = |e: &Extra| {
-            let idle = e.groups.is_empty() && e.manies.is_empty() && e.watches == 0 && e.txn.is_none();
+            let idle =
+                e.groups.is_empty() && e.manies.is_empty() && e.watches == 0 && e.txn.is_none() && e.tree.is_none();
             idle && e.revoked.is_empty() && e.claimed.is_empty()
         };
+        if let Some(extra) = self.extra.as_deref_mut() {
+            extra.tree.take_if(|tree| tree.is_empty());
+        }
         self.extra.take_if(|e| bare(e));
     }
 }
@@ -162,11 +168,12 @@ pub(crate) struct Sessions {
     by_id: BTreeMap<SessionId, u32>,
     /// When to look at whose lease.
     timers: BTreeSet<(Time, u32)>,
+    scratch: Tree,
 }
 
 impl Sessions {
     pub(crate) fn new() -> Sessions {
-        Sessions { slab: Slab::new(), by_id: BTreeMap::new(), timers: BTreeSet::new() }
+        Sessions { slab: Slab::new(), by_id: BTreeMap::new(), timers: BTreeSet::new(), scratch: Tree::default() }
     }
 
     /// Adds a session; its lease runs from [`Session::renewed`] on.
@@ -196,6 +203,17 @@ impl Sessions {
 
     pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut Session> {
         self.slab.get_mut(at)
+    }
+
+    /// The book of what a session holds in hierarchies; of none that is there no longer a page that nobody reads.
+    pub(crate) fn tree_or_new(&mut self, at: u32) -> &mut Tree {
+        match self.slab.get_mut(at) {
+            Some(session) => session.extra_or_new().tree.get_or_insert_default(),
+            None => {
+                self.scratch = Tree::default();
+                &mut self.scratch
+            }
+        }
     }
 
     pub(crate) fn find(&self, id: SessionId) -> Option<u32> {

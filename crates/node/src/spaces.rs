@@ -13,6 +13,7 @@ use alloc::{
 use lockstead_table::Space;
 use lockstead_types::{
     LimitName, ModeTable, RequestId, SpaceId, Time,
+    hierarchy::Hierarchy,
     limits::{PERSISTENT_VALUE_BYTES, VALUE_BYTES_CEILING},
     name::escape,
     refusal::Refusal,
@@ -35,11 +36,18 @@ pub(crate) struct Spaces {
     /// The newest number given. Numbers of dropped lockspaces must not come back while clients may remember them, also not
     /// after a restart, so each epoch begins in a range of its own.
     newest: u32,
+    /// How many of them are hierarchies: nearly always none, and then nobody looks further.
+    trees: u32,
 }
 
 impl Spaces {
     pub(crate) fn new(epoch: u32) -> Spaces {
-        Spaces { by_id: BTreeMap::new(), by_name: BTreeMap::new(), newest: epoch.wrapping_mul(EPOCH_RANGE) % NUMBERS }
+        Spaces {
+            by_id: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+            newest: epoch.wrapping_mul(EPOCH_RANGE) % NUMBERS,
+            trees: 0,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -63,7 +71,18 @@ impl Spaces {
         self.by_id.values().any(|spec| spec.deadlock.prevents())
     }
 
+    /// How the resources of a lockspace lie above one another, where they do.
+    pub(crate) fn tree(&self, id: SpaceId) -> Option<&Hierarchy> {
+        if self.trees == 0 { None } else { self.by_id.get(&id)?.hierarchy.as_deref() }
+    }
+
+    pub(crate) fn has_trees(&self) -> bool {
+        self.trees > 0
+    }
+
     fn add(&mut self, id: SpaceId, spec: SpaceSpec) {
+        self.remove(id);
+        self.trees += u32::from(spec.hierarchy.is_some());
         self.by_name.insert(spec.name.clone(), id);
         self.by_id.insert(id, spec);
         self.newest = self.newest.max(id.0);
@@ -71,6 +90,7 @@ impl Spaces {
 
     fn remove(&mut self, id: SpaceId) {
         if let Some(spec) = self.by_id.remove(&id) {
+            self.trees -= u32::from(spec.hierarchy.is_some());
             self.by_name.remove(&spec.name);
         }
     }

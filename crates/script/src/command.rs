@@ -24,6 +24,13 @@ pub enum Verb {
         /// How.
         options: LockOptions,
     },
+    /// Lock a path of a hierarchy: a resource, and the intents above it.
+    LockPath {
+        /// The resource.
+        want: Want,
+        /// How.
+        options: LockOptions,
+    },
     /// `lockall NAME MODE NAME MODE ...`: all of them or none.
     LockAll {
         /// The resources and what to have of each.

@@ -98,6 +98,20 @@ pub enum LockEvent {
     Waiting(String),
     /// It keeps this from being granted.
     Blocking(String),
+    /// It needs no lock of its own: one above it covers it.
+    Covered {
+        /// The name of that one.
+        by: Box<[u8]>,
+    },
+    /// All that was held below has become part of it.
+    TookIn,
+    /// What is above it is not held as it must be.
+    NotAnnounced {
+        /// The name of that.
+        above: Box<[u8]>,
+        /// The mode it must be held in.
+        mode: String,
+    },
     /// It was released.
     Released,
     /// Its waiting was cancelled.
@@ -147,6 +161,9 @@ impl fmt::Display for LockEvent {
             }
             LockEvent::Waiting(claim) => write!(f, "waiting {claim}"),
             LockEvent::Blocking(claim) => write!(f, "blocking {claim}"),
+            LockEvent::Covered { by } => write!(f, "covered by {}", shown_name(by)),
+            LockEvent::TookIn => f.write_str("took in what was below"),
+            LockEvent::NotAnnounced { above, mode } => write!(f, "refused intent: {mode} on {}", shown_name(above)),
             LockEvent::Released => f.write_str("released"),
             LockEvent::Cancelled => f.write_str("cancelled"),
             LockEvent::Refused(why) => write!(f, "refused {why}"),

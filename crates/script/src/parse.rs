@@ -147,6 +147,7 @@ impl<'a> Args<'a> {
         let verb = match word.text {
             "lock" => self.lock()?,
             "lockall" => self.lock_all()?,
+            "lockpath" => self.lock_path()?,
             "convert" => self.convert()?,
             "unlock" => self.unlock()?,
             "cancel" => Verb::Cancel(self.lock_name()?),
@@ -216,6 +217,12 @@ impl<'a> Args<'a> {
         Ok(Verb::Lock { want, options: options.of_lock() })
     }
 
+    fn lock_path(&mut self) -> Result<Verb, ParseError> {
+        let want = self.want()?;
+        let options = Options::read(self, Options::LOCK_PATH)?;
+        Ok(Verb::LockPath { want, options: options.of_lock() })
+    }
+
     fn lock_all(&mut self) -> Result<Verb, ParseError> {
         let mut wants = vec![self.want()?];
         // A word that could be an option is one: a resource of that name is written with an escape (`%6Eowait`).
@@ -277,6 +284,7 @@ impl Options {
     const KEYS: [&'static str; 9] =
         ["as", "nowait", "wait", "value", "group", "alone", "session", "statement", "priority"];
     const LOCK: &'static [&'static str] = &Self::KEYS;
+    const LOCK_PATH: &'static [&'static str] = &["nowait", "wait", "value", "session", "statement", "priority"];
     const LOCK_ALL: &'static [&'static str] =
         &["as", "nowait", "wait", "value", "alone", "session", "statement", "priority"];
     const CONVERT: &'static [&'static str] = &["as", "nowait", "wait", "value", "group"];
@@ -371,7 +379,7 @@ fn number(text: &str) -> Option<u32> {
 }
 
 const DURATION: &str = "a duration is a whole number and a unit: 500ms, 2s, 1m";
-const VERBS: &str = "no verb; the verbs are lock, lockall, convert, unlock, cancel, value, show, create, use, group, detach, \
+const VERBS: &str = "no verb; the verbs are lock, lockall, lockpath, convert, unlock, cancel, value, show, create, use, group, detach, \
 purge, \
 begin, commit, rollback, savepoint, end-statement, on, kill, bye, sleep, sync";
 

@@ -39,6 +39,8 @@ Names and values are percent-escaped: `a%20b` is `a b`. A `#` at the start of a 
   lock NAME permits=TAKE/OF ...          some of OF permits
   lockall NAME MODE NAME MODE ... [as=ID] [nowait | wait=DUR] [value=TEXT] [priority=N]
                                          [alone | session | statement] [FLAG ...]      all or none
+  lockpath NAME MODE [nowait | wait=DUR] [statement] [priority=N] [FLAG ...]
+                                         in a hierarchy, with the intents above it
   convert NAME MODE [as=ID] [nowait | wait=DUR] [value=TEXT] [FLAG ...]
   unlock NAME [as=ID] [value=TEXT] [FLAG ...]
   cancel NAME [as=ID]                    stop waiting

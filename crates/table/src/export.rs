@@ -109,6 +109,13 @@ impl Table {
         self.find_any(lock).is_some_and(|l| space.is_some_and(|space| self.is_on(l, space, name)))
     }
 
+    /// What a lock is on; `None` where nothing of that id is.
+    #[must_use]
+    pub fn name_of_lock(&self, lock: LockId) -> Option<(SpaceId, &[u8])> {
+        let resource = self.locks[self.find_any(lock)?].resource;
+        Some((self.space_of(resource).id, self.name_of(resource)))
+    }
+
     /// The token of a lock that is held; `None` where nothing of that id is.
     #[must_use]
     pub fn token_of(&self, lock: LockId) -> Option<Token> {

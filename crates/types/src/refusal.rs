@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::limits::LimitName;
+use crate::{limits::LimitName, mode::Mode};
 
 /// The reason, as printed after `refused`.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -37,8 +37,13 @@ pub enum Refusal {
     Exists,
     /// The transaction's discipline forbids it.
     Phase,
-    /// The intents above are not held.
-    Intent,
+    /// What is above at this level, the root's 0, is not held in this mode, or in one that includes it.
+    Intent {
+        /// The level.
+        level: u8,
+        /// The mode.
+        mode: Mode,
+    },
     /// Sublocks are still held.
     Sublocks,
     /// The transaction was aborted.
@@ -65,7 +70,7 @@ impl Refusal {
             Refusal::NoLockspace => "no-lockspace",
             Refusal::Exists => "exists",
             Refusal::Phase => "phase",
-            Refusal::Intent => "intent",
+            Refusal::Intent { .. } => "intent",
             Refusal::Sublocks => "sublocks",
             Refusal::Aborted => "aborted",
         }
@@ -96,7 +101,9 @@ impl Refusal {
             Refusal::NoLockspace => "there is no such lockspace",
             Refusal::Exists => "there is one of that name already",
             Refusal::Phase => "the discipline of the transaction forbids it, or no transaction is open",
-            Refusal::Intent => "the intents above it are not held",
+            Refusal::Intent { .. } => {
+                "what is above it is not held in a mode that says so: lock its path, or that first"
+            }
             Refusal::Sublocks => "sublocks are still held",
             Refusal::Aborted => {
                 "it would have to wait for an older transaction, or its own was aborted: roll back, and try again with the same age"

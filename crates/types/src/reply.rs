@@ -43,6 +43,16 @@ pub struct Grant {
     pub seal: Option<Seal>,
 }
 
+/// What locks a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PathGrant {
+    /// The locks on it as they are held now, the root's first. The last is that of the resource itself; where there are fewer than
+    /// its name has components, the last is of a resource above in a mode that covers it, and it has none of its own ([HIER-5]).
+    pub grants: Vec<Grant>,
+    /// Whether all that was held below the last of them has become part of it, and is gone ([ESC-1]).
+    pub escalated: bool,
+}
+
 /// A request that waits.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Queued {
@@ -62,6 +72,8 @@ pub enum Reply {
     Granted(Grant),
     /// All locks of an all-or-nothing request were granted, in the order they were asked for.
     GrantedMany(Vec<Grant>),
+    /// A path was locked.
+    GrantedPath(PathGrant),
     /// Released; whether the value block was written.
     Released,
     /// A cancel took effect, or a cancelled request ends with this.

@@ -139,6 +139,9 @@ pub enum Op<'a> {
     Lock(LockRequest<'a>),
     /// Several new locks of modes or permits, all or none, each name once. All share the wait of the first.
     LockMany(Vec<LockRequest<'a>>),
+    /// A lock of a resource of a hierarchy for the session's transaction, and the intents of its mode on all above it. Answered with
+    /// `GrantedPath`.
+    LockPath(LockRequest<'a>),
     /// Convert a lock.
     Convert(ConvertRequest<'a>),
     /// Release a lock. Answered with `Released`, unless sent one-way.

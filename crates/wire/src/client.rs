@@ -54,6 +54,7 @@ mod code {
     pub(super) const ROLLBACK: u8 = 0x26;
     pub(super) const SAVEPOINT: u8 = 0x27;
     pub(super) const END_STATEMENT: u8 = 0x28;
+    pub(super) const LOCK_PATH: u8 = 0x29;
 }
 
 /// Appends one message, without a frame header.
@@ -116,6 +117,7 @@ fn op_code(op: &Op<'_>) -> u8 {
     match op {
         Op::Lock(_) => code::LOCK,
         Op::LockMany(_) => code::LOCK_MANY,
+        Op::LockPath(_) => code::LOCK_PATH,
         Op::Convert(_) => code::CONVERT,
         Op::Release { .. } => code::RELEASE,
         Op::Cancel(_) => code::CANCEL,
@@ -147,6 +149,7 @@ fn put_fields(op: &Op<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     match op {
         Op::Lock(request) => request.put(out),
         Op::LockMany(requests) => requests.put(out),
+        Op::LockPath(request) => request.put(out),
         Op::Convert(request) => request.put(out),
         Op::Release { release, one_way } => put_release(release, *one_way, out),
         Op::Cancel(target) => target.put(out),
@@ -244,7 +247,7 @@ fn get<'a>(r: &mut Reader<'a>) -> Result<ClientMessage<'a>, DecodeError> {
     let at = r.at();
     let code = u8::get(r)?;
     // The request's number stands at one place for all, so the hot ones are told apart after it.
-    if (code::LOCK..=code::END_STATEMENT).contains(&code) {
+    if (code::LOCK..=code::LOCK_PATH).contains(&code) {
         let id = RequestId::get(r)?;
         let op = match code {
             code::LOCK => Op::Lock(LockRequest::get(r)?),
@@ -264,6 +267,7 @@ fn get<'a>(r: &mut Reader<'a>) -> Result<ClientMessage<'a>, DecodeError> {
 fn get_cold<'a>(code: u8, at: usize, r: &mut Reader<'a>) -> Result<Op<'a>, DecodeError> {
     Ok(match code {
         code::LOCK_MANY => Op::LockMany(Vec::get(r)?),
+        code::LOCK_PATH => Op::LockPath(LockRequest::get(r)?),
         code::CANCEL => Op::Cancel(Target::get(r)?),
         code::READ_VALUE => Op::ReadValue(Field::get(r)?),
         code::SYNC => Op::Sync,

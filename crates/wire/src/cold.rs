@@ -106,7 +106,7 @@ choice!(Refusal, "refusal" {
     12 = NoLockspace,
     13 = Exists,
     14 = Phase,
-    15 = Intent,
+    15 = Intent { level, mode },
     16 = Sublocks,
     17 = Aborted,
 });

@@ -5,7 +5,7 @@ use alloc::{boxed::Box, vec::Vec};
 use lockstead_types::{
     GroupId, Refusal, RequestId, Span,
     message::{Attached, Rejection, ServerMessage, Welcome},
-    reply::{Grant, Notice, Queued, Reply, Value},
+    reply::{Grant, Notice, PathGrant, Queued, Reply, Value},
     request::Claim,
 };
 
@@ -41,6 +41,7 @@ mod code {
     pub(super) const DEMOTED: u8 = 0x9C;
     pub(super) const BEGUN: u8 = 0x9D;
     pub(super) const SAVEPOINT: u8 = 0x9E;
+    pub(super) const GRANTED_PATH: u8 = 0x9F;
 }
 
 /// Appends one message, without a frame header.
@@ -101,6 +102,7 @@ pub(crate) fn reply_code(reply: &Reply) -> u8 {
         Reply::Queued(_) => code::QUEUED,
         Reply::Granted(_) => code::GRANTED,
         Reply::GrantedMany(_) => code::GRANTED_MANY,
+        Reply::GrantedPath(_) => code::GRANTED_PATH,
         Reply::Released => code::RELEASED,
         Reply::Cancelled => code::CANCELLED,
         Reply::Value(_) => code::VALUE,
@@ -123,6 +125,10 @@ pub(crate) fn put_reply_fields(reply: &Reply, out: &mut Vec<u8>) -> Result<(), E
         Reply::Queued(queued) => queued.put(out),
         Reply::Granted(grant) => grant.put(out),
         Reply::GrantedMany(grants) => grants.put(out),
+        Reply::GrantedPath(path) => {
+            path.escalated.put(out)?;
+            path.grants.put(out)
+        }
         Reply::Released | Reply::Cancelled | Reply::Done => Ok(()),
         Reply::Value(value) => value.put(out),
         Reply::Group(group) => group.put(out),
@@ -182,7 +188,7 @@ fn put_rest(message: &ServerMessage, out: &mut Vec<u8>) -> Result<(), EncodeErro
 fn get(r: &mut Reader<'_>) -> Result<ServerMessage, DecodeError> {
     let at = r.at();
     let code = u8::get(r)?;
-    if !(code::GRANTED..=code::SAVEPOINT).contains(&code) {
+    if !(code::GRANTED..=code::GRANTED_PATH).contains(&code) {
         return get_rest(code, at, r);
     }
     let id = RequestId::get(r)?;
@@ -198,6 +204,10 @@ pub(crate) fn get_reply_fields(code: u8, at: usize, r: &mut Reader<'_>) -> Resul
         code::RELEASED => Reply::Released,
         code::REFUSED => Reply::Refused(Refusal::get(r)?),
         code::GRANTED_MANY => Reply::GrantedMany(Vec::get(r)?),
+        code::GRANTED_PATH => {
+            let escalated = bool::get(r)?;
+            Reply::GrantedPath(PathGrant { grants: Vec::get(r)?, escalated })
+        }
         code::CANCELLED => Reply::Cancelled,
         code::VALUE => Reply::Value(Value::get(r)?),
         code::DONE => Reply::Done,

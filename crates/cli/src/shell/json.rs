@@ -38,6 +38,11 @@ fn lock(what: &LockEvent) -> Json {
             "event": "granted", "claim": plain(claim), "token": token(*t), "value": v.as_ref().map(value),
             "demoted": demoted, "alternative": alternative,
         }),
+        LockEvent::Covered { by } => json!({ "event": "covered", "by": escape(by) }),
+        LockEvent::TookIn => json!({ "event": "took-in" }),
+        LockEvent::NotAnnounced { above, mode } => {
+            json!({ "event": "refused", "reason": "intent", "above": escape(above), "mode": mode })
+        }
         LockEvent::Waiting(claim) => json!({ "event": "waiting", "claim": plain(claim) }),
         LockEvent::Blocking(claim) => json!({ "event": "blocking", "claim": plain(claim) }),
         LockEvent::Released => json!({ "event": "released" }),

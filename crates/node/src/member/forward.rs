@@ -368,6 +368,32 @@ impl Node {
         self.begin(now, (at, id), slot, For::Client, What::CancelRequest(request), None);
     }
 
+    /// Converts a lock on the way down a path. `Err` where it is refused at once.
+    pub(crate) fn forward_raise(
+        &mut self,
+        now: Time,
+        (at, id): Key,
+        many: u32,
+        request: &ConvertRequest<'_>,
+    ) -> Result<(), Refusal> {
+        self.check_forward(at, 0)?;
+        let member = self.member.as_ref().ok_or(Refusal::NotHeld)?;
+        let copy = member.copies.find(at, request.lock).ok_or(Refusal::NotHeld)?;
+        let slot = member.copies.get(copy).map(|copy| copy.slot).ok_or(Refusal::NotHeld)?;
+        let until = deadline(now, request.wait);
+        self.begin(now, (at, id), slot, For::Many(many), What::convert(copy, request, None), until);
+        Ok(())
+    }
+
+    /// Takes back what a path in vain has made of a lock.
+    pub(crate) fn bring_back(&mut self, now: Time, at: u32, request: &ConvertRequest<'_>) {
+        let Some(member) = &mut self.member else { return };
+        let Some(copy) = member.copies.find(at, request.lock) else { return };
+        let Some(slot) = member.copies.get(copy).map(|copy| copy.slot) else { return };
+        let id = member.forwards.silent_id();
+        self.begin(now, (at, id), slot, For::Nobody, What::convert(copy, request, None), None);
+    }
+
     /// Gives back a lock that a request for several has obtained in vain.
     pub(crate) fn give_back(&mut self, now: Time, at: u32, lock: LockId) {
         if let Some(copy) = self.member.as_ref().and_then(|m| m.copies.find(at, lock)) {
@@ -474,7 +500,10 @@ impl Node {
     fn drop_sent_release(&mut self, key: Key) {
         let Some(member) = &mut self.member else { return };
         if let Some(Forward { what: What::Release { copy, .. }, .. }) = member.forwards.remove(key) {
-            member.copies.remove(copy);
+            let lock = member.copies.id(copy);
+            if let Some(gone) = member.copies.remove(copy) {
+                self.forget_name_in_tree(gone.session, gone.space, &gone.name, lock);
+            }
         }
         let (at, id) = key;
         self.settle_release(at, id);

@@ -152,7 +152,8 @@ impl Node {
         if let Some(session) = self.sessions.get(at).filter(|s| !s.is_embedded()) {
             member.seal_grant(session.id, copy, &mut grant);
         }
-        let nobody = forward.whose == For::Nobody;
+        // A conversion that nobody waits for takes back what another one gave: its lock stays.
+        let nobody = forward.whose == For::Nobody && matches!(forward.what, What::Lock(_));
         self.note_regrant(at, &grant);
         self.end_forward(now, key, WaitEnd::Granted(grant));
         if nobody {
@@ -404,6 +405,7 @@ impl Node {
         if let Some(many) = self.many_with(at, lock) {
             return self.on_many_step(now, at, many, WaitEnd::Refused(Refusal::Lost));
         }
+        self.lose_name_in_tree(now, at, (found.space, &found.name), lock, why);
         self.notify_revoked(at, lock, why);
         self.on_lock_lost(now, at, lock);
     }
@@ -482,6 +484,9 @@ impl Node {
             }
         };
         self.settle_claim(now, at, id, &reply);
+        if let Reply::Granted(grant) = &reply {
+            self.note_in_tree(at, grant.lock);
+        }
         if let Some(conn) = self.sessions.get(at).and_then(|s| s.conn) {
             self.send(conn, ServerMessage::Reply { id, reply });
         }
@@ -514,7 +519,10 @@ impl Node {
     /// sent, here.
     pub(crate) fn drop_copy(&mut self, copy: Option<u32>) {
         let (Some(member), Some(copy)) = (&mut self.member, copy) else { return };
+        let lock = member.copies.id(copy);
         let Some(gone) = member.copies.remove(copy) else { return };
+        self.forget_name_in_tree(gone.session, gone.space, &gone.name, lock);
+        let Some(member) = &mut self.member else { return };
         for key in member.forwards.about(gone.session, copy) {
             self.detach_forward(key);
         }

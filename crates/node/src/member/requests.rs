@@ -25,6 +25,10 @@ impl Node {
             Op::Lock(request) => self.forward_lock(now, at, id, request),
             Op::Convert(request) => self.forward_convert(now, at, id, request),
             Op::Release { release, one_way } => self.forward_release(now, at, id, release, *one_way),
+            Op::Cancel(target) if self.cancel_parked(now, at, *target) => {
+                self.counters.cancels += 1;
+                self.answer(at, id, Reply::Cancelled);
+            }
             Op::Cancel(target) => self.forward_cancel(now, at, id, *target),
             Op::ReadValue(lock) => self.forward_read(now, at, id, *lock),
             Op::Sync => self.ask_all(now, (at, id), Purpose::Sync, &PeerQuery::Sync),
@@ -55,7 +59,7 @@ impl Node {
                 self.watch_everywhere(now, at, id, *space, prefix);
             }
             Op::Unwatch => self.unwatch_everywhere(now, at, id),
-            Op::LockMany(_) | Op::SpaceOpen { .. } | Op::Cluster(_) => return false,
+            Op::LockMany(_) | Op::LockPath(_) | Op::SpaceOpen { .. } | Op::Cluster(_) => return false,
             Op::Begin { .. } | Op::Resume(_) | Op::Commit | Op::Rollback { .. } | Op::Savepoint | Op::EndStatement => {
                 return false;
             }

@@ -85,7 +85,23 @@ impl Txn {
         }
     }
 
-    fn add_lock(&mut self, lock: LockId, statement: bool) {
+    pub(crate) fn part(&self, lock: LockId) -> Option<Part> {
+        self.locks.get(&lock).copied()
+    }
+
+    /// A lock of a statement is needed until the end.
+    pub(crate) fn keep_to_the_end(&mut self, lock: LockId) {
+        if let Some(part) = self.locks.get_mut(&lock) {
+            part.statement = false;
+        }
+    }
+
+    /// A lock has become part of another one.
+    pub(crate) fn forget_lock(&mut self, lock: LockId) {
+        self.locks.remove(&lock);
+    }
+
+    pub(crate) fn add_lock(&mut self, lock: LockId, statement: bool) {
         // A lock that is claimed comes with the number it had.
         self.locks.insert(lock, Part { number: self.granted, statement });
         self.granted = self.granted.saturating_add(1);
@@ -243,7 +259,9 @@ impl Node {
         let Some(txn) = self.txn_mut(at) else { return self.refuse(at, id, Refusal::Phase) };
         let of_statement: Vec<LockId> = txn.in_order(|part| part.statement);
         txn.locks.retain(|_, part| !part.statement);
+        let of_statement = self.leaf_to_root(at, of_statement);
         self.release_all(now, at, &of_statement);
+        self.release_absorbed_in(now, at, &of_statement);
         self.answer(at, id, Reply::Done);
         self.tell_effects(now);
     }
@@ -257,6 +275,9 @@ impl Node {
         match op {
             Op::Lock(request) => self.admit_locks(at, id, core::slice::from_ref(request)),
             Op::LockMany(requests) => self.admit_locks(at, id, requests),
+            // [HIER-3] Of nobody but a transaction.
+            Op::LockPath(request) if !request.owner.is_in_transaction() => Err(Refusal::Phase),
+            Op::LockPath(request) => self.admit_locks(at, id, core::slice::from_ref(request)),
             Op::Convert(request) if open => self.admit_conversion(at, id, request),
             Op::Release { release, .. } if open => self.admit_release(at, id, release.lock),
             _ => Ok(()),

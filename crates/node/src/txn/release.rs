@@ -10,7 +10,7 @@ use lockstead_types::{
 };
 
 use super::Rollback;
-use crate::{ledger::Pend, node::Node};
+use crate::{effects::WaitEnd, ledger::Pend, node::Node};
 
 impl Node {
     /// The transaction is over: what it has is released.
@@ -18,7 +18,8 @@ impl Node {
         let Some(txn) = self.sessions.get_mut(at).and_then(|s| s.extra_mut()).and_then(|e| e.txn.take()) else {
             return;
         };
-        let locks = txn.in_order(|_| true);
+        let locks = self.leaf_to_root(at, txn.in_order(|_| true));
+        self.release_absorbed(now, at);
         self.release_all(now, at, &locks);
         self.forget_age(now, at, txn.told);
     }
@@ -42,7 +43,9 @@ impl Node {
                     let since = |part: &Part| part.number >= to;
                     let locks = txn.in_order(since);
                     txn.locks.retain(|_, part| !since(part));
+                    let locks = self.leaf_to_root(at, locks);
                     self.release_all(now, at, &locks);
+                    self.release_absorbed_in(now, at, &locks);
                 }
             }
             self.answer(at, id, Reply::Done);
@@ -56,6 +59,7 @@ impl Node {
         for id in pending {
             let pend = self.sessions.get(at).and_then(|s| s.ledger.waiting(id)).map(|w| w.pend);
             match pend {
+                Some(Pend::Many(many)) if self.is_parked(many) => self.fail_many(now, many, WaitEnd::Cancelled),
                 // What a member waits for, of several names at once too, waits at a master.
                 Some(Pend::Forward | Pend::Many(_)) if self.is_member() => self.cancel_forward_quietly(now, at, id),
                 Some(Pend::Forward | Pend::Lock(_) | Pend::Many(_) | Pend::Group { .. }) => {
@@ -67,7 +71,7 @@ impl Node {
     }
 
     /// Releases locks of a session, in this order.
-    pub(super) fn release_all(&mut self, now: Time, at: u32, locks: &[LockId]) {
+    pub(crate) fn release_all(&mut self, now: Time, at: u32, locks: &[LockId]) {
         #[cfg(feature = "planted")]
         let locks = match locks {
             [rest @ .., _] if lockstead_types::planted::is(lockstead_types::planted::Bug::LockLeft) => rest,
@@ -79,6 +83,7 @@ impl Node {
         }
         let Some(owner) = self.sessions.get(at).map(|s| s.owner) else { return };
         for lock in locks {
+            self.forget_in_tree(at, *lock);
             let release = ReleaseRequest { lock: *lock, flags: Flags::FORCEUNLOCK, value: None };
             let _gone_already = self.table.release(now, owner, &release, &mut self.fx);
         }

@@ -6,6 +6,7 @@ mod doubts;
 mod groups;
 mod locks;
 mod moves;
+mod paths;
 mod persist;
 mod places;
 mod placing;

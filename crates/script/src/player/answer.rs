@@ -12,6 +12,7 @@ use lockstead_types::{
 use super::{
     Player,
     book::{KnownLock, LockKey, SpaceView},
+    path::not_announced,
     refused, said,
 };
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
 pub(super) enum Intent {
     Lock { key: LockKey, claim: Claim, queued: Option<LockId> },
     LockAll { keys: Vec<(LockKey, Claim)> },
+    Path(LockKey),
     Convert { lock: KnownLock, claim: Claim, queued: bool },
     Unlock(KnownLock),
     Cancel { name: Box<[u8]>, tag: u32 },
@@ -41,7 +43,10 @@ impl Intent {
     pub(super) fn is_queued(&self) -> bool {
         matches!(
             self,
-            Intent::Lock { queued: Some(_), .. } | Intent::Convert { queued: true, .. } | Intent::LockAll { .. }
+            Intent::Lock { queued: Some(_), .. }
+                | Intent::Convert { queued: true, .. }
+                | Intent::LockAll { .. }
+                | Intent::Path(_)
         )
     }
 
@@ -61,7 +66,11 @@ impl Intent {
 
     /// Whether it is a request for several locks that waits and names this one.
     pub(super) fn waits_for_all_with(&self, space: &SpaceView, lock: &LockName) -> bool {
-        matches!(self, Intent::LockAll { keys } if keys.iter().any(|(key, _)| key.is(space, lock)))
+        match self {
+            Intent::LockAll { keys } => keys.iter().any(|(key, _)| key.is(space, lock)),
+            Intent::Path(key) => key.is(space, lock),
+            _ => false,
+        }
     }
 }
 
@@ -76,6 +85,7 @@ impl Player {
         match intent {
             Intent::Lock { key, queued, .. } => vec![self.end_lock(&key, queued, reply)],
             Intent::LockAll { keys } => self.end_lock_all(&keys, reply),
+            Intent::Path(key) => self.end_path(&key, reply),
             Intent::Convert { lock, .. } => vec![self.end_convert(&lock, reply)],
             Intent::Unlock(entry) => vec![self.end_unlock(&entry, &reply)],
             // The request that was cancelled says so itself.
@@ -148,6 +158,9 @@ impl Player {
         }
         if let Some(lock) = queued {
             self.book.remove(lock);
+        }
+        if let Reply::Refused(Refusal::Intent { level, mode }) = reply {
+            return key.says(not_announced(key, level, mode));
         }
         key.says(without_grant(&reply))
     }
@@ -244,13 +257,13 @@ impl Player {
     }
 }
 
-fn granted(claim: String, grant: Grant) -> LockEvent {
+pub(super) fn granted(claim: String, grant: Grant) -> LockEvent {
     let Grant { token, value, demoted, alternative, .. } = grant;
     LockEvent::Granted { claim, token, value, demoted, alternative }
 }
 
 /// A request ended without a grant.
-fn without_grant(reply: &Reply) -> LockEvent {
+pub(super) fn without_grant(reply: &Reply) -> LockEvent {
     match reply {
         Reply::Cancelled => LockEvent::Cancelled,
         Reply::Refused(why) => LockEvent::Refused(*why),

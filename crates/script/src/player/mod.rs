@@ -7,6 +7,7 @@
 
 mod answer;
 mod book;
+mod path;
 mod txn;
 
 use std::sync::Arc;
@@ -125,6 +126,10 @@ impl Player {
         }
         match verb {
             Verb::Lock { want, options } => self.plan_lock(want, options),
+            Verb::LockPath { want, options } => match self.request(want, options) {
+                Ok((request, key)) => Step::send(Op::LockPath(request), Intent::Path(key)),
+                Err(why) => Step::Say(vec![said(&want.name, options.tag, LockEvent::Refused(why))]),
+            },
             Verb::LockAll { wants, options } => self.plan_lock_all(wants, options),
             Verb::Convert { lock, mode, wait, flags, value } => self.with_lock(lock, |entry| {
                 let Some(mode) = entry.space.modes.parse(mode) else {
@@ -288,7 +293,7 @@ fn refused(word: &[u8], why: Refusal) -> Event {
 fn refused_by_loss(verb: &Verb) -> Vec<Event> {
     let lock = |name: &[u8], tag| said(name, tag, LockEvent::Refused(Refusal::Lost));
     match verb {
-        Verb::Lock { want, options } => vec![lock(&want.name, options.tag)],
+        Verb::Lock { want, options } | Verb::LockPath { want, options } => vec![lock(&want.name, options.tag)],
         Verb::LockAll { wants, options } => wants.iter().map(|want| lock(&want.name, options.tag)).collect(),
         Verb::Convert { lock: l, .. } | Verb::Unlock { lock: l, .. } | Verb::Cancel(l) | Verb::Value(l) => {
             vec![lock(&l.name, l.tag)]

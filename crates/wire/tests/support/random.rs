@@ -8,7 +8,7 @@ use lockstead_types::{
     hierarchy::{Escalate, EscalateLevel, Escalation, Hierarchy},
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
     mode::{ModeSpec, ModeTableSpec},
-    reply::{Change, ChangeEvent, Grant, Notice, Queued, Reply, Revoked, SpaceInfo, Value},
+    reply::{Change, ChangeEvent, Grant, Notice, PathGrant, Queued, Reply, Revoked, SpaceInfo, Value},
     report::{
         DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, MemberStatus, Meta, NodeStatus,
         Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
@@ -218,7 +218,7 @@ impl Rng {
     }
 
     pub(super) fn op(&mut self) -> Op<'static> {
-        match self.below(25) {
+        match self.below(26) {
             0 => Op::Lock(self.lock()),
             1 => Op::LockMany(self.list(Rng::lock)),
             2 => Op::Convert(self.convert()),
@@ -254,6 +254,7 @@ impl Rng {
             21 => Op::Rollback { to: self.maybe(|r| Savepoint(r.number())) },
             22 => Op::Savepoint,
             23 => Op::EndStatement,
+            24 => Op::LockPath(self.lock()),
             _ => Op::Cluster(Box::new(ClusterOrder { what: self.member_order(), reason: self.string() })),
         }
     }
@@ -518,6 +519,7 @@ impl Rng {
 
     pub(super) fn refusal(&mut self) -> Refusal {
         let limit = Refusal::Limit(self.pick(LimitName::ALL));
+        let intent = Refusal::Intent { level: self.next() as u8, mode: Mode(self.below(32) as u8) };
         self.pick(&[
             limit,
             Refusal::WouldWait,
@@ -534,7 +536,7 @@ impl Rng {
             Refusal::NoLockspace,
             Refusal::Exists,
             Refusal::Phase,
-            Refusal::Intent,
+            intent,
             Refusal::Sublocks,
             Refusal::Aborted,
         ])
@@ -560,6 +562,7 @@ impl Rng {
             11 => Reply::Demoted { held: self.claim(), why: (self.below(2) == 0).then(|| self.refusal()) },
             12 => Reply::Begun(self.age()),
             13 => Reply::Savepoint(Savepoint(self.number())),
+            14 => Reply::GrantedPath(PathGrant { grants: self.list(Rng::grant), escalated: self.yes() }),
             _ => Reply::Report(Box::new(self.report())),
         }
     }

@@ -6,7 +6,7 @@ use lockstead_types::{
     hierarchy::{Escalate, EscalateLevel, Escalation, Hierarchy},
     message::{Attached, ClientMessage, Reclaim, Rejection, ServerMessage, Welcome},
     mode::ModeTableSpec,
-    reply::{Change, ChangeEvent, Grant, Notice, Queued, Reply, Revoked, SpaceInfo, Value},
+    reply::{Change, ChangeEvent, Grant, Notice, PathGrant, Queued, Reply, Revoked, SpaceInfo, Value},
     report::{
         DeadlockReport, Deadlocks, Holder, LeftOut, LockRow, MemberRow, MemberStage, MemberStatus, Meta, NodeStatus,
         Report, ResourceDetail, ResourceRow, SessionRow, VictimReason, WaitEdge, Waits,
@@ -150,6 +150,7 @@ fn requests() -> Vec<(&'static str, Op<'static>)> {
     let mut ops = vec![("lock", Op::Lock(lock())), ("lock with everything", Op::Lock(full_lock()))];
     let permits = LockRequest { claim: PERMITS, wait: Wait::Never, owner: OwnerRef::Alone, ..lock() };
     ops.push(("lock of permits", Op::Lock(permits)));
+    ops.push(("lock-path", Op::LockPath(LockRequest { owner: OwnerRef::Transaction, ..lock() })));
     ops.push(("lock-many", Op::LockMany(vec![lock(), permits])));
     ops.extend(conversions_and_releases());
     let [plain, custom] = space_specs();
@@ -324,6 +325,8 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ("granted with a seal", Reply::Granted(Grant { seal: Some(SEAL), ..grant() })),
         ("granted permits with a seal", Reply::Granted(sealed)),
         ("granted-many", Reply::GrantedMany(vec![grant(), permits])),
+        ("granted-path", Reply::GrantedPath(PathGrant { grants: vec![grant(), grant()], escalated: true })),
+        ("refused intent", Reply::Refused(Refusal::Intent { level: 1, mode: Mode(2) })),
         ("released", Reply::Released),
         ("cancelled", Reply::Cancelled),
         ("demoted", Reply::Demoted { held: Claim::Mode(Mode(0)), why: Some(Refusal::Timeout) }),
