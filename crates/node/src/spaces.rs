@@ -179,7 +179,10 @@ impl Node {
             ModeChoice::BuiltIn(name) => built_in(name).ok_or(Refusal::BadMode)?,
             ModeChoice::Custom(spec) => ModeTable::new(spec.clone()).map_err(|_| Refusal::BadMode)?,
         };
-        // [HIER-1]
+        // [HIER-1] A part of a resource lies below nothing: its extent is no component of a name.
+        if spec.extents && spec.hierarchy.is_some() {
+            return Err(Refusal::Invalid);
+        }
         if spec.hierarchy.as_ref().is_some_and(|tree| tree.check(&modes).is_err()) {
             return Err(Refusal::BadMode);
         }
