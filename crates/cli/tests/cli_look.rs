@@ -90,6 +90,17 @@ fn lockspaces_come_and_go() {
     assert_eq!(again.status.code(), Some(1));
     let names: Vec<Value> = json(&node, &["lockspace", "ls"]).as_array().cloned().unwrap_or_default();
     assert_eq!(names.iter().filter_map(|s| s["lockspace"].as_str()).collect::<Vec<_>>(), ["default", "tables"]);
+    assert_eq!(
+        output(&mut node.command(&["lockspace", "create", "tree", "--modes", "granular", "--hierarchy", "a/b"]))
+            .status
+            .code(),
+        Some(0)
+    );
+    let listed = text(&node, &["lockspace", "ls"]);
+    let columns: Vec<Vec<&str>> =
+        listed.lines().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect()).collect();
+    assert!(columns.iter().all(|row| row.len() == columns[0].len()), "a heading for each: {listed}");
+    assert!(listed.lines().any(|line| line.starts_with("tree") && line.trim_end().ends_with("a/b")), "{listed}");
     let shown = json(&node, &["lockspace", "show", "tables"]);
     assert_eq!((shown["relation"]["IX"]["IS"].as_str(), shown["relation"]["X"]["IS"].as_str()), (Some("+"), Some("-")));
 
@@ -101,7 +112,7 @@ fn lockspaces_come_and_go() {
     assert_eq!(output(&mut node.command(&["ls", "-L", "tables"])).status.code(), Some(64));
 
     for (args, hint) in [
-        (&["create", "x", "--modes", "nope"][..], "vms granular sqlserver postgres rw"),
+        (&["create", "x", "--modes", "nope"][..], "vms granular sqlserver innodb postgres rw"),
         (&["create", "a b"], "no spaces"),
         (&["create", "x", "--value-bytes", "70000"], "65536"),
         (&["drop", "default"], "cannot be dropped"),

@@ -54,7 +54,7 @@ enum Verb {
 struct CreateArgs {
     /// Its name, 1 to 64 bytes
     name: String,
-    /// Its modes: vms, granular, sqlserver, postgres, rw, or a table in the node's configuration
+    /// Its modes: vms, granular, sqlserver, innodb, postgres, rw, or a table in the node's configuration
     #[arg(long, value_name = "TABLE", default_value = "vms")]
     modes: String,
     /// How queues are served
@@ -218,21 +218,9 @@ async fn ls(args: &LsArgs) -> Outcome {
     args.output.print(
         || spaces.iter().map(|(_, spec)| json::space(spec)).collect(),
         || {
-            let mut table = Table::new(&[
-                "LOCKSPACE",
-                "MODES",
-                "POLICY",
-                "DEADLOCK",
-                "VICTIM",
-                ">VALUE BYTES",
-                ">LEVELS",
-                "MASTERING",
-                "PERSISTENT",
-                "DISCIPLINE",
-                "HIERARCHY",
-            ]);
+            let mut table = Table::new(&COLUMNS);
             for (_, spec) in &spaces {
-                table.row(row(spec));
+                table.row(row(spec).to_vec());
             }
             table.text()
         },
@@ -343,7 +331,23 @@ impl CreateArgs {
     }
 }
 
-fn row(spec: &SpaceSpec) -> Vec<String> {
+/// The columns of `lockspace ls`; `>`: numbers.
+const COLUMNS: [&str; 12] = [
+    "LOCKSPACE",
+    "MODES",
+    "POLICY",
+    "DEADLOCK",
+    "VICTIM",
+    ">VALUE BYTES",
+    ">LEVELS",
+    "EXTENTS",
+    "MASTERING",
+    "PERSISTENT",
+    "DISCIPLINE",
+    "HIERARCHY",
+];
+
+fn row(spec: &SpaceSpec) -> [String; COLUMNS.len()] {
     let policy = match spec.policy {
         QueuePolicy::Vms => "vms".to_owned(),
         QueuePolicy::Fair { overtakes, ageing } => {
@@ -351,7 +355,7 @@ fn row(spec: &SpaceSpec) -> Vec<String> {
         }
     };
     let value_bytes = if spec.value_bytes == 0 { "node's".to_owned() } else { spec.value_bytes.to_string() };
-    vec![
+    [
         spec.name.clone(),
         json::modes_name(&spec.modes).to_owned(),
         policy,
