@@ -8,6 +8,7 @@
 use lockstead_types::{Slot, SpaceId, Token, reply::Value};
 
 use crate::{
+    group::id_of,
     judge::{NameTruth, Row},
     resource::name_of,
     world::World,
@@ -110,7 +111,10 @@ impl World {
             };
             // Between two messages of one step, where nothing stays.
             let between = || !rows.iter().filter(|r| of(r)).any(|r| before.iter().any(|b| b.lock == r.lock));
-            let (is_master, elsewhere, void) = (self.is_master(at, name as u8), on(true), on(false));
+            let (elsewhere, void) = (on(true), on(false));
+            // One that has not applied that its slot has moved decides all the same, until somebody has reported to the next one.
+            let decides = !elsewhere && self.takes_itself_for_master(at, name as u8);
+            let is_master = self.is_master(at, name as u8) || decides;
             let (now, emptied) = (self.now, &mut self.judge.truth.names[name].emptied);
             match (had, has) {
                 (true, false) if is_master => emptied.went(now),
@@ -144,6 +148,13 @@ impl World {
             // What is granted as it comes back is not one of before.
             emptied.settle(now, |since| given.any(|at| at < since));
         }
+    }
+
+    /// Whether a node is the master of a name as far as it has applied the log.
+    fn takes_itself_for_master(&self, at: usize, name: u8) -> bool {
+        let known = self.nodes[at].node.as_ref().and_then(|node| node.cluster_state());
+        let entry = known.and_then(|known| known.master(Slot::of(known.seed, SpaceId(0), &name_of(name))));
+        entry.is_some_and(|e| e.master == id_of(at) && Some(e.incarnation) == self.nodes[at].incarnation)
     }
 
     /// Whether a node is the master of a name and has heard of all changes of that.
