@@ -1,7 +1,7 @@
 //! What the node answers and tells, with the node's ids turned into the session's own.
 
 use lockstead_types::{
-    GroupId, LockId, Refusal, RequestId, Time,
+    Flags, GroupId, LockId, Refusal, RequestId, Time,
     reply::{Grant, Notice, Queued, Reply, Revoked},
     request::OwnerRef,
 };
@@ -87,6 +87,7 @@ impl Session {
             }
             (Owned::Path(asked), Reply::GrantedPath(path)) => Reply::GrantedPath(self.on_path_granted(&asked, path)),
             (Owned::Convert { lock, .. }, reply) if matches!(whose, For::LetGo { .. }) => self.on_let_go(lock, reply),
+            (Owned::Convert { .. }, reply) if matches!(whose, For::LetGone) => reply,
             (Owned::Convert { lock, .. }, Reply::Granted(grant)) => {
                 let part = self.part_of_lock(lock);
                 if let Some(held) = self.locks.get_mut(lock).and_then(Lock::held_mut) {
@@ -110,6 +111,12 @@ impl Session {
             }
             (Owned::Convert { lock, .. }, Reply::Refused(why)) => self.without_conversion(lock, Some(why)),
             (Owned::Convert { lock, .. }, Reply::Cancelled) => self.without_conversion(lock, None),
+            (Owned::Release { lock, .. }, Reply::Refused(why))
+                if matches!(whose, For::Nobody) && is_of_the_value(why) =>
+            {
+                self.release_without_value(lock);
+                Reply::Refused(why)
+            }
             (Owned::Release { lock, .. }, reply) => {
                 if reply == Reply::Released {
                     self.note_release(self.part_of_lock(lock));
@@ -238,6 +245,18 @@ impl Session {
         }
     }
 
+    /// A release that nobody hears of was refused for what it was to write, or since a conversion waits: it is said again without a value.
+    ///
+    /// Without this: the lock is held as before, by a program that let go of it and never asks again.
+    fn release_without_value(&mut self, lock: LockId) {
+        let wire = self.locks.wire_of(lock);
+        self.note_release(self.part_of_lock(lock));
+        self.on_release_answered(lock, &Reply::Released);
+        if let Some(wire) = wire {
+            self.requests.push_one_way(wire, Flags::FORCEUNLOCK);
+        }
+    }
+
     /// What a use wrote as it was let go, the node counting it no more.
     fn on_let_go(&mut self, lock: LockId, reply: Reply) -> Reply {
         match (reply, self.locks.get_mut(lock).and_then(Lock::held_mut)) {
@@ -300,6 +319,11 @@ impl Session {
             other => self.events.push_back(Event::Notice(other)),
         }
     }
+}
+
+/// Whether a release may do without its value what it was refused with it.
+fn is_of_the_value(why: Refusal) -> bool {
+    matches!(why, Refusal::Busy | Refusal::TooLong | Refusal::Invalid)
 }
 
 /// Whether a release was refused for what it was, so that the lock is held as before.

@@ -70,7 +70,9 @@ impl Session {
                 Letting::Untold(mode) => {
                     let (lock, flags, value) = (release.lock, release.flags, release.value);
                     let write = ConvertRequest { lock, mode, wait: Wait::Never, flags, value };
-                    return Ok(self.requests.push(For::LetGo { key }, Owned::of(&Op::Convert(write))));
+                    let one_way = matches!(op, Op::Release { one_way: true, .. });
+                    let whose = if one_way { For::LetGone } else { For::LetGo { key } };
+                    return Ok(self.requests.push(whose, Owned::of(&Op::Convert(write))));
                 }
             },
             _ => {}

@@ -22,6 +22,8 @@ pub(crate) enum For {
     App { key: u64 },
     /// The application, which lets go of one use of several: it is told of a release, though a conversion writes its value.
     LetGo { key: u64 },
+    /// The same of one that nobody waits for the answer to.
+    LetGone,
     /// The session itself: joining a group again after a restart.
     Regroup(GroupNumber),
     /// The session itself: going on with its transaction after a restart.

@@ -152,9 +152,9 @@ enum MasteringArg {
 
 #[derive(Copy, Clone, Debug, ValueEnum)]
 enum VictimArg {
-    /// Whose waiting closed the cycle
+    /// Whose waiting closed the cycle; where transactions are in it the youngest
     Requester,
-    /// Who began to wait last
+    /// The youngest transaction, and before all those who is in none and began to wait last
     Youngest,
     /// Who has the fewest locks
     FewestLocks,

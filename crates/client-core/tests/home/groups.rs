@@ -2,9 +2,9 @@
 
 use crate::common::{EX, Rig, Sent, grant, token};
 use lockstead_types::{
-    GroupId, LockId, NodeId,
+    Flags, GroupId, LockId, NodeId, Refusal,
     reply::Reply,
-    request::{Op, OwnerRef},
+    request::{Op, OwnerRef, ReleaseRequest},
 };
 
 /// A session that uses a lock of its group twice.
@@ -56,5 +56,26 @@ fn a_use_released_before_the_claim_is_answered_leaves_the_other() {
 
         rig.release(lock, true);
         assert_eq!(rig.sent.pop_front(), Some(Sent::Release { lock: LockId(10) }));
+    }
+}
+
+#[test]
+fn a_one_way_release_that_is_refused_for_its_value_is_said_again_without_it() {
+    for uses in [1, 2] {
+        let (mut rig, lock) = twice();
+        if uses == 1 {
+            rig.release(lock, true);
+        }
+        rig.sent.clear();
+        let release = ReleaseRequest { lock, flags: Flags::VALBLK, value: Some(b"v") };
+        let id = rig.ask(&Op::Release { release, one_way: true });
+        rig.reply(id, Reply::Refused(Refusal::Busy));
+        let said: Vec<Sent> = rig.sent.drain(..).collect();
+        assert_eq!(said, [Sent::Release { lock: LockId(1) }, Sent::Release { lock: LockId(1) }], "uses: {uses}");
+        rig.cut();
+        rig.attach(NodeId(2), 5, 1, true);
+        let Some(Sent::Attach { id }) = rig.sent.pop_front() else { panic!("the group is joined first") };
+        rig.reply(id, Reply::Group(GroupId(3)));
+        assert_eq!(rig.claim_ids().len(), uses - 1, "what is left is claimed, and nothing else");
     }
 }
