@@ -8,7 +8,7 @@ use lockstead_types::{
     hierarchy::{Escalate, EscalateLevel, Escalation, path_ends},
     refusal::Refusal,
     reply::{Grant, Revoked},
-    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, ReleaseRequest, Target},
+    request::{Claim, ConvertRequest, LockRequest, Op, OwnerRef, Target},
     transaction::Discipline,
 };
 
@@ -114,6 +114,10 @@ impl Node {
         self.sessions.get(at)?.extra()?.tree.as_deref()
     }
 
+    fn tree_mut(&mut self, at: u32) -> Option<&mut Tree> {
+        self.sessions.get_mut(at).and_then(|s| s.extra_mut()).and_then(|e| e.tree.as_deref_mut())
+    }
+
     pub(crate) fn tree_or_new(&mut self, at: u32) -> &mut Tree {
         // A path belongs to a session that is there.
         self.sessions.tree_or_new(at)
@@ -192,8 +196,7 @@ impl Node {
     }
 
     pub(crate) fn forget_name_in_tree(&mut self, at: u32, space: SpaceId, name: &[u8], lock: LockId) {
-        let tree = self.sessions.get_mut(at).and_then(|s| s.extra_mut()).and_then(|e| e.tree.as_deref_mut());
-        let Some(tree) = tree else { return };
+        let Some(tree) = self.tree_mut(at) else { return };
         if tree.get(space, name).is_some_and(|entry| entry.lock == lock) {
             tree.remove(space, name);
             self.manies.woken.push(at);
@@ -305,7 +308,7 @@ impl Node {
     }
 
     /// [ESC-1] A lock has been raised so that it covers all its transaction holds below.
-    pub(crate) fn take_in_below(&mut self, _now: Time, at: u32, space: SpaceId, name: &[u8]) {
+    pub(crate) fn take_in_below(&mut self, at: u32, space: SpaceId, name: &[u8]) {
         let Some(tree) = self.tree(at) else { return };
         let Some(above) = tree.get(space, name).map(|entry| entry.lock) else { return };
         let below = tree.below(space, name);
@@ -325,7 +328,7 @@ impl Node {
             locks.iter().for_each(|lock| txn.forget_lock(*lock));
         }
         // Released when the client has heard of it: see `release_heard_of`.
-        self.tree_or_new(at).absorbed.push(Absorbed { above, after: u64::MAX, locks });
+        self.tree_or_new(at).absorbed.push(Absorbed { above, after: None, locks });
     }
 
     /// The answer that tells of an escalation was given.
@@ -334,8 +337,8 @@ impl Node {
         let answered = session.ledger.answered();
         let embedded = session.is_embedded();
         let Some(tree) = session.extra_mut().and_then(|extra| extra.tree.as_deref_mut()) else { return };
-        for absorbed in tree.absorbed.iter_mut().filter(|absorbed| absorbed.after == u64::MAX) {
-            absorbed.after = answered;
+        for absorbed in &mut tree.absorbed {
+            absorbed.after.get_or_insert(answered);
         }
         if embedded {
             self.release_absorbed(now, at);
@@ -350,44 +353,31 @@ impl Node {
         let Some(session) = self.sessions.get_mut(at) else { return };
         let acked = session.ledger.acked();
         let Some(tree) = session.extra_mut().and_then(|extra| extra.tree.as_deref_mut()) else { return };
-        let heard = |absorbed: &mut Absorbed| absorbed.after <= acked;
+        let heard = |absorbed: &mut Absorbed| absorbed.after.is_some_and(|after| after <= acked);
         let gone: Vec<LockId> = tree.absorbed.extract_if(.., heard).flat_map(|absorbed| absorbed.locks).collect();
-        self.release_taken_in(now, at, gone);
+        self.release_taken_in(now, at, &gone);
     }
 
     /// What was above has been released, for all it stands for.
     pub(crate) fn release_absorbed_in(&mut self, now: Time, at: u32, above: &[LockId]) {
-        let Some(tree) = self.sessions.get_mut(at).and_then(|s| s.extra_mut()).and_then(|e| e.tree.as_deref_mut())
-        else {
-            return;
-        };
+        let Some(tree) = self.tree_mut(at) else { return };
         let gone = tree.absorbed.extract_if(.., |absorbed| above.contains(&absorbed.above));
         let gone: Vec<LockId> = gone.flat_map(|absorbed| absorbed.locks).collect();
-        self.release_taken_in(now, at, gone);
+        self.release_taken_in(now, at, &gone);
     }
 
     /// Releases all of it: its transaction ends.
     pub(crate) fn release_absorbed(&mut self, now: Time, at: u32) {
-        let Some(tree) = self.sessions.get_mut(at).and_then(|s| s.extra_mut()).and_then(|e| e.tree.as_deref_mut())
-        else {
-            return;
-        };
+        let Some(tree) = self.tree_mut(at) else { return };
         let gone: Vec<LockId> = tree.absorbed.drain(..).flat_map(|absorbed| absorbed.locks).collect();
-        self.release_taken_in(now, at, gone);
+        self.release_taken_in(now, at, &gone);
     }
 
-    fn release_taken_in(&mut self, now: Time, at: u32, locks: Vec<LockId>) {
+    fn release_taken_in(&mut self, now: Time, at: u32, locks: &[LockId]) {
         if locks.is_empty() {
             return;
         }
-        if self.is_member() {
-            self.release_at_masters(now, at, &locks);
-        } else if let Some(owner) = self.sessions.get(at).map(|s| s.owner) {
-            for lock in locks {
-                let release = ReleaseRequest { lock, flags: Flags::FORCEUNLOCK, value: None };
-                let _gone_already = self.table.release(now, owner, &release, &mut self.fx);
-            }
-        }
+        self.release_all(now, at, locks);
         self.tell_effects(now);
     }
 }

@@ -229,7 +229,7 @@ impl Node {
             let Some(part) = value.parts.get(value.granted) else { return };
             let request = part.request(wait);
             match self.table.lock(now, owner, value.id.0, &request, &mut self.fx) {
-                Ok(Outcome::Granted(grant)) => self.on_part_granted(now, many, grant),
+                Ok(Outcome::Granted(grant)) => self.on_part_granted(many, grant),
                 Ok(Outcome::Queued(lock)) => {
                     value.waiting = Some(lock);
                     self.counters.queued += 1;
@@ -264,7 +264,7 @@ impl Node {
     pub(crate) fn on_many_step(&mut self, now: Time, _at: u32, many: u32, end: WaitEnd) {
         match end {
             WaitEnd::Granted(grant) => {
-                self.on_part_granted(now, many, grant);
+                self.on_part_granted(many, grant);
                 self.acquire_next(now, many);
             }
             // [ESC-3] It was tried: without it, then.
@@ -273,9 +273,9 @@ impl Node {
         }
     }
 
-    fn on_part_granted(&mut self, now: Time, many: u32, grant: Grant) {
+    fn on_part_granted(&mut self, many: u32, grant: Grant) {
         let Some(value) = self.manies.slab.get_mut(many) else { return };
-        if value.path.is_some() { self.on_level_granted(now, many, grant) } else { value.on_granted(grant) }
+        if value.path.is_some() { self.on_level_granted(many, grant) } else { value.on_granted(grant) }
     }
 
     fn complete_many(&mut self, now: Time, many: u32) {

@@ -203,7 +203,7 @@ impl Node {
         }
         let Some(owner) = self.sessions.get(at).map(|s| s.owner) else { return };
         match self.table.convert(now, owner, id.0, &request, &mut self.fx) {
-            Ok(Outcome::Granted(grant)) => self.on_level_granted(now, many, grant),
+            Ok(Outcome::Granted(grant)) => self.on_level_granted(many, grant),
             Ok(Outcome::Queued(lock)) => self.on_many_queued(many, lock),
             Ok(Outcome::Demoted { .. }) => self.fail_many(now, many, WaitEnd::Refused(Refusal::Invalid)),
             Err(_) if self.has_not_escalated(many) => {}
@@ -211,7 +211,7 @@ impl Node {
         }
     }
 
-    pub(crate) fn on_level_granted(&mut self, now: Time, many: u32, grant: Grant) {
+    pub(crate) fn on_level_granted(&mut self, many: u32, grant: Grant) {
         let Some(value) = self.manies.slab.get_mut(many) else { return };
         let (at, level) = (value.session, value.granted);
         let Some(path) = value.path.as_deref_mut() else { return };
@@ -238,7 +238,7 @@ impl Node {
                     path.raised.push(raised);
                 }
             }
-            Asks::Escalation => self.take_in_below(now, at, space, &name),
+            Asks::Escalation => self.take_in_below(at, space, &name),
             Asks::Parked | Asks::Nothing => {}
         }
         self.pin(many, at);

@@ -43,8 +43,8 @@ pub(crate) struct Entry {
 pub(crate) struct Absorbed {
     /// The lock above.
     pub(crate) above: LockId,
-    /// When it has acknowledged more answers than this.
-    pub(crate) after: u64,
+    /// It has heard when it has acknowledged so many answers; `None` before the one that tells it was given.
+    pub(crate) after: Option<u64>,
     pub(crate) locks: Vec<LockId>,
 }
 
